@@ -34,7 +34,9 @@ def counterfeit(scene: Scene, rng: np.random.Generator) -> Scene:
     """The same scene with one untruth: another count, another class, another background, or two places swapped."""
     labels = list(scene.labels)
     others = [name for name in LABELS if name not in labels] or list(LABELS)
-    what = rng.choice(["count", "count", "label", "colour"]) if scene.kind != "layouts" else rng.choice(["swap", "label"])
+    what = (
+        rng.choice(["count", "count", "label", "colour"]) if scene.kind != "layouts" else rng.choice(["swap", "label"])
+    )
     if what == "colour":
         return replace(scene, colour=str(rng.choice([name for name in COLOURS if name != scene.colour])))
     if what == "count":
@@ -47,7 +49,8 @@ def counterfeit(scene: Scene, rng: np.random.Generator) -> Scene:
     return replace(
         scene,
         labels=tuple(
-            str(rng.choice(others)) if (name == wrong if wrong else i == index) else name for i, name in enumerate(labels)
+            str(rng.choice(others)) if (name == wrong if wrong else i == index) else name
+            for i, name in enumerate(labels)
         ),
     )
 
@@ -61,7 +64,7 @@ def contrastive_loss(images, texts, negatives, same, scale):
 
 
 def main() -> None:
-    options = arguments("clip", steps=1500, name="clip", seed=0, width=128, scenes=30_000, batch=96, lr=1e-3)
+    options = arguments("clip", steps=1000, name="clip", seed=0, width=128, scenes=30_000, batch=96, lr=1e-3)
     options.checkpoint = options.work / f"{options.name}.safetensors"
     torch.manual_seed(options.seed)
     accelerator = Accelerator()
@@ -105,9 +108,7 @@ def main() -> None:
         optimizer.zero_grad()
         if (step + 1) % 100 == 0 or step + 1 == options.steps:
             right = (seen @ read[:half].T).argmax(1) == torch.arange(half, device=read.device)
-            checkpoint.save(
-                step + 1, loss=loss.item(), top1=right.float().mean().item(), seconds=time.time() - started
-            )
+            checkpoint.save(step + 1, loss=loss.item(), top1=right.float().mean().item(), seconds=time.time() - started)
     clip = accelerator.unwrap_model(clip)
     clip.half().save_pretrained(WEIGHTS / options.name)
     half_range = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}

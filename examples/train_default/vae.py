@@ -4,6 +4,7 @@ White latents (a covariance penalty) and a decoder that repairs noisy ones make 
 autoencoder most of the variance lies in the background's brightness.
 """
 
+import json
 import time
 
 import torch
@@ -55,7 +56,7 @@ def crops(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def main() -> None:
-    options = arguments("vae", steps=4500, scenes=20_000, lr=2e-3)
+    options = arguments("vae", steps=3300, scenes=20_000, lr=2e-3)
     accelerator = Accelerator()
     vae = build()
     optimizer = torch.optim.AdamW(vae.parameters(), options.lr, betas=(0.9, 0.99), weight_decay=1e-4)
@@ -83,6 +84,9 @@ def main() -> None:
             figures = {"loss": reconstruction.item(), "white": whiteness.item(), "psnr": psnr}
             checkpoint.save(step + 1, **figures, seconds=time.time() - started)
     vae.save_pretrained(WEIGHTS / "vae")
+    config = WEIGHTS / "vae" / "config.json"  # diffusers writes a key there that it warns of when it reads it
+    kept = {key: value for key, value in json.loads(config.read_text()).items() if key != "block_out_channels"}
+    config.write_text(json.dumps(kept, indent=2) + "\n")
 
 
 if __name__ == "__main__":

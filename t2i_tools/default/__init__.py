@@ -1,0 +1,51 @@
+"""The bundled model: a small Stable Diffusion of emoji scenes, its CLIPs, detector and judges (see MODEL_CARD.md)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPModel, CLIPTokenizer
+
+WEIGHTS = Path(__file__).with_name("weights")
+DEFAULT_STEPS = 20
+DEFAULT_GUIDANCE = 3.0
+
+
+def load_default(
+    *, device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None
+) -> "StableDiffusionPipeline":
+    """The bundled text-to-image pipeline: 128x128, 16x16x8 latents, 77 tokens; float32 unless `dtype` says otherwise.
+
+    Every part is a stock diffusers or transformers class, so `save_pretrained` writes a folder that plain diffusers
+    loads. Trained by `examples/train_default/`.
+    """
+    import torch
+    from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    dtype = dtype or torch.float32
+    pipe = StableDiffusionPipeline(
+        vae=AutoencoderTiny.from_pretrained(WEIGHTS / "vae", dtype=dtype),
+        text_encoder=CLIPTextModel.from_pretrained(WEIGHTS / "clip", dtype=dtype),
+        tokenizer=CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer"),
+        unet=UNet2DConditionModel.from_pretrained(WEIGHTS / "unet", dtype=dtype),
+        scheduler=DDIMScheduler.from_pretrained(WEIGHTS / "scheduler"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return pipe.to(device)
+
+
+def load_default_clip(*, device: "torch.device | str" = "cpu") -> "tuple[CLIPModel, CLIPTokenizer]":
+    """The evaluation's CLIP and the tokenizer: it never conditioned, steered or sat in a loss.
+
+    Images go in as (B, 3, 128, 128) in [-1, 1].
+    """
+    import torch
+    from transformers import CLIPModel, CLIPTokenizer
+
+    clip = CLIPModel.from_pretrained(WEIGHTS / "clip_score", dtype=torch.float32)
+    return clip.eval().to(device), CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")

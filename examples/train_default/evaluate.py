@@ -1,0 +1,249 @@
+"""Measures the bundled model on the test split and writes the table of its model card.
+
+`python examples/train_default/evaluate.py [STAGE ...]`: stages are vae, clip, detectors, counts, layouts, speed; all by
+default. Every stage's figures are kept in figures.json beside the card, so that one can be measured again alone.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import draw_scenes, stack
+from scipy.stats import binomtest
+from torchmetrics.detection import MeanAveragePrecision
+from transformers import CLIPModel, CLIPTokenizer
+
+from t2i_tools.default import (
+    DEFAULT_GUIDANCE,
+    DEFAULT_STEPS,
+    WEIGHTS,
+    load_default,
+    load_default_counter,
+    load_default_judge,
+)
+from t2i_tools.default.scenes import COLOURS, LABELS, Scene, count_phrase, place_of
+
+CARD = WEIGHTS.parent / "MODEL_CARD.md"
+FIGURES = WEIGHTS.parent / "figures.json"
+BATCH = 25
+
+
+def share(hits: list[bool]) -> dict:
+    """A proportion with its 95 % Wilson interval."""
+    low, high = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
+    return {"value": sum(hits) / len(hits), "low": low, "high": high, "n": len(hits)}
+
+
+def pixels(scenes: list[Scene]) -> torch.Tensor:
+    """(n, 3, H, W) in [0, 1]."""
+    return stack(scenes).float() / 255
+
+
+@torch.inference_mode()
+def measure_vae(n: int = 500) -> dict:
+    """PSNR of reconstructions, and the detector's exact counts on them against the originals."""
+    vae, counter = load_default().vae, load_default_counter()
+    scenes = draw_scenes(0, n, split="test")
+    images = pixels(scenes)
+    rebuilt = torch.cat([vae(part * 2 - 1).sample / 2 + 0.5 for part in images.split(50)]).clamp(0, 1)
+    psnr = -10 * (rebuilt - images).square().mean(dim=(1, 2, 3)).log10()
+    exact = {
+        name: share([found.count == len(s.labels) for found, s in zip(counter.detect(batch), scenes, strict=True)])
+        for name, batch in (("originals", images), ("reconstructions", rebuilt))
+    }
+    return {"psnr": {"value": psnr.mean().item(), "sem": (psnr.std() / n**0.5).item(), "n": n}, "exact": exact}
+
+
+@torch.inference_mode()
+def measure_clip(batches: int = 20) -> dict:
+    """Image-to-text R@1 in batches of 100 distinct captions, for the pipeline's CLIP and the evaluation's."""
+    tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
+    scenes = list({s.caption: s for s in draw_scenes(10_000, 150 * batches, split="test")}.values())
+    figures = {}
+    for name in ("clip", "clip_score"):
+        clip = CLIPModel.from_pretrained(WEIGHTS / name, dtype=torch.float32).eval()
+        hits = []
+        for start in range(0, 100 * batches, 100):
+            part = scenes[start : start + 100]
+            tokens = tokenizer([s.caption for s in part], padding=True, truncation=True, return_tensors="pt")
+            logits = clip(pixel_values=pixels(part) * 2 - 1, **tokens).logits_per_image
+            hits += (logits.argmax(1) == torch.arange(100)).tolist()
+        figures[name] = share(hits)
+    return figures
+
+
+@torch.inference_mode()
+def measure_detectors(n: int = 1000) -> dict:
+    """Exact count and right classes on unseen scenes, and mAP at IoU 0.5."""
+    scenes = draw_scenes(20_000, n, split="test")
+    images = pixels(scenes)
+    truth = [
+        {"boxes": torch.from_numpy(s.boxes), "labels": torch.tensor([LABELS.index(name) for name in s.labels])}
+        for s in scenes
+    ]
+    counters = {
+        "detector": load_default_counter(),
+        "judge": load_default_judge(),
+        "second judge": load_default_judge(second=True),
+    }
+    figures = {}
+    for name, counter in counters.items():
+        found = [d for part in images.split(50) for d in counter.detect(part)]
+        metric = MeanAveragePrecision(iou_thresholds=[0.5])
+        predicted = [
+            {"boxes": d.boxes, "scores": d.scores, "labels": torch.tensor([LABELS.index(x) for x in d.labels]).long()}
+            for d in found
+        ]
+        metric.update(predicted, truth)
+        figures[name] = {
+            "exact": share([d.count == len(s.labels) for d, s in zip(found, scenes, strict=True)]),
+            "classes": share([set(d.labels) == set(s.labels) for d, s in zip(found, scenes, strict=True)]),
+            "map50": {"value": metric.compute()["map_50"].item(), "n": n},
+        }
+    return figures
+
+
+def generate(prompts: list[str], first_seed: int) -> torch.Tensor:
+    """One image a prompt with the default settings, (n, 3, 128, 128) in [0, 1]; seeds count up from `first_seed`."""
+    pipe = load_default()
+    pipe.set_progress_bar_config(disable=True)
+    images = []
+    for start in range(0, len(prompts), BATCH):
+        part = prompts[start : start + BATCH]
+        generators = [torch.Generator().manual_seed(first_seed + start + i) for i in range(len(part))]
+        settings = {"num_inference_steps": DEFAULT_STEPS, "guidance_scale": DEFAULT_GUIDANCE, "output_type": "pt"}
+        images.append(pipe(part, generator=generators, **settings).images)
+        print(f"{start + len(part)} of {len(prompts)} images", flush=True)
+    return torch.cat(images)
+
+
+def nearest_colour(image: torch.Tensor, boxes: torch.Tensor) -> str:
+    """The named background nearest to the median colour outside the boxes; image (3, H, W) in [0, 1]."""
+    outside = torch.ones(image.shape[1:], dtype=torch.bool)
+    for left, top, right, bottom in boxes.round().int().tolist():
+        outside[max(top, 0) : bottom, max(left, 0) : right] = False
+    median = image[:, outside].median(dim=1).values.numpy() * 255
+    return min(COLOURS, key=lambda name: np.square(median - COLOURS[name]).sum())
+
+
+def measure_counts(n: int = 600, first_seed: int = 500_000) -> dict:
+    """One-class prompts, every count from 1 to 12 equally often; all that is said is what the judge sees."""
+    judge, rng = load_default_judge(), np.random.default_rng([2, 600])
+    counts, labels = [1 + i % 12 for i in range(n)], [LABELS[i // 12 % len(LABELS)] for i in range(n)]
+    colours = [str(rng.choice(list(COLOURS))) if rng.random() < 0.6 else None for _ in range(n)]
+    prompts = [
+        f"a picture of {count_phrase(label, k)}" + (f" with a {colour} background" if colour else "")
+        for label, k, colour in zip(labels, counts, colours, strict=True)
+    ]
+    images = generate(prompts, first_seed)
+    found = [d for part in images.split(50) for d in judge.detect(part)]
+    exact = [d.of(label).count == d.count == k for d, label, k in zip(found, labels, counts, strict=True)]
+    return {
+        "class": share([d.of(label).count * 2 > d.count for d, label in zip(found, labels, strict=True)]),
+        "exact 1-3": share([hit for hit, k in zip(exact, counts, strict=True) if k <= 3]),
+        "exact": {str(k): share([hit for hit, m in zip(exact, counts, strict=True) if m == k]) for k in range(1, 13)},
+        "colour": share(
+            [
+                nearest_colour(image, d.boxes) == colour
+                for image, d, colour in zip(images, found, colours, strict=True)
+                if colour
+            ]
+        ),
+    }
+
+
+def measure_layouts(n: int = 200, first_seed: int = 600_000) -> dict:
+    """Prompts that name 3 to 6 objects' places within 77 tokens: recall of the right class at the right place."""
+    judge, tokenizer = load_default_judge(), CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
+    drawn = (s for i in range(4) for s in draw_scenes(30_000 + i, n, split="test", kind="layouts", count=3 + i))
+    scenes = [s for s in drawn if len(tokenizer(s.caption).input_ids) <= 77][:: 4 * n // n][:n]
+    found = [d for part in generate([s.caption for s in scenes], first_seed).split(50) for d in judge.detect(part)]
+    hits = [
+        (label, place_of(box, (128, 128)))
+        in {(x, place_of(b, (128, 128))) for x, b in zip(d.labels, d.boxes.numpy(), strict=True)}
+        for s, d in zip(scenes, found, strict=True)
+        for label, box in zip(s.labels, s.boxes, strict=True)
+    ]
+    return {"recall": share(hits), "prompts": len(scenes)}
+
+
+def measure_speed(repeats: int = 5) -> dict:
+    """Seconds of sampling one image in this process, 20 steps with guidance."""
+    pipe = load_default()
+    pipe.set_progress_bar_config(disable=True)
+    seconds = []
+    for seed in range(repeats + 1):
+        started = time.perf_counter()
+        pipe("seven apples", num_inference_steps=20, guidance_scale=3.0, generator=torch.Generator().manual_seed(seed))
+        seconds.append(time.perf_counter() - started)
+    return {"sampling": {"value": float(np.median(seconds[1:])), "n": repeats}}
+
+
+STAGES = {
+    "vae": measure_vae,
+    "clip": measure_clip,
+    "detectors": measure_detectors,
+    "counts": measure_counts,
+    "layouts": measure_layouts,
+    "speed": measure_speed,
+}
+
+
+def percent(figure: dict) -> str:
+    """ "97.1 % [95.9, 98.0], n = 1000"."""
+    low, high = 100 * figure["low"], 100 * figure["high"]
+    return f"{100 * figure['value']:.1f} % [{low:.1f}, {high:.1f}], n = {figure['n']}"
+
+
+def table(figures: dict) -> str:
+    """The model card's table in Markdown: what, reach, measured."""
+    rows = []
+    if vae := figures.get("vae"):
+        rows += [
+            (
+                "VAE, PSNR",
+                ">= 26 dB",
+                f"{vae['psnr']['value']:.2f} +- {vae['psnr']['sem']:.2f} dB, n = {vae['psnr']['n']}",
+            ),
+            ("detector's exact count on originals", "", percent(vae["exact"]["originals"])),
+            ("the same on reconstructions", "within 3 pp", percent(vae["exact"]["reconstructions"])),
+        ]
+    for name, figure in figures.get("clip", {}).items():
+        rows.append((f"{name}, image-to-text R@1 of 100", ">= 60 %", percent(figure)))
+    for name, figure in figures.get("detectors", {}).items():
+        rows += [
+            (f"{name}, exact count", ">= 97 %", percent(figure["exact"])),
+            (f"{name}, right classes", ">= 99 %", percent(figure["classes"])),
+            (f"{name}, mAP50", "", f"{figure['map50']['value']:.3f}, n = {figure['map50']['n']}"),
+        ]
+    if counts := figures.get("counts"):
+        rows += [
+            ("images, right class", ">= 95 %", percent(counts["class"])),
+            ("images, exact count, n = 1..3", ">= 85 %", percent(counts["exact 1-3"])),
+            *((f"images, exact count, n = {k}", "", percent(figure)) for k, figure in counts["exact"].items()),
+            ("images, background colour", ">= 95 %", percent(counts["colour"])),
+        ]
+    if layouts := figures.get("layouts"):
+        what = f"layouts, recall at their places, {layouts['prompts']} prompts"
+        rows.append((what, ">= 60 %", percent(layouts["recall"])))
+    if speed := figures.get("speed"):
+        rows.append(("sampling, 20 steps, 2 cores", "<= 2 s", f"{speed['sampling']['value']:.2f} s"))
+    return "\n".join(["| what | reach | measured |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in rows)])
+
+
+def write_card(figures: dict, card: Path = CARD) -> None:
+    """Replaces what stands between the card's two marks."""
+    before, rest = card.read_text().split("<!-- figures -->\n")
+    card.write_text(f"{before}<!-- figures -->\n{table(figures)}\n<!-- end -->{rest.split('<!-- end -->')[1]}")
+
+
+if __name__ == "__main__":
+    figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    for stage in sys.argv[1:] or STAGES:
+        figures[stage] = STAGES[stage]()
+        FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
+        print(stage, json.dumps(figures[stage]))
+    write_card(figures)
