@@ -50,7 +50,7 @@ def learning_rate(step: int, total: int, peak: float, warmup: int = 100) -> floa
 
 
 class Checkpoint:
-    """Model, optimiser and step in one safetensors file that is replaced whole: a kill loses at most the last stretch."""
+    """Model, optimiser and step in one safetensors file, replaced whole: a kill loses at most the last stretch."""
 
     def __init__(self, path: Path, models: dict[str, nn.Module], optimizer: torch.optim.Optimizer):
         self.path, self.models, self.optimizer = path, models, optimizer

@@ -113,10 +113,9 @@ def main() -> None:
         with torch.no_grad():
             torch._foreach_lerp_(list(ema.parameters()), list(student.unet.parameters()), 1 - decay)
         total += torch.tensor([denoising.item(), placing.item()])
-        if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
-            if accelerator.is_main_process:
-                mean, total = total / options.save_every, torch.zeros(2)
-                checkpoint.save(step + 1, loss=mean[0].item(), cells=mean[1].item(), seconds=time.time() - started)
+        if ((step + 1) % options.save_every == 0 or step + 1 == options.steps) and accelerator.is_main_process:
+            mean, total = total / options.save_every, torch.zeros(2)
+            checkpoint.save(step + 1, loss=mean[0].item(), cells=mean[1].item(), seconds=time.time() - started)
     if accelerator.is_main_process:
         ema.half().save_pretrained(WEIGHTS / "unet")
         scheduler.save_pretrained(WEIGHTS / "scheduler")

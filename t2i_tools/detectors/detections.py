@@ -65,10 +65,10 @@ def to_batch(images: Images, multiple: int = 1, fill: float = 0.5) -> tuple[torc
     is filled, so that boxes need no correction. A tensor keeps its graph. Raises InputError for what is no picture.
     """
     if isinstance(images, Image.Image):
-        raise InputError("One picture was given where a list of pictures is expected: pass [picture].")
+        raise InputError("one picture was given where a list of pictures is expected: pass [picture]")
     if isinstance(images, torch.Tensor):
         if images.ndim != 4 or images.shape[1] != 3:
-            raise InputError(f"A tensor of pictures has the shape (B, 3, H, W), not {tuple(images.shape)}.")
+            raise InputError(f"a tensor of pictures has the shape (B, 3, H, W), not {tuple(images.shape)}")
         tensors = [images] if len(images) else []
         sizes = [tuple(images.shape[-2:])] * len(images)
     else:
@@ -93,7 +93,7 @@ def find_label(label: str, known: Sequence[str]) -> int:
     if matches:
         return next((index for index in matches if known[index].lower() == label.lower()), matches[0])
     some = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
-    raise InputError(f'This detector does not know "{label}". It knows {some}.')
+    raise InputError(f"this detector does not know {label!r}, only {some}")
 
 
 def spelling(label: str) -> frozenset[str]:
@@ -121,5 +121,5 @@ IRREGULAR |= {"teeth": "tooth", "feet": "foot", "oxen": "ox"}
 
 def _tensor(image: Image.Image) -> torch.Tensor:
     if not isinstance(image, Image.Image):
-        raise InputError(f"A {type(image).__name__} is no picture: pass PIL pictures or a tensor (B, 3, H, W).")
+        raise InputError(f"a {type(image).__name__} is no picture: pass PIL pictures or a tensor (B, 3, H, W)")
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255

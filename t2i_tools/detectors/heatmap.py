@@ -4,24 +4,21 @@ It shares nothing with YOLO: no anchors, no boxes compared with boxes, no suppre
 it a judge of pictures that were optimised against a YOLO.
 """
 
-import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from t2i_tools.detectors.detections import Detections, Images, clip_boxes, find_label, to_batch
-from t2i_tools.errors import InputError
+from t2i_tools.detectors.weights import fill, read_weights, write_weights
+from t2i_tools.errors import ModelError
 
 STRIDE = 4
 MULTIPLE = 16
-FORMAT = "t2i-tools heatmap detector 1"
+FORMAT = "t2i-tools heatmap 1"
 
 
 class Maps(NamedTuple):
@@ -114,31 +111,16 @@ class HeatmapCounter:
         """One safetensors file in half precision; labels, widths and threshold are in its header."""
         net = self.net
         widths = [net.to_fine.out_channels, net.to_middle.out_channels, net.to_middle.in_channels]
-        about = {"labels": self.labels, "widths": widths, "threshold": self.threshold}
-        tensors = {
-            name: value.detach().cpu().half().contiguous()
-            for name, value in net.state_dict().items()
-            if not name.endswith("num_batches_tracked")
-        }
-        beside = Path(path).with_suffix(".part")
-        save_file(tensors, beside, metadata={"format": FORMAT, "config": json.dumps(about)})
-        os.replace(beside, path)
+        about = {"format": FORMAT, "labels": self.labels, "widths": widths, "threshold": self.threshold}
+        write_weights(path, net, about)
 
     @classmethod
     def load(cls, path: str | os.PathLike, threshold: float | None = None) -> "HeatmapCounter":
-        """Reads what `save` wrote. Raises InputError when the file is missing, broken or something else."""
-        try:
-            with safe_open(path, "pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{path} cannot be read as safetensors: {error}") from error
-        if header.get("format") != FORMAT:
-            raise InputError(f"{path} is no heatmap detector: its header lacks the format {FORMAT!r}.")
-        about = json.loads(header["config"])
-        net = HeatmapNet(len(about["labels"]), about["widths"])
-        counters = {name: value for name, value in net.state_dict().items() if name.endswith("num_batches_tracked")}
-        net.load_state_dict(counters | tensors)
+        """Reads what `save` wrote. Raises ModelError when the file is missing, broken or something else."""
+        tensors, about = read_weights(path)
+        if about.get("format") != FORMAT:
+            raise ModelError(f"{path} is no heatmap detector: its header does not say {FORMAT!r}")
+        net = fill(HeatmapNet(len(about["labels"]), about["widths"]), tensors, path)
         return cls(net, about["labels"], about["threshold"] if threshold is None else threshold)
 
 
