@@ -1,0 +1,51 @@
+"""A detector as one safetensors file: tensors in half precision, and its settings as JSON in the header."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from t2i_tools.errors import ModelError, first_line
+
+
+def write_weights(path: str | os.PathLike, net: nn.Module, config: dict[str, Any]) -> None:
+    """Writes beside `path` and replaces it whole. `config` must be JSON's."""
+    tensors = {
+        name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in net.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    save_file(tensors, beside, metadata={"config": json.dumps(config)})
+    os.replace(beside, path)
+
+
+def read_weights(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors and the settings, {} where the header has none of ours. Raises ModelError for another format."""
+    if Path(path).suffix in {".pt", ".pth", ".bin", ".ckpt"}:
+        raise ModelError(f"{path} is a pickle, which can run code when it is read; convert it to safetensors")
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        config = json.loads(header.get("config", "{}"))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as safetensors: {first_line(error)}") from error
+    return tensors, config if isinstance(config, dict) else {}
+
+
+def fill(net: nn.Module, tensors: dict[str, torch.Tensor], path: str | os.PathLike) -> nn.Module:
+    """Loads every tensor of `net`, keeping its dtype. Raises ModelError when names or shapes differ."""
+    kept = {name: value for name, value in net.state_dict().items() if name.endswith("num_batches_tracked")}
+    try:
+        net.load_state_dict(kept | tensors)
+    except RuntimeError as error:
+        raise ModelError(f"the tensors of {path} do not fit the detector its header names") from error
+    return net

@@ -1,0 +1,142 @@
+"""ultralytics' YOLO as a counter that can also steer. ultralytics is AGPL-3.0 and comes with the extra `count`.
+
+Only its network is used: built from a yaml, filled from safetensors. No `.pt` is ever read or written.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
+
+import torch
+
+from t2i_tools.detectors.detections import Detections, Images, clip_boxes, find_label, to_batch
+from t2i_tools.detectors.weights import fill, read_weights, write_weights
+from t2i_tools.errors import InputError, ModelError, UnsupportedModelError, first_line
+
+if TYPE_CHECKING:
+    from ultralytics.nn.tasks import DetectionModel
+
+MULTIPLE = 32
+
+
+def build_yolo(architecture: str | os.PathLike, classes: int | None = None) -> tuple["DetectionModel", list[str]]:
+    """An untrained network, and the names its yaml gives to the classes ([] when it gives none).
+
+    architecture: one of ultralytics' own by name ("yolo11n.yaml": the letter is the size) or a yaml file.
+    Raises UnsupportedModelError without ultralytics, ModelError for a yaml that describes no detector.
+    """
+    name = os.fspath(architecture)
+    if "://" in name:
+        raise ModelError(f"{name} is an address: give a yaml file, or one of ultralytics' own by name")
+    try:
+        with redirect_stdout(sys.stderr):  # its logger keeps the stream it finds here: stdout belongs to our JSON
+            from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+    except ImportError as error:
+        hint = (
+            "libGL is missing: install your system's libgl1"
+            if "libGL" in str(error)
+            else "pip install 't2i-tools[count]'"
+        )
+        raise UnsupportedModelError(f"a YOLO needs ultralytics ({first_line(error)}): {hint}") from error
+    try:
+        settings = yaml_model_load(name)
+        names = settings.get("names") or []
+        names = [str(n) for n in (names.values() if isinstance(names, dict) else names)]
+        net = DetectionModel(settings | {"nc": classes or len(names) or settings["nc"]}, verbose=False)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise ModelError(f"{name} describes no YOLO detector: {first_line(error)}") from error
+    return net, names
+
+
+class YoloCounter:
+    """A `Guide` by a YOLO of closed classes."""
+
+    def __init__(
+        self,
+        net: "DetectionModel",
+        labels: Sequence[str],
+        threshold: float = 0.4,
+        overlap: float = 0.5,
+        architecture: str | None = None,
+    ):
+        """threshold: the least score of an object. overlap: the IoU above which the weaker of two boxes of one class is
+        dropped. architecture: the yaml's name, kept by `save`."""
+        if net.model[-1].nc != len(labels):
+            raise InputError(f"this YOLO has {net.model[-1].nc} classes, {len(labels)} labels were given")
+        net.end2end = False  # the many-to-one head is the one whose raw scores count
+        self.net, self.labels, self.architecture = net.eval().requires_grad_(False), tuple(labels), architecture
+        self.threshold, self.overlap = threshold, overlap
+
+    def detect(self, images: Images, label: str | None = None) -> list[Detections]:
+        """See `Counter.detect`. An anchor counts for its best class only."""
+        wanted = None if label is None else find_label(label, self.labels)
+        batch, sizes = to_batch(images, MULTIPLE)
+        if not sizes:
+            return []
+        with torch.inference_mode(False), torch.no_grad():  # YOLO caches its anchors: they must serve autograd too
+            predictions = self.net(self._cast(batch))[0].float().cpu()  # (B, 4 + classes, anchors)
+        return [self._suppress(one, size, wanted) for one, size in zip(predictions, sizes, strict=True)]
+
+    def potential(self, images: Images, label: str) -> torch.Tensor:
+        """See `Guide.potential`; (B,) on the images' device. What lies in the padding of mixed sizes counts too."""
+        index = find_label(label, self.labels)
+        batch, sizes = to_batch(images, MULTIPLE)
+        if not sizes:
+            return torch.zeros(0)
+        raw = self.net(self._cast(batch))[1]
+        scores = raw.get("one2many", raw)["scores"]  # (B, classes, anchors), logits
+        return scores[:, index].float().sigmoid().sum(1).to(batch.device)
+
+    def to(self, *args, **kwargs) -> "YoloCounter":
+        """Moves the network as `Module.to` does."""
+        self.net.to(*args, **kwargs)
+        return self
+
+    def save(self, path: str | os.PathLike) -> None:
+        """One safetensors file in half precision; yaml's name, labels and thresholds are in its header."""
+        about = {"architecture": self.architecture, "labels": self.labels}
+        write_weights(path, self.net, about | {"threshold": self.threshold, "overlap": self.overlap})
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike,
+        architecture: str | os.PathLike | None = None,
+        labels: Sequence[str] | None = None,
+        threshold: float | None = None,
+    ) -> "YoloCounter":
+        """Weights in safetensors. What is not given comes from the header that `save` wrote, labels also from the yaml.
+
+        Raises ModelError when the file is missing, broken, or does not fit the architecture.
+        """
+        tensors, about = read_weights(path)
+        architecture = architecture or about.get("architecture")
+        if architecture is None:
+            raise ModelError(f"{path} does not say which YOLO it is: give its yaml beside it")
+        labels = labels or about.get("labels")
+        net, names = build_yolo(architecture, len(labels) if labels else None)
+        labels = labels or names or [str(index) for index in range(net.model[-1].nc)]
+        given = {
+            "threshold": threshold if threshold is not None else about.get("threshold"),
+            "overlap": about.get("overlap"),
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        return cls(fill(net, tensors, path), labels, architecture=os.fspath(architecture), **given)
+
+    def _cast(self, batch: torch.Tensor) -> torch.Tensor:
+        weight = next(self.net.parameters())
+        return batch.to(weight.device, weight.dtype)
+
+    def _suppress(self, prediction: torch.Tensor, size: tuple[int, int], wanted: int | None) -> Detections:
+        from torchvision.ops import batched_nms, box_convert
+
+        boxes = box_convert(prediction[:4].T, "cxcywh", "xyxy")
+        scores, classes = prediction[4:].max(0)
+        inside = (prediction[0] < size[1]) & (prediction[1] < size[0])
+        good = (scores > self.threshold) & inside & (classes == wanted if wanted is not None else True)
+        boxes, scores, classes = boxes[good], scores[good], classes[good]
+        kept = batched_nms(boxes, scores, classes, self.overlap)
+        names = [self.labels[c] for c in classes[kept].tolist()]
+        return Detections(names, clip_boxes(boxes[kept], size), scores[kept])
