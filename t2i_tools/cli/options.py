@@ -1,0 +1,149 @@
+"""The options that every verb which makes images has in common, as types for its signature."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from t2i_tools.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+BUNDLED = "bundled"
+PARTS = "Model"
+DTYPES = ("float32", "float16", "bfloat16")
+
+Model = Annotated[
+    str,
+    typer.Option(
+        help="bundled, a folder, a Hub id (owner/name) or one .safetensors checkpoint.", rich_help_panel=PARTS
+    ),
+]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER|HUB_ID",
+        help="Where a checkpoint's configuration lies, to open it offline.",
+        rich_help_panel=PARTS,
+    ),
+]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FILE[:SCALE]", help="LoRA file with its scale; may be repeated.", rich_help_panel=PARTS),
+]
+Vae = Annotated[
+    str | None,
+    typer.Option(metavar="FOLDER|HUB_ID|FILE", help="Another VAE than the model's own.", rich_help_panel=PARTS),
+]
+Scheduler = Annotated[
+    str | None, typer.Option(help="ddim, euler, unipc...; a wrong name lists them.", rich_help_panel=PARTS)
+]
+Offload = Annotated[
+    bool, typer.Option("--offload", help="Keep parts off the accelerator while idle.", rich_help_panel=PARTS)
+]
+VaeTiling = Annotated[
+    bool, typer.Option("--vae-tiling", help="Decode large images in tiles, to save memory.", rich_help_panel=PARTS)
+]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, mps...; the best there is by default.", rich_help_panel=PARTS)
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help=f"{', '.join(DTYPES)}; by default float32, and bfloat16 on accelerators for models that are not bundled.",
+        rich_help_panel=PARTS,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which pipeline to open, and how; each field is the option of the same name."""
+
+    model: str = BUNDLED
+    config: str | None = None
+    lora: list[str] | None = None
+    vae: str | None = None
+    scheduler: str | None = None
+    offload: bool = False
+    vae_tiling: bool = False
+    device: str | None = None
+    dtype: str | None = None
+
+    def loras(self) -> list[tuple[str, float]]:
+        """(file, scale) of each --lora."""
+        return [parse_lora(text) for text in self.lora or ()]
+
+
+def parse_lora(text: str) -> tuple[str, float]:
+    """ "FILE:0.8" as (file, scale); the scale is 1 where none is given."""
+    file, colon, scale = text.rpartition(":")
+    try:
+        return (file, float(scale)) if colon and file else (text, 1.0)
+    except ValueError:
+        return text, 1.0
+
+
+def open_model(options: ModelOptions) -> "DiffusionPipeline":
+    """The pipeline that the options describe, on its device. Raises T2IError."""
+    from t2i_tools.loading import open_pipeline, opening, pick_device
+    from t2i_tools.parts import use_loras, use_scheduler, use_vae
+
+    _silence_libraries()
+    device = pick_device(options.device)
+    if options.offload and device.type == "cpu":
+        raise InputError(
+            "--offload moves parts between an accelerator and memory, and this run is on the CPU: leave it out"
+        )
+    if options.config and not options.model.endswith(".safetensors"):
+        raise InputError("--config goes with --model FILE.safetensors; every other model has its own")
+    dtype = pick_dtype(options, device)
+    if options.model == BUNDLED:
+        from t2i_tools.default import load_default
+
+        with opening("the bundled model"):
+            pipe = load_default().to(dtype=dtype)
+    else:
+        pipe = open_pipeline(options.model, config=options.config, dtype=dtype)
+    if options.scheduler:
+        use_scheduler(pipe, options.scheduler)
+    if options.vae:
+        use_vae(pipe, options.vae)
+    if options.lora:
+        use_loras(pipe, options.loras())
+    if options.vae_tiling:
+        if not hasattr(getattr(pipe, "vae", None), "enable_tiling"):
+            raise InputError(f"--vae-tiling: {type(pipe).__name__} has no VAE that works in tiles")
+        pipe.vae.enable_tiling()
+    with opening(f"{options.model} on {device}"):
+        if options.offload:
+            pipe.enable_model_cpu_offload(device=device)
+        else:
+            pipe.to(device)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def pick_dtype(options: ModelOptions, device: "torch.device") -> "torch.dtype":
+    """The dtype asked for, or else float32 where it is affordable. Raises InputError."""
+    import torch
+
+    if options.dtype is not None and options.dtype not in DTYPES:
+        raise InputError(f"unknown dtype {options.dtype!r}: choose {', '.join(DTYPES)}")
+    small = options.model == BUNDLED or device.type == "cpu"
+    return getattr(torch, options.dtype or ("float32" if small else "bfloat16"))
+
+
+def _silence_libraries() -> None:
+    """Their loading bars and deprecation notices would bury our one line."""
+    import warnings
+
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    warnings.simplefilter("ignore")
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()

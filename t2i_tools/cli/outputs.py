@@ -1,0 +1,39 @@
+"""Where images go: one file, or a folder in which numbers go on and nothing is overwritten."""
+
+import os
+import re
+from pathlib import Path
+
+from t2i_tools.errors import InputError
+
+
+def parse_output(text: str, images: int) -> Path:
+    """The file (it ends in .png) or folder that `images` images can go to. Writes nothing. Raises InputError."""
+    path = Path(text).expanduser()
+    is_folder = path.is_dir() or text.endswith(("/", os.sep)) or not path.suffix
+    if not is_folder and path.suffix.lower() != ".png":
+        raise InputError(f"output {text!r}: images are PNG, so end it in .png, or in / for a folder")
+    if not is_folder and images > 1:
+        raise InputError(f"output {text!r} is one file, but {images} images are asked for: give a folder")
+    place = path if is_folder else path.parent
+    while not (place.exists() or place.is_symlink()):
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"cannot write {text}: {place} is not a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {text}: no permission in {place}")
+    return path
+
+
+def next_file(output: Path, prompt: str, seed: int) -> Path:
+    """`output` itself where it is a file, else the next number in that folder: 0007-two-cats-42.png."""
+    if output.suffix.lower() == ".png" and not output.is_dir():
+        return output
+    names = (re.match(r"\d+", path.name) for path in output.glob("*.png"))
+    number = max((int(match.group()) for match in names if match), default=0) + 1
+    return output / f"{number:04}-{slug(prompt)}-{seed}.png"
+
+
+def slug(prompt: str, length: int = 40) -> str:
+    """The prompt as part of a file name: its words joined by hyphens, cut to `length` characters."""
+    return re.sub(r"[\W_]+", "-", prompt.lower()).strip("-")[:length].rstrip("-") or "image"

@@ -1,0 +1,130 @@
+"""One image from one request, with any text-to-image pipeline."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from t2i_tools.errors import InputError, OutOfMemoryError, UnsupportedModelError, first_line
+from t2i_tools.loading import out_of_memory
+from t2i_tools.models import denoiser, size_multiple
+from t2i_tools.sizes import Fit, Size, centre_box, format_size, possible_size
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+    from PIL import Image
+
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """One image to make. size: (height, width) in pixels; None stands for the pipeline's own default.
+
+    fit: "crop" generates the next possible size and cuts the middle out of it, "snap" takes the nearest possible one.
+    Raises InputError when a value is out of range.
+    """
+
+    prompt: str
+    seed: int
+    negative: str | None = None
+    size: Size | None = None
+    fit: Fit = "crop"
+    steps: int | None = None
+    guidance: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise InputError("the prompt is empty: say what to draw")
+        if not all(_encodable(text) for text in (self.prompt, self.negative or "")):
+            raise InputError("the prompt is no valid text: it has bytes that are not UTF-8")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InputError(f"seed {self.seed} is out of range: it takes 0 to {MAX_SEED}")
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"steps {self.steps} is out of range: it takes 1 or more")
+        if self.guidance is not None and not math.isfinite(self.guidance):
+            raise InputError(f"guidance {self.guidance} is not a finite number")
+
+
+def call_default(pipe: DiffusionPipeline, name: str) -> Any:
+    """The default of an argument of the pipeline's call; None where it has no such argument."""
+    parameter = _arguments(pipe).get(name)
+    return None if parameter is None or parameter.default is parameter.empty else parameter.default
+
+
+def check_request(pipe: DiffusionPipeline, request: Request) -> None:
+    """Raise UnsupportedModelError or InputError for what this pipeline cannot do, before any time is spent on it."""
+    asked = {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative or None,
+        "height": request.size,
+        "num_inference_steps": request.steps,
+        "guidance_scale": request.guidance,
+    }
+    missing = [name for name, value in asked.items() if value is not None and name not in _arguments(pipe)]
+    if missing:
+        raise UnsupportedModelError(f"{type(pipe).__name__} does not take {', '.join(missing)}")
+    trained = getattr(pipe.scheduler.config, "num_train_timesteps", None)
+    if request.steps and trained and request.steps > trained:
+        raise InputError(f"steps {request.steps} is more than the {trained} that the model was trained on")
+
+
+def generate_image(
+    pipe: DiffusionPipeline, request: Request, on_step: Callable[[int, int], None] | None = None
+) -> Image.Image:
+    """Make one image, alone in its batch and from a CPU generator, so that it depends on nothing but the request.
+
+    on_step: called with (steps done, steps in all) where the pipeline reports its steps.
+    Raises InputError, UnsupportedModelError or OutOfMemoryError.
+    """
+    import torch
+
+    check_request(pipe, request)
+    known = _arguments(pipe)
+    arguments = {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative or None,
+        "num_inference_steps": request.steps,
+        "guidance_scale": request.guidance,
+        "generator": torch.Generator("cpu").manual_seed(request.seed),
+    }
+    if request.size is not None:
+        arguments["height"], arguments["width"] = possible_size(request.size, size_multiple(pipe), request.fit)
+        if "use_resolution_binning" in known:  # PixArt, Sana and HunyuanDiT would take another size instead
+            arguments["use_resolution_binning"] = False
+    if on_step is not None and "callback_on_step_end" in known:
+        arguments["callback_on_step_end"] = _step_callback(on_step)
+    try:
+        image = pipe(**{name: value for name, value in arguments.items() if value is not None}).images[0]
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        size = format_size(request.size) if request.size else "the model's own size"
+        raise OutOfMemoryError(
+            f"not enough memory on {denoiser(pipe).device} for {size}: "
+            "ask for a smaller one, or try --vae-tiling, --offload or --dtype bfloat16"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{type(pipe).__name__} refuses this request: {first_line(error)}") from error
+    if request.size is not None and request.fit == "crop":
+        return image.crop(centre_box((image.height, image.width), request.size))
+    return image
+
+
+def _arguments(pipe: DiffusionPipeline) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(type(pipe).__call__).parameters)
+
+
+def _step_callback(on_step: Callable[[int, int], None]) -> Callable[..., dict]:
+    def callback(pipe: DiffusionPipeline, step: int, timestep: Any, tensors: dict) -> dict:
+        on_step(step + 1, len(pipe.scheduler.timesteps))
+        return tensors
+
+    return callback
+
+
+def _encodable(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)

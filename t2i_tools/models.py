@@ -1,0 +1,77 @@
+"""What a pipeline consists of, whatever its family: denoiser, text encoders, sizes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from t2i_tools.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+    from torch import nn
+
+
+class TextEncoder(NamedTuple):
+    """One of a pipeline's text encoders and the tokenizer that feeds it; `name` is the encoder's in the pipeline."""
+
+    name: str
+    encoder: nn.Module
+    tokenizer: Any
+
+
+def denoiser(pipe: DiffusionPipeline | nn.Module) -> nn.Module:
+    """The UNet or transformer of a pipeline; a bare denoiser is handed back. Raises UnsupportedModelError."""
+    for name in ("unet", "transformer"):
+        if (model := getattr(pipe, name, None)) is not None:
+            return model
+    if hasattr(pipe, "forward"):
+        return pipe
+    raise UnsupportedModelError(
+        f"{type(pipe).__name__} has neither a unet nor a transformer: use a diffusers text-to-image pipeline"
+    )
+
+
+def text_encoders(pipe: DiffusionPipeline) -> list[TextEncoder]:
+    """The text encoders in the pipeline's own order, without those it was loaded without. May be empty."""
+    names = [f"text_encoder{suffix}" for suffix in ("", "_2", "_3", "_4")]
+    parts = [(name, getattr(pipe, name, None), name.replace("text_encoder", "tokenizer")) for name in names]
+    return [
+        TextEncoder(name, encoder, getattr(pipe, tokenizer, None))
+        for name, encoder, tokenizer in parts
+        if encoder is not None
+    ]
+
+
+def native_size(pipe: DiffusionPipeline) -> tuple[int, int] | None:
+    """The size the model was trained at, (height, width) in pixels; None where neither config nor pipeline says."""
+    sample = getattr(denoiser(pipe).config, "sample_size", None) or getattr(pipe, "default_sample_size", None)
+    if sample is None:
+        return None
+    height, width = (sample, sample) if isinstance(sample, int) else sample[-2:]
+    return height * _vae_factor(pipe), width * _vae_factor(pipe)
+
+
+def size_multiple(pipe: DiffusionPipeline) -> int:
+    """Pixels of which each side of an image must be a whole multiple: the VAE's factor times the patch."""
+    patch = getattr(denoiser(pipe).config, "patch_size", None) or 1
+    patch = patch if isinstance(patch, int) else patch[-1]
+    # Flux, Qwen-Image and Z-Image patch inside the pipeline; there the image processor's factor holds the patch too.
+    processor = getattr(getattr(pipe, "image_processor", None), "config", None)
+    return math.lcm(_vae_factor(pipe) * patch, getattr(processor, "vae_scale_factor", 1))
+
+
+def family(pipe: DiffusionPipeline) -> str:
+    """The name of the diffusers folder that holds the pipeline or its nearest base, such as "stable_diffusion_xl".
+
+    Raises UnsupportedModelError for a class that derives from no pipeline of diffusers.
+    """
+    for base in type(pipe).__mro__:
+        match base.__module__.split("."):
+            case ["diffusers", "pipelines", name, _]:
+                return name
+    raise UnsupportedModelError(f"{type(pipe).__name__} derives from no diffusers pipeline")
+
+
+def _vae_factor(pipe: DiffusionPipeline) -> int:
+    return getattr(pipe, "vae_scale_factor", 1)
