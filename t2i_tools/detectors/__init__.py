@@ -1,5 +1,21 @@
 """Detectors that find and count objects: what they give (`Detections`), what they can do (`Counter`), and adapters."""
 
 from t2i_tools.detectors.detections import Counter, Detections, Guide, Images, find_label, to_batch
+from t2i_tools.detectors.heatmap import HeatmapCounter
+from t2i_tools.detectors.opening import open_counter
+from t2i_tools.detectors.transformers import TransformersCounter, ZeroShotCounter
+from t2i_tools.detectors.yolo import YoloCounter
 
-__all__ = ["Counter", "Detections", "Guide", "Images", "find_label", "to_batch"]
+__all__ = [
+    "Counter",
+    "Detections",
+    "Guide",
+    "HeatmapCounter",
+    "Images",
+    "TransformersCounter",
+    "YoloCounter",
+    "ZeroShotCounter",
+    "find_label",
+    "open_counter",
+    "to_batch",
+]

@@ -1,0 +1,181 @@
+"""Detectors of transformers: closed classes (YOLOS, DETR, RT-DETR...) and any word (OWLv2, Grounding DINO...)."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors import SafetensorError
+
+from t2i_tools.detectors.detections import Detections, Images, clip_boxes, find_label, spelling, to_batch
+from t2i_tools.errors import InputError, ModelError, UnsupportedModelError, first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers.image_processing_utils import BaseImageProcessor
+
+
+class TransformersCounter:
+    """A `Guide` by a detector of closed classes. Pictures are prepared in torch, so that the count has a gradient."""
+
+    def __init__(self, model: "PreTrainedModel", processor: "BaseImageProcessor", threshold: float = 0.5):
+        """processor: lends size, mean and standard deviation."""
+        self.model, self.processor, self.threshold = model.eval().requires_grad_(False), processor, threshold
+        self.labels = tuple(name for _, name in sorted(model.config.id2label.items()))
+
+    @torch.no_grad()
+    def detect(self, images: Images, label: str | None = None) -> list[Detections]:
+        """See `Counter.detect`. A query counts for its best class only."""
+        wanted = None if label is None else find_label(label, self.labels)
+        found = []
+        for batch in _batches(images):
+            scores, boxes = self._predict(batch)
+            pairs = zip(scores.float().cpu(), boxes.float().cpu(), strict=True)
+            found += [self._objects(s, b, tuple(batch.shape[-2:]), wanted) for s, b in pairs]
+        return found
+
+    def potential(self, images: Images, label: str) -> torch.Tensor:
+        """See `Guide.potential`; (B,) on the images' device."""
+        index = find_label(label, self.labels)
+        sums = [self._predict(batch)[0][..., index].float().sum(1).to(batch.device) for batch in _batches(images)]
+        return torch.cat(sums) if sums else torch.zeros(0)
+
+    def to(self, *args, **kwargs) -> "TransformersCounter":
+        """Moves the network as `Module.to` does."""
+        self.model.to(*args, **kwargs)
+        return self
+
+    def _predict(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores (B, queries, classes) and boxes (B, queries, 4), cxcywh in shares of the sides."""
+        pixels = self._prepare(batch.to(self.model.device, self.model.dtype))
+        outputs = self.model(pixel_values=pixels)
+        logits = outputs.logits
+        # DETR's heirs differ: one column more than classes is "no object" and means a softmax.
+        softmax = logits.shape[-1] == len(self.labels) + 1
+        return (logits.softmax(-1)[..., :-1] if softmax else logits.sigmoid()), outputs.pred_boxes
+
+    def _prepare(self, batch: torch.Tensor) -> torch.Tensor:
+        processor = self.processor
+        if processor.do_resize:
+            side = _target(tuple(batch.shape[-2:]), processor.size)
+            batch = F.interpolate(batch, size=side, mode="bilinear", antialias=True)
+        if processor.do_normalize:
+            mean, std = (batch.new_tensor(v)[:, None, None] for v in (processor.image_mean, processor.image_std))
+            batch = (batch - mean) / std
+        return batch
+
+    def _objects(self, scores, boxes, size, wanted) -> Detections:
+        best, classes = scores.max(-1)
+        good = (best > self.threshold) & (classes == wanted if wanted is not None else True)
+        order = torch.where(good)[0][best[good].argsort(descending=True, stable=True)]
+        names = [self.labels[c] for c in classes[order].tolist()]
+        centre, half = boxes[order, :2], boxes[order, 2:] / 2
+        corners = torch.cat([centre - half, centre + half], 1) * torch.tensor([size[1], size[0]] * 2)
+        return Detections(names, clip_boxes(corners, size), best[order])
+
+
+class ZeroShotCounter:
+    """A `Counter` for any word, without `potential`: guide by another counter and let this one count."""
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        processor: "ProcessorMixin",
+        labels: Sequence[str] = (),
+        threshold: float = 0.3,
+        overlap: float = 0.5,
+    ):
+        """labels: what to look for when `detect` is given no label. overlap: as in `YoloCounter`."""
+        self.model, self.processor, self.labels = model.eval().requires_grad_(False), processor, tuple(labels)
+        self.threshold, self.overlap = threshold, overlap
+
+    @torch.no_grad()
+    def detect(self, images: Images, label: str | None = None) -> list[Detections]:
+        """See `Counter.detect`. Raises InputError when neither a label nor `labels` say what to look for."""
+        labels = list(self.labels) if label is None else [label]
+        if not labels:
+            raise InputError("this detector finds any word and needs to be told which: give a label")
+        batch, sizes = to_batch(images)
+        pictures = [_picture(one[:, :height, :width]) for one, (height, width) in zip(batch, sizes, strict=True)]
+        return [self._find(picture, labels) for picture in pictures]
+
+    def to(self, *args, **kwargs) -> "ZeroShotCounter":
+        """Moves the network as `Module.to` does."""
+        self.model.to(*args, **kwargs)
+        return self
+
+    def _find(self, picture: Image.Image, labels: list[str]) -> Detections:
+        from torchvision.ops import batched_nms
+
+        inputs = self.processor(images=[picture], text=[labels], return_tensors="pt").to(self.model.device)
+        outputs = self.model(**inputs)
+        size = (picture.height, picture.width)
+        settings = {"threshold": self.threshold, "target_sizes": [size], "text_labels": [labels]}
+        (found,) = self.processor.post_process_grounded_object_detection(outputs, **settings)
+        names = [_meant(text, labels) for text in found["text_labels"]]
+        known = [i for i, name in enumerate(names) if name is not None]
+        boxes, scores = found["boxes"][known].float().cpu(), found["scores"][known].float().cpu()
+        names = [names[i] for i in known]
+        classes = torch.tensor([labels.index(name) for name in names], dtype=torch.long)
+        kept = batched_nms(boxes, scores, classes, self.overlap).tolist()  # several patches may see one object
+        return Detections([names[i] for i in kept], clip_boxes(boxes[kept], size), scores[kept])
+
+
+def open_transformers(
+    source: str, threshold: float | None = None, labels: Sequence[str] = ()
+) -> TransformersCounter | ZeroShotCounter:
+    """A detector from a local folder or a Hub id, safetensors only; `labels` is what a zero-shot one looks for unasked.
+
+    Raises ModelError when it cannot be opened, UnsupportedModelError when it is no detector.
+    """
+    from transformers import (
+        MODEL_FOR_OBJECT_DETECTION_MAPPING,
+        MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING,
+        AutoConfig,
+        AutoImageProcessor,
+        AutoProcessor,
+    )
+
+    given = {} if threshold is None else {"threshold": threshold}
+    try:
+        config = AutoConfig.from_pretrained(source)
+        if type(config) in MODEL_FOR_OBJECT_DETECTION_MAPPING:
+            model = MODEL_FOR_OBJECT_DETECTION_MAPPING[type(config)].from_pretrained(source, use_safetensors=True)
+            return TransformersCounter(model, AutoImageProcessor.from_pretrained(source), **given)
+        if type(config) in MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING:
+            kind = MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING[type(config)]
+            model = kind.from_pretrained(source, use_safetensors=True)
+            return ZeroShotCounter(model, AutoProcessor.from_pretrained(source), labels, **given)
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{source} cannot be opened as a detector: {first_line(error)}") from error
+    raise UnsupportedModelError(f"{source} is a {config.model_type}, which is no object detector")
+
+
+def _batches(images: Images) -> list[torch.Tensor]:
+    """One batch where all pictures have one size, else one a picture: these networks do not ignore padding."""
+    if isinstance(images, torch.Tensor) or len({getattr(image, "size", None) for image in images}) == 1:
+        batch, _ = to_batch(images)
+        return [batch] if len(batch) else []
+    return [to_batch([image])[0] for image in images]
+
+
+def _target(size: tuple[int, int], wanted: Mapping[str, int]) -> tuple[int, int]:
+    """(height, width) that a processor's `size` asks for: exact, or an edge's length with the proportions kept."""
+    if wanted.get("height"):
+        return wanted["height"], wanted["width"]
+    scale = wanted["shortest_edge"] / min(size)
+    if wanted.get("longest_edge"):
+        scale = min(scale, wanted["longest_edge"] / max(size))
+    return round(size[0] * scale), round(size[1] * scale)
+
+
+def _meant(text: str, labels: list[str]) -> str | None:
+    """The label that a found phrase means; Grounding DINO's may be a part of one."""
+    if len(labels) == 1:
+        return labels[0]
+    return next((label for label in labels if spelling(label) & spelling(text)), None)
+
+
+def _picture(tensor: torch.Tensor) -> Image.Image:
+    return Image.fromarray(tensor.mul(255).round().byte().permute(1, 2, 0).cpu().numpy())

@@ -1,0 +1,167 @@
+import pytest
+import torch
+from PIL import Image
+from transformers import (
+    CLIPTokenizer,
+    Owlv2Config,
+    Owlv2ForObjectDetection,
+    Owlv2ImageProcessor,
+    Owlv2Processor,
+    ResNetConfig,
+    RTDetrConfig,
+    RTDetrForObjectDetection,
+    RTDetrImageProcessor,
+    ViTConfig,
+    ViTModel,
+    YolosConfig,
+    YolosForObjectDetection,
+    YolosImageProcessor,
+)
+
+from t2i_tools.default import WEIGHTS
+from t2i_tools.detectors import Guide, TransformersCounter, ZeroShotCounter, open_counter
+from t2i_tools.errors import InputError, ModelError, UnsupportedModelError
+
+LABELS = {0: "cat", 1: "dog", 2: "wine glass"}
+
+
+def yolos():
+    config = YolosConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=[64, 96],
+        patch_size=16,
+        num_detection_tokens=10,
+        id2label=LABELS,
+        initializer_range=0.5,
+    )
+    return YolosForObjectDetection(config), YolosImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+
+
+def rt_detr():
+    backbone = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 8, 16, 16],
+        depths=[1] * 4,
+        layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    config = RTDetrConfig(
+        backbone_config=backbone,
+        encoder_hidden_dim=16,
+        encoder_in_channels=[8, 16, 16],
+        encoder_ffn_dim=16,
+        encoder_attention_heads=2,
+        d_model=16,
+        num_queries=12,
+        decoder_in_channels=[16, 16, 16],
+        decoder_ffn_dim=16,
+        decoder_layers=2,
+        decoder_attention_heads=2,
+        num_denoising=0,
+        id2label=LABELS,
+    )
+    return RTDetrForObjectDetection(config), RTDetrImageProcessor(size={"height": 64, "width": 64})
+
+
+BUILDERS = [yolos, rt_detr]
+
+
+@pytest.fixture(scope="module", params=BUILDERS, ids=lambda build: build.__name__)
+def counter(request) -> TransformersCounter:
+    torch.manual_seed(0)
+    return TransformersCounter(*request.param(), threshold=0.0)
+
+
+def test_boxes_and_scores_agree_with_the_processors_own(counter):
+    image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    (found,) = counter.detect(image)
+    with torch.no_grad():
+        outputs = counter.model(pixel_values=counter._prepare(image))
+    (own,) = counter.processor.post_process_object_detection(outputs, threshold=0.0, target_sizes=[(64, 96)])
+    best = own["scores"].argmax()
+    assert found.scores[0] == pytest.approx(own["scores"][best].item(), rel=1e-5)
+    assert found.labels[0] == LABELS[own["labels"][best].item()]
+    limit = torch.tensor([96, 64] * 2)
+    assert torch.allclose(found.boxes[0], own["boxes"][best].clamp(min=0).minimum(limit), atol=1e-3)
+
+
+def test_pictures_are_prepared_as_the_processor_does(counter):
+    picture = Image.effect_noise((96, 64), 60).convert("RGB").resize((192, 128), Image.Resampling.BICUBIC)
+    own = counter.processor(images=picture, return_tensors="pt").pixel_values
+    (found,) = counter.detect([picture])
+    from t2i_tools.detectors import to_batch
+
+    prepared = counter._prepare(to_batch([picture])[0])
+    assert prepared.shape == own.shape
+    assert (prepared - own).abs().max() < 0.05
+    assert found.count > 0
+
+
+def test_potential_has_a_gradient_in_the_image_alone(counter):
+    images = torch.rand(2, 3, 64, 96, requires_grad=True)
+    potential = counter.potential(images, "cats")
+    potential.sum().backward()
+    assert potential.shape == (2,)
+    assert images.grad.abs().sum() > 0
+    assert all(p.grad is None for p in counter.model.parameters())
+    assert isinstance(counter, Guide)
+
+
+def test_mixed_sizes_and_labels(counter):
+    pictures = [Image.new("RGB", (96, 64), "red"), Image.new("RGB", (64, 96), "blue")]
+    assert len(counter.detect(pictures)) == 2
+    assert set(counter.detect(pictures, "wine glasses")[0].labels) <= {"wine glass"}
+    assert counter.detect([]) == []
+    with pytest.raises(InputError, match="wine glass"):
+        counter.detect(pictures, "spoon")
+
+
+def test_a_folder_is_opened(counter, tmp_path):
+    counter.model.save_pretrained(tmp_path)
+    counter.processor.save_pretrained(tmp_path)
+    images = torch.rand(1, 3, 64, 96)
+    opened = open_counter(tmp_path, threshold=0.1)
+    assert opened.threshold == 0.1
+    assert torch.equal(opened.potential(images, "dog"), counter.potential(images, "dog"))
+
+
+def owl(labels=()) -> ZeroShotCounter:
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer", model_max_length=16)
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = Owlv2Config(
+        text_config={**small, "vocab_size": len(tokenizer), "max_position_embeddings": 16},
+        vision_config={**small, "image_size": 64, "patch_size": 16},
+        projection_dim=32,
+    )
+    processor = Owlv2Processor(Owlv2ImageProcessor(size={"height": 64, "width": 64}), tokenizer)
+    return ZeroShotCounter(Owlv2ForObjectDetection(config), processor, labels, threshold=0.0)
+
+
+def test_owlv2_looks_for_any_word():
+    counter = owl()
+    found = counter.detect([Image.new("RGB", (80, 60), "red")], "green spoons")[0]
+    assert set(found.labels) == {"green spoons"}
+    assert found.boxes.shape == (found.count, 4)
+    assert (found.boxes <= torch.tensor([80, 60] * 2)).all()
+    with pytest.raises(InputError, match="label"):
+        counter.detect(torch.rand(1, 3, 32, 32))
+    assert set(owl(["cat", "dog"]).detect(torch.rand(1, 3, 32, 32))[0].labels) <= {"cat", "dog"}
+
+
+def test_what_is_no_detector_is_refused(tmp_path):
+    ViTModel(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)).save_pretrained(
+        tmp_path / "vit"
+    )
+    with pytest.raises(UnsupportedModelError, match="no object detector"):
+        open_counter(tmp_path / "vit")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="empty"):
+        open_counter(tmp_path / "empty")
+    yolos()[0].save_pretrained(tmp_path / "pickled")
+    (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="pickled"):
+        open_counter(tmp_path / "pickled")

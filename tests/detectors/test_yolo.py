@@ -1,0 +1,106 @@
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from t2i_tools.detectors import Guide, YoloCounter, open_counter
+from t2i_tools.detectors.yolo import build_yolo
+from t2i_tools.errors import InputError, ModelError
+
+pytest.importorskip("ultralytics")
+LABELS = ["cat", "dog", "car"]
+
+
+def random_yolo(architecture: str = "yolo11n.yaml", threshold: float = 0.0) -> YoloCounter:
+    """An untrained network whose scores are spread as a trained one's."""
+    torch.manual_seed(0)
+    net, _ = build_yolo(architecture, len(LABELS))
+    for branch in net.model[-1].cv3:
+        torch.nn.init.normal_(branch[-1].weight, std=0.2)
+        torch.nn.init.zeros_(branch[-1].bias)
+    return YoloCounter(net, LABELS, threshold, architecture=architecture)
+
+
+@pytest.fixture(scope="module")
+def counter() -> YoloCounter:
+    return random_yolo()
+
+
+def test_suppression_agrees_with_ultralytics_own(counter):
+    from ultralytics.utils.nms import non_max_suppression
+
+    images = torch.rand(2, 3, 96, 128, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        raw = counter.net(images)[0]
+    oracle = non_max_suppression(raw, conf_thres=0.0, iou_thres=counter.overlap, max_time_img=60)
+    for found, rows in zip(counter.detect(images), oracle, strict=True):
+        inside = (rows[:, 0] + rows[:, 2] < 2 * 128) & (rows[:, 1] + rows[:, 3] < 2 * 96)
+        rows = rows[inside]
+        assert found.count == len(rows) > 0
+        assert torch.allclose(found.scores, rows[:, 4])
+        assert found.labels == [LABELS[int(c)] for c in rows[:, 5]]
+
+
+@pytest.mark.parametrize("architecture", ["yolo11n.yaml", "yolo26n.yaml", "yolov8n.yaml"])
+def test_potential_is_the_sum_of_raw_scores_and_only_the_image_gets_a_gradient(architecture):
+    counter = random_yolo(architecture)
+    images = torch.rand(2, 3, 64, 64, requires_grad=True)
+    with torch.inference_mode():
+        counter.detect(images)  # must not leave inference tensors behind
+    potential = counter.potential(images, "dogs")
+    potential.sum().backward()
+    with torch.no_grad():
+        scores = counter.net(images)[0][:, 4 + LABELS.index("dog")]
+    assert torch.allclose(potential.detach(), scores.sum(1), rtol=1e-4)
+    assert images.grad.abs().sum() > 0
+    assert all(p.grad is None for p in counter.net.parameters())
+    assert isinstance(counter, Guide)
+
+
+def test_any_size_and_mixed_sizes(counter):
+    pictures = [Image.new("RGB", (100, 50), "red"), Image.new("RGB", (33, 128), "blue")]
+    for found, picture in zip(counter.detect(pictures), pictures, strict=True):
+        limit = torch.tensor([picture.width, picture.height] * 2)
+        assert ((found.boxes >= 0) & (found.boxes <= limit)).all()
+    assert counter.potential(pictures, "cat").shape == (2,)
+
+
+def test_a_label_keeps_its_class_only(counter):
+    images = torch.rand(1, 3, 64, 64)
+    assert set(counter.detect(images, "cars")[0].labels) <= {"car"}
+    assert counter.detect(images, "car")[0].count == counter.detect(images)[0].of("car").count
+    with pytest.raises(InputError, match="cat, dog, car"):
+        counter.potential(images, "spoon")
+
+
+def test_saved_and_opened_it_counts_the_same(counter, tmp_path):
+    counter.save(tmp_path / "model.safetensors")
+    images = torch.rand(1, 3, 64, 64)
+    again = open_counter(tmp_path, threshold=0.2)
+    assert (again.labels, again.overlap, again.threshold) == (tuple(LABELS), counter.overlap, 0.2)
+    assert torch.allclose(again.potential(images, "cat"), counter.potential(images, "cat"), rtol=2e-2)
+
+
+def test_a_users_yolo_is_opened_from_safetensors_and_its_yaml(counter, tmp_path):
+    save_file({k: v.contiguous() for k, v in counter.net.state_dict().items()}, tmp_path / "mine.safetensors")
+    with pytest.raises(ModelError, match="yaml"):
+        open_counter(tmp_path / "mine.safetensors")
+    opened = YoloCounter.load(tmp_path / "mine.safetensors", "yolo11n.yaml", LABELS)
+    images = torch.rand(1, 3, 64, 64)
+    assert torch.equal(opened.potential(images, "cat"), counter.potential(images, "cat"))
+
+
+def test_what_is_no_yolo_is_refused(counter, tmp_path):
+    counter.save(tmp_path / "model.safetensors")
+    save_file(dict(list(load_file(tmp_path / "model.safetensors").items())[:5]), tmp_path / "part.safetensors")
+    (tmp_path / "empty.yaml").write_text("a: 1\n")
+    with pytest.raises(ModelError, match="fit"):
+        YoloCounter.load(tmp_path / "part.safetensors", "yolo11n.yaml", LABELS)
+    with pytest.raises(ModelError, match="no YOLO"):
+        build_yolo(tmp_path / "empty.yaml")
+    with pytest.raises(ModelError, match="no YOLO"):
+        build_yolo("yolo-unheard-of.yaml")
+    with pytest.raises(ModelError, match="pickle"):
+        YoloCounter.load(tmp_path / "yolo11n.pt")
+    with pytest.raises(InputError, match="3 classes"):
+        YoloCounter(counter.net, ["cat"])
