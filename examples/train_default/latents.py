@@ -31,19 +31,20 @@ def main() -> None:
     encoder = CLIPTextModel.from_pretrained(WEIGHTS / "clip", dtype=torch.float32).to(device)
     kinds = {} if options.size >= 96 else {"kind": "counts"}
     scenes = draw_scenes(options.first, options.scenes, size=(options.size, options.size), **kinds)
-    latents, states = [], []
+    latents = []
     for start in range(0, len(scenes), 64):
-        part = scenes[start : start + 64]
-        latents.append(vae.encode(stack(part).to(device).float() / 127.5 - 1).latents.half().cpu())
-    captions = ["", *(s.caption for s in scenes)]
-    for start in range(0, len(captions), 64):
-        tokens = tokenizer(captions[start : start + 64], padding="max_length", truncation=True, return_tensors="pt")
+        part = stack(scenes[start : start + 64]).to(device).float() / 127.5 - 1
+        latents.append(vae.encode(part).latents.half().cpu())
+    texts = list(dict.fromkeys(["", *(s.caption for s in scenes)]))  # many scenes share a caption; the empty one is 0
+    states = []
+    for start in range(0, len(texts), 64):
+        tokens = tokenizer(texts[start : start + 64], padding="max_length", truncation=True, return_tensors="pt")
         states.append(encoder(tokens.input_ids.to(device)).last_hidden_state.half().cpu())
-    states = torch.cat(states)
+    index = {text: i for i, text in enumerate(texts)}
     tensors = {
-        "latents": torch.cat(latents),
-        "states": states[1:].contiguous(),
-        "empty": states[0].clone(),
+        "latents": torch.cat(latents).contiguous(),
+        "states": torch.cat(states),
+        "captions": torch.tensor([index[s.caption] for s in scenes]),
         "cells": torch.from_numpy(np.stack([cells(s) for s in scenes])),
     }
     save_file(tensors, options.work / f"latents-{options.size}.safetensors")

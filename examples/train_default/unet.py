@@ -71,11 +71,12 @@ def rate(step: int, options) -> float:
 
 
 def batch(data: dict[str, torch.Tensor], size: int, generator: torch.Generator, device: torch.device):
-    """Latents, text states (10 % of them the empty caption's) and cells of `size` random scenes."""
+    """Latents, text states (10 % of them the empty caption's, number 0) and cells of `size` random scenes."""
     chosen = torch.randint(len(data["latents"]), (size,), generator=generator)
-    states = data["states"][chosen].float()
-    states[torch.rand(size, generator=generator) < 0.1] = data["empty"].float()
+    captions = data["captions"][chosen]
+    captions[torch.rand(size, generator=generator) < 0.1] = 0
     latents = data["latents"][chosen].float().contiguous(memory_format=torch.channels_last)
+    states = data["states"][captions].float()
     return latents.to(device), states.to(device), data["cells"][chosen].long().to(device)
 
 
