@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,10 +96,14 @@ def pick_device(name: str | None = None) -> torch.device:
     if name is None:
         return best
     try:
-        torch.zeros(1, device=name).item()
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {name!r}: {best} works here; others are cuda:1, mps...") from error
+    try:
+        torch.zeros(1, device=device).item()
     except Exception as error:  # RuntimeError, AssertionError, NotImplementedError: each backend has its own
         raise InputError(f"device {name!r} does not work here ({first_line(error)}): {best} does") from error
-    return torch.device(name)
+    return device
 
 
 def _open_folder(folder: Path, dtype: torch.dtype | None) -> DiffusionPipeline:
@@ -184,7 +189,7 @@ def _hub_error(name: str, error: Exception) -> ModelError:
         return ModelError(f"{name} is gated: accept its licence on the Hub, then log in with `hf auth login`")
     if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
         return ModelError(f"unknown model {name!r}: no such folder here and no such repository on the Hub")
-    if any(_is_network(cause) for cause in causes):
+    if _is_network(error):
         return ModelError(
             f"cannot reach the Hub for {name!r}: no such folder here, and no network or copy in the cache"
         )
@@ -194,11 +199,14 @@ def _hub_error(name: str, error: Exception) -> ModelError:
 
 
 def _is_network(error: BaseException) -> bool:
-    from httpx import TransportError
-    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    kinds = (TransportError, LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError, TimeoutError)
-    return any(isinstance(cause, kinds) for cause in _chain(error))
+    kinds = (LocalEntryNotFoundError, ConnectionError, TimeoutError, socket.gaierror)
+    # The Hub's client has changed its HTTP library twice; all of them name the base class so.
+    return any(
+        isinstance(cause, kinds) or "TransportError" in (kind.__name__ for kind in type(cause).__mro__)
+        for cause in _chain(error)
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

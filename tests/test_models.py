@@ -1,0 +1,314 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from t2i_tools.errors import InputError, ModelError, UnsupportedModelError
+from t2i_tools.loading import open_pipeline, pick_device
+from t2i_tools.models import denoiser, family, native_size, size_multiple, text_encoders
+from t2i_tools.parts import schedulers, use_loras, use_scheduler, use_vae
+
+
+def equal(one, other):
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.fixture
+def folder(tiny_folder, tmp_path):
+    """A copy of the tiny pipeline that the test may spoil."""
+    return shutil.copytree(tiny_folder, tmp_path / "model")
+
+
+def pickled(part):
+    """Turn a component's weights into a pickle, as old repositories have them."""
+    (weights,) = part.glob("*.safetensors")
+    torch.save(load_file(weights), weights.with_name("diffusion_pytorch_model.bin"))
+    weights.unlink()
+
+
+# The first regular expression that matches gives each tensor of the tiny pipeline the name it has in an LDM checkpoint.
+LDM_BLOCKS = {
+    "unet": {
+        r"time_embedding\.linear_1": "time_embed.0",
+        r"time_embedding\.linear_2": "time_embed.2",
+        r"conv_in": "input_blocks.0.0",
+        r"conv_norm_out": "out.0",
+        r"conv_out": "out.2",
+        r"down_blocks\.0\.resnets\.0": "input_blocks.1.0",
+        r"down_blocks\.0\.downsamplers\.0\.conv": "input_blocks.2.0.op",
+        r"down_blocks\.1\.resnets\.0": "input_blocks.3.0",
+        r"down_blocks\.1\.attentions\.0": "input_blocks.3.1",
+        r"mid_block\.resnets\.0": "middle_block.0",
+        r"mid_block\.attentions\.0": "middle_block.1",
+        r"mid_block\.resnets\.1": "middle_block.2",
+        r"up_blocks\.0\.resnets\.(\d)": r"output_blocks.\1.0",
+        r"up_blocks\.0\.attentions\.(\d)": r"output_blocks.\1.1",
+        r"up_blocks\.0\.upsamplers\.0\.conv": "output_blocks.1.2.conv",
+        r"up_blocks\.1\.resnets\.0": "output_blocks.2.0",
+        r"up_blocks\.1\.resnets\.1": "output_blocks.3.0",
+    },
+    "vae": {
+        r"encoder\.down_blocks\.(\d)\.resnets\.": r"encoder.down.\1.block.",
+        r"encoder\.down_blocks\.(\d)\.downsamplers\.0": r"encoder.down.\1.downsample",
+        r"decoder\.up_blocks\.(\d)\.resnets\.": lambda match: f"decoder.up.{3 - int(match[1])}.block.",
+        r"decoder\.up_blocks\.(\d)\.upsamplers\.0": lambda match: f"decoder.up.{3 - int(match[1])}.upsample",
+        r"(..coder)\.mid_block\.resnets\.(\d)": lambda match: f"{match[1]}.mid.block_{int(match[2]) + 1}",
+        r"(..coder)\.mid_block\.attentions\.0": r"\1.mid.attn_1",
+        r"(..coder)\.conv_norm_out": r"\1.norm_out",
+    },
+    "text_encoder": {r"(text_model\.)?": "text_model."},
+}
+LDM_LAYERS = {
+    "unet": {
+        ".norm1": ".in_layers.0",
+        ".conv1": ".in_layers.2",
+        ".time_emb_proj": ".emb_layers.1",
+        ".norm2": ".out_layers.0",
+        ".conv2": ".out_layers.3",
+        ".conv_shortcut": ".skip_connection",
+    },
+    "vae": {".conv_shortcut": ".nin_shortcut", ".group_norm": ".norm", ".to_out.0": ".proj_out"}
+    | {f".to_{letter}": f".{letter}" for letter in "qkv"},
+    "text_encoder": {},
+}
+LDM_PREFIXES = {
+    "unet": "model.diffusion_model.",
+    "vae": "first_stage_model.",
+    "text_encoder": "cond_stage_model.transformer.",
+}
+
+
+def ldm_name(part, name):
+    block, new = next(((b, n) for b, n in LDM_BLOCKS[part].items() if re.match(b, name)), ("", ""))
+    layers = {} if "transformer_blocks" in name else LDM_LAYERS[part]
+    name = re.sub(f"^{block}", new, name)
+    for old, new in layers.items():
+        name = name.replace(old, new)
+    return LDM_PREFIXES[part] + name
+
+
+def single_file(pipe, path, parts=tuple(LDM_PREFIXES)):
+    """The tiny pipeline as one checkpoint in the format of Stable Diffusion 1.5."""
+    tensors = {
+        ldm_name(part, name): value.contiguous()
+        for part in parts
+        for name, value in getattr(pipe, part).state_dict().items()
+    }
+    save_file(tensors, path)
+    return path
+
+
+def test_anatomy(tiny_pipeline):
+    assert denoiser(tiny_pipeline) is tiny_pipeline.unet
+    assert denoiser(tiny_pipeline.unet) is tiny_pipeline.unet
+    (encoder,) = text_encoders(tiny_pipeline)
+    assert encoder == ("text_encoder", tiny_pipeline.text_encoder, tiny_pipeline.tokenizer)
+    assert native_size(tiny_pipeline) == (64, 64)
+    assert size_multiple(tiny_pipeline) == 8
+    assert family(tiny_pipeline) == "stable_diffusion"
+    assert family(type("Mine", (type(tiny_pipeline),), {})(**tiny_pipeline.components)) == "stable_diffusion"
+
+
+def test_anatomy_of_transformers():
+    from diffusers import (
+        AutoencoderKL,
+        FlowMatchEulerDiscreteScheduler,
+        FluxPipeline,
+        FluxTransformer2DModel,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
+
+    vae = AutoencoderKL(
+        block_out_channels=(4,) * 4,
+        norm_num_groups=2,
+        latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
+    text = {f"{part}{suffix}": None for part in ("text_encoder", "tokenizer") for suffix in ("", "_2")}
+    size = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1}
+    transformer = FluxTransformer2DModel(
+        in_channels=16,
+        num_single_layers=1,
+        joint_attention_dim=8,
+        pooled_projection_dim=8,
+        axes_dims_rope=(2, 2, 4),
+        **size,
+    )
+    flux = FluxPipeline(FlowMatchEulerDiscreteScheduler(), vae, transformer=transformer, **text)
+    assert (native_size(flux), size_multiple(flux), family(flux)) == ((1024, 1024), 16, "flux")
+    assert text_encoders(flux) == []
+
+    transformer = SD3Transformer2DModel(
+        sample_size=16, patch_size=2, in_channels=4, joint_attention_dim=8, caption_projection_dim=16, **size
+    )
+    text |= {"text_encoder_3": None, "tokenizer_3": None}
+    sd3 = StableDiffusion3Pipeline(transformer, FlowMatchEulerDiscreteScheduler(), vae, **text)
+    assert (native_size(sd3), size_multiple(sd3), family(sd3)) == ((128, 128), 16, "stable_diffusion_3")
+    assert denoiser(sd3) is transformer
+
+
+def test_what_is_no_pipeline():
+    for function in (denoiser, native_size, size_multiple, family):
+        with pytest.raises(UnsupportedModelError):
+            function(object())
+
+
+def test_open_folder(tiny_pipeline, tiny_folder):
+    pipe = open_pipeline(tiny_folder)
+    assert type(pipe) is type(tiny_pipeline)
+    assert equal(pipe.unet, tiny_pipeline.unet)
+    assert equal(pipe.text_encoder, tiny_pipeline.text_encoder)
+    assert open_pipeline(str(tiny_folder), dtype=torch.bfloat16).unet.dtype == torch.bfloat16
+
+
+def test_open_single_file(tiny_pipeline, tiny_folder, tmp_path):
+    pipe = open_pipeline(single_file(tiny_pipeline, tmp_path / "one.safetensors"), config=tiny_folder)
+    for part in ("unet", "vae", "text_encoder"):
+        assert equal(getattr(pipe, part), getattr(tiny_pipeline, part)), part
+
+
+def test_single_file_never_falls_back_on_pickles(tiny_pipeline, folder, tmp_path):
+    path = single_file(tiny_pipeline, tmp_path / "one.safetensors", parts=("unet", "vae"))
+    for name in ("pytorch_model.bin", "diffusion_pytorch_model.bin"):
+        torch.save(tiny_pipeline.text_encoder.state_dict(), folder / "text_encoder" / name)
+    (folder / "text_encoder" / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="CLIPTextModel"):
+        open_pipeline(path, config=folder)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_pickles_are_refused(folder, part):
+    pickled(folder / part)
+    with pytest.raises(ModelError, match="pickles"):
+        open_pipeline(folder)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_truncated_weights(folder, part):
+    (weights,) = (folder / part).glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=weights.name):
+        open_pipeline(folder)
+
+
+def test_spoilt_folders(folder, tmp_path):
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "NoSuchPipeline"}))
+    with pytest.raises(ModelError, match="cannot open"):
+        open_pipeline(folder)
+    (folder / "model_index.json").write_text("{")
+    with pytest.raises(ModelError, match="cannot open"):
+        open_pipeline(folder)
+    (folder / "model_index.json").unlink()
+    with pytest.raises(ModelError, match="model_index"):
+        open_pipeline(folder)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("nonsense", "unknown model"),
+        ("owner/name", "cannot reach the Hub"),
+        ("no/such/folder", "unknown model"),
+        ("old.ckpt", "pickle"),
+        ("absent.safetensors", "no such file"),
+        (__file__, "neither a folder"),
+    ],
+)
+def test_sources_that_cannot_be_opened(source, says):
+    with pytest.raises(ModelError, match=says) as caught:
+        open_pipeline(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_checkpoints_that_cannot_be_opened(tiny_pipeline, tiny_folder, tmp_path):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not safetensors")
+    with pytest.raises(ModelError, match="corrupt"):
+        open_pipeline(broken)
+    other = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(1)}, other)
+    with pytest.raises(ModelError, match="known family"):
+        open_pipeline(other)
+    with pytest.raises(ModelError, match="cannot open"):
+        open_pipeline(other, config=tiny_folder)
+    with pytest.raises(ModelError, match="no such folder"):
+        open_pipeline(other, config=tmp_path / "absent")
+    with pytest.raises(ModelError, match="--config"):
+        open_pipeline(single_file(tiny_pipeline, tmp_path / "one.safetensors"))
+
+
+def test_scheduler(tiny_folder):
+    pipe = open_pipeline(tiny_folder)
+    betas = pipe.scheduler.config.beta_end
+    for name, kind in {
+        "Euler a": None,
+        "EulerDiscreteScheduler": "EulerDiscreteScheduler",
+        "uni-pc": "UniPCMultistepScheduler",
+    }.items():
+        if kind is None:
+            with pytest.raises(InputError, match="ddim, .*euler"):
+                use_scheduler(pipe, name)
+        else:
+            use_scheduler(pipe, name)
+            assert type(pipe.scheduler).__name__ == kind
+            assert pipe.scheduler.config.beta_end == betas
+    assert {"ddim", "euler", "eulerancestral", "dpmsolver", "unipc"} <= schedulers(pipe).keys()
+
+
+def test_vae(tiny_pipeline, tiny_folder, folder, tmp_path):
+    pipe = open_pipeline(folder)
+    with torch.no_grad():
+        pipe.vae.post_quant_conv.weight.zero_()
+    for source in (tiny_folder / "vae", tiny_folder / "vae" / "diffusion_pytorch_model.safetensors"):
+        use_vae(pipe, source)
+        assert equal(pipe.vae, tiny_pipeline.vae)
+        pipe.vae = open_pipeline(folder).vae
+    config = json.loads((folder / "vae" / "config.json").read_text())
+    type(pipe.vae).from_config({**config, "latent_channels": 8}).save_pretrained(tmp_path / "wide")
+    with pytest.raises(UnsupportedModelError, match="latents"):
+        use_vae(pipe, tmp_path / "wide")
+    for source in (tmp_path / "absent", tmp_path, folder / "unet" / "diffusion_pytorch_model.safetensors"):
+        with pytest.raises(ModelError):
+            use_vae(pipe, source)
+
+
+def test_lora(tiny_pipeline, tiny_folder, tmp_path):
+    pytest.importorskip("peft")
+    name = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_k"
+    width = tiny_pipeline.unet.get_submodule(name).in_features
+    pair = {"lora_A": torch.ones(2, width), "lora_B": torch.ones(width, 2)}
+    save_file({f"unet.{name}.{side}.weight": value for side, value in pair.items()}, tmp_path / "fits.safetensors")
+    save_file(
+        {f"unet.{name}.{side}.weight": value.T.contiguous() for side, value in pair.items()},
+        tmp_path / "bad.safetensors",
+    )
+    save_file({"other.weight": torch.ones(2, 2)}, tmp_path / "foreign.safetensors")
+    pipe = open_pipeline(tiny_folder)
+    use_loras(pipe, [(tmp_path / "fits.safetensors", 0.5)])
+    rows = torch.randn(3, width, generator=torch.manual_seed(0))
+    added = pipe.unet.get_submodule(name)(rows) - tiny_pipeline.unet.get_submodule(name)(rows)
+    torch.testing.assert_close(added, 0.5 * rows @ pair["lora_A"].T @ pair["lora_B"].T)
+    for file in ("bad", "foreign"):
+        with pytest.raises((ModelError, UnsupportedModelError), match=file):
+            use_loras(open_pipeline(tiny_folder), [(tmp_path / f"{file}.safetensors", 1.0)])
+
+
+def test_device():
+    assert pick_device("cpu").type == "cpu"
+    for name in ("meta", "nonsense", "cuda:99"):
+        with pytest.raises(InputError, match=name):
+            pick_device(name)
+
+
+def test_import_is_light():
+    code = "import sys, t2i_tools, t2i_tools.cli; print(*[m for m in ('torch', 'diffusers') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
