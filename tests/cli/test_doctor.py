@@ -1,0 +1,74 @@
+import json
+
+import pytest
+import torch
+import typer
+
+from t2i_tools.cli import doctor
+from t2i_tools.cli.doctor import attention_backends, devices, examine, installed_versions, missing_extras
+
+DECLARED = [
+    "torch>=2.0",
+    "pillow>=11.0",
+    "no-such-package-of-ours>=1.0; extra == 'app'",
+    'torch>=999; extra == "count"',
+    "numpy>=1.0; extra == 'metrics'",
+    "t2i-tools[app,count]; extra == 'all'",
+    "pytest>=1; extra == 'test'",
+]
+
+
+@pytest.fixture(scope="module")
+def report():
+    return examine()
+
+
+def test_json_is_the_report_and_the_exit_code_says_whether_the_core_works(report, capsys):
+    try:
+        doctor.doctor(as_json=True)
+        code = 0
+    except typer.Exit as stop:
+        code = stop.exit_code
+    assert code == bool(report["broken"])
+    assert json.loads(capsys.readouterr().out).keys() == report.keys()
+    assert not any("cannot" in line or "import" in line for line in report["broken"])
+
+
+def test_report_is_readable(report, capsys):
+    doctor.print_report(report)
+    text = capsys.readouterr().out
+    assert torch.__version__.split("+")[0] in text
+    assert "sdpa math" in text
+    assert all(entry["fix"] in text for entry in report["missing"])
+
+
+def test_attention_that_is_said_to_work_works():
+    works = {entry["backend"]: entry for entry in attention_backends() if entry["device"] == "cpu"}
+    assert works["sdpa math"]["works"]
+    assert all(entry["works"] or entry["why"] for entry in works.values())
+    assert devices()[0]["device"] == "cpu"
+
+
+def test_missing_extras_come_with_their_command():
+    missing = {entry["what"]: entry for entry in missing_extras(DECLARED)}
+    assert set(missing) == {"extra app", "extra count"}
+    assert missing["extra app"]["fix"] == "pip install 't2i-tools[app]'"
+    assert "torch>=999" in missing["extra count"]["why"]
+
+
+def test_versions_of_what_is_declared():
+    versions = installed_versions(DECLARED)
+    assert torch.__version__.startswith(versions["torch"])
+    assert versions["no-such-package-of-ours"] is None
+    assert "pytest" not in versions
+    assert "t2i-tools" not in versions
+
+
+def test_a_module_that_is_absent_or_broken_is_told_in_a_line(tmp_path, monkeypatch):
+    (tmp_path / "broken_module_of_ours.py").write_text(
+        "raise ImportError('libGL.so.1: cannot open shared object file')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert doctor.import_problem("json") is None
+    assert doctor.import_problem("absent_module_of_ours") == "absent_module_of_ours is not installed"
+    assert "libGL" in doctor.import_problem("broken_module_of_ours")
