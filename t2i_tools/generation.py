@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from t2i_tools.errors import InputError, OutOfMemoryError, UnsupportedModelError, first_line
@@ -51,7 +52,7 @@ class Request:
 
 def call_default(pipe: DiffusionPipeline, name: str) -> Any:
     """The default of an argument of the pipeline's call; None where it has no such argument."""
-    parameter = _arguments(pipe).get(name)
+    parameter = _arguments(type(pipe)).get(name)
     return None if parameter is None or parameter.default is parameter.empty else parameter.default
 
 
@@ -64,7 +65,7 @@ def check_request(pipe: DiffusionPipeline, request: Request) -> None:
         "num_inference_steps": request.steps,
         "guidance_scale": request.guidance,
     }
-    missing = [name for name, value in asked.items() if value is not None and name not in _arguments(pipe)]
+    missing = [name for name, value in asked.items() if value is not None and name not in _arguments(type(pipe))]
     if missing:
         raise UnsupportedModelError(f"{type(pipe).__name__} does not take {', '.join(missing)}")
     trained = getattr(pipe.scheduler.config, "num_train_timesteps", None)
@@ -83,7 +84,7 @@ def generate_image(
     import torch
 
     check_request(pipe, request)
-    known = _arguments(pipe)
+    known = _arguments(type(pipe))
     arguments = {
         "prompt": request.prompt,
         "negative_prompt": request.negative or None,
@@ -98,7 +99,7 @@ def generate_image(
     if on_step is not None and "callback_on_step_end" in known:
         arguments["callback_on_step_end"] = _step_callback(on_step)
     try:
-        image = pipe(**{name: value for name, value in arguments.items() if value is not None}).images[0]
+        result = pipe(**{name: value for name, value in arguments.items() if value is not None})
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
@@ -109,13 +110,17 @@ def generate_image(
         ) from error
     except ValueError as error:
         raise InputError(f"{type(pipe).__name__} refuses this request: {first_line(error)}") from error
+    if not hasattr(result, "images"):
+        raise UnsupportedModelError(f"{type(pipe).__name__} makes no images")
+    image = result.images[0]
     if request.size is not None and request.fit == "crop":
         return image.crop(centre_box((image.height, image.width), request.size))
     return image
 
 
-def _arguments(pipe: DiffusionPipeline) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(type(pipe).__call__).parameters)
+@cache
+def _arguments(kind: type[DiffusionPipeline]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(kind.__call__).parameters
 
 
 def _step_callback(on_step: Callable[[int, int], None]) -> Callable[..., dict]:

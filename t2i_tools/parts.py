@@ -92,6 +92,8 @@ def _open_vae(source: str | Path, present: ModelMixin) -> ModelMixin:
     if path.suffix != ".safetensors":
         raise ModelError(f"the VAE {source} is neither a folder nor a .safetensors file nor a Hub id (owner/name)")
     check_safetensors(path)
+    if not hasattr(present, "from_single_file"):
+        raise ModelError(f"{source}: an {type(present).__name__} opens from a folder only, not from one file")
     with tempfile.TemporaryDirectory() as config:  # its own would be looked up on the Hub
         present.save_config(config)
         return type(present).from_single_file(str(path), config=config, dtype=present.dtype)

@@ -70,7 +70,7 @@ def _read_csv(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise InputError(f"{path} line {reader.line_num}: more cells than columns; quote a prompt with commas")
             yield reader.line_num, {name: cell for name, cell in row.items() if cell}
     except csv.Error as error:
-        raise InputError(f"{path} line {reader.line_num}: {error}") from error
+        raise InputError(f"{path} line {reader.reader.line_num}: {error}") from error
 
 
 def _read_jsonl(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

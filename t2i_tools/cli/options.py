@@ -104,7 +104,7 @@ def open_model(options: ModelOptions) -> "DiffusionPipeline":
         from t2i_tools.default import load_default
 
         with opening("the bundled model"):
-            pipe = load_default().to(dtype=dtype)
+            pipe = load_default(dtype=dtype)
     else:
         pipe = open_pipeline(options.model, config=options.config, dtype=dtype)
     if options.scheduler:
