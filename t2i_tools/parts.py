@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2i_tools.errors import InputError, ModelError, UnsupportedModelError, first_line
+from t2i_tools.imagefile import SAMPLERS
 from t2i_tools.loading import HUB_ID, check_safetensors, opening
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, ModelMixin
+
+SAMPLER_CLASSES = {sampler.lower(): kind for kind, sampler in SAMPLERS.items()}
 
 
 def schedulers(pipe: DiffusionPipeline) -> dict[str, type]:
@@ -25,10 +28,11 @@ def schedulers(pipe: DiffusionPipeline) -> dict[str, type]:
 def use_scheduler(pipe: DiffusionPipeline, name: str) -> None:
     """Exchange the scheduler for the named one, with the settings of the present one (prediction type, betas...).
 
-    name: a diffusers class or its short form; case, spaces and hyphens do not matter. Raises InputError.
+    name: a diffusers class or its short form, where case, spaces and hyphens do not matter, or the name that other
+    tools and our image files give it ("Euler a"). Raises InputError.
     """
     known = schedulers(pipe)
-    kind = known.get(_short(name))
+    kind = known.get(_short(SAMPLER_CLASSES.get(name.lower(), name)))
     if kind is None:
         raise InputError(f"unknown scheduler {name!r}: this model takes {', '.join(known)}")
     try:
@@ -108,5 +112,5 @@ def _latents(vae: ModelMixin) -> tuple[int | None, int | None]:
 
 
 def _short(name: str) -> str:
-    name = re.sub(r"[^a-z0-9]", "", name.lower().replace("++", ""))
+    name = re.sub(r"[^a-z0-9]", "", name.lower())
     return re.sub(r"(discrete|multistep)?(scheduler)?$", "", name)

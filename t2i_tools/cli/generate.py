@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -158,7 +159,10 @@ def progress_bar(images: int, show: bool) -> Iterator[Callable[[int, int, int], 
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal)) as progress:
+    # Rich would send what is printed meanwhile to the bar's console, past a file or pipe that waits for it.
+    bar = Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())
+    bar.disable = not (show and console.is_terminal)
+    with bar as progress:
         task = progress.add_task("denoising", total=None)
 
         def on_step(index: int, step: int, steps: int) -> None:
