@@ -171,10 +171,11 @@ def _target(size: tuple[int, int], wanted: Mapping[str, int]) -> tuple[int, int]
 
 
 def _meant(text: str, labels: list[str]) -> str | None:
-    """The label that a found phrase means; Grounding DINO's may be a part of one."""
+    """The label that a found phrase means; Grounding DINO's may join two or leave a word out."""
     if len(labels) == 1:
         return labels[0]
-    return next((label for label in labels if spelling(label) & spelling(text)), None)
+    same = (label for label in labels if spelling(label) & spelling(text))
+    return next(same, next((label for label in labels if label.lower() in text.lower()), None))
 
 
 def _picture(tensor: torch.Tensor) -> Image.Image:

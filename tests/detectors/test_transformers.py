@@ -2,7 +2,13 @@ import pytest
 import torch
 from PIL import Image
 from transformers import (
+    BertConfig,
+    BertTokenizer,
     CLIPTokenizer,
+    GroundingDinoConfig,
+    GroundingDinoForObjectDetection,
+    GroundingDinoImageProcessor,
+    GroundingDinoProcessor,
     Owlv2Config,
     Owlv2ForObjectDetection,
     Owlv2ImageProcessor,
@@ -11,6 +17,7 @@ from transformers import (
     RTDetrConfig,
     RTDetrForObjectDetection,
     RTDetrImageProcessor,
+    SwinConfig,
     ViTConfig,
     ViTModel,
     YolosConfig,
@@ -141,15 +148,52 @@ def owl(labels=()) -> ZeroShotCounter:
     return ZeroShotCounter(Owlv2ForObjectDetection(config), processor, labels, threshold=0.0)
 
 
-def test_owlv2_looks_for_any_word():
-    counter = owl()
+def grounding_dino(labels=()) -> ZeroShotCounter:
+    torch.manual_seed(0)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "cat", "dog", "green", "spoon", "##s"]
+    tokenizer = BertTokenizer(vocab={word: index for index, word in enumerate(words)})
+    layers = {f"{part}_layers": 2 for part in ("encoder", "decoder")}
+    heads = {f"{part}_attention_heads": 2 for part in ("encoder", "decoder")}
+    config = GroundingDinoConfig(
+        backbone_config=SwinConfig(
+            image_size=64,
+            embed_dim=8,
+            depths=[1] * 4,
+            num_heads=[1] * 4,
+            window_size=2,
+            out_features=["stage2", "stage3", "stage4"],
+        ),
+        text_config=BertConfig(
+            vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        ),
+        d_model=32,
+        num_queries=10,
+        max_text_len=32,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        **layers,
+        **heads,
+    )
+    processor = GroundingDinoProcessor(
+        GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}), tokenizer
+    )
+    return ZeroShotCounter(GroundingDinoForObjectDetection(config), processor, labels, threshold=0.0)
+
+
+@pytest.mark.parametrize("build", [owl, grounding_dino])
+def test_zero_shot_detectors_look_for_any_word(build, tmp_path):
+    counter = build()
     found = counter.detect([Image.new("RGB", (80, 60), "red")], "green spoons")[0]
     assert set(found.labels) == {"green spoons"}
     assert found.boxes.shape == (found.count, 4)
     assert (found.boxes <= torch.tensor([80, 60] * 2)).all()
     with pytest.raises(InputError, match="label"):
         counter.detect(torch.rand(1, 3, 32, 32))
-    assert set(owl(["cat", "dog"]).detect(torch.rand(1, 3, 32, 32))[0].labels) <= {"cat", "dog"}
+    two = build(["cat", "dog"])
+    assert set(two.detect(torch.rand(1, 3, 60, 80))[0].labels) <= {"cat", "dog"}
+    two.model.save_pretrained(tmp_path)
+    two.processor.save_pretrained(tmp_path)
+    assert open_counter(tmp_path, labels=["cat"]).labels == ("cat",)
 
 
 def test_what_is_no_detector_is_refused(tmp_path):
