@@ -114,12 +114,14 @@ def open_detector(name: str, label: str | None, threshold: float | None, device:
         if threshold is not None:
             counter.threshold = threshold
         return counter.to(pick_device(device)) if device else counter
-    from transformers.utils import logging
+    import huggingface_hub.utils
+    import transformers.utils
 
     from t2i_tools.detectors import open_counter
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    for library in (huggingface_hub, transformers):
+        library.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     return open_counter(name, threshold=threshold, labels=[label] if label else ()).to(pick_device(device))
 
 

@@ -1,15 +1,17 @@
 """Detectors of transformers: closed classes (YOLOS, DETR, RT-DETR...) and any word (OWLv2, Grounding DINO...)."""
 
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors import SafetensorError
 
 from t2i_tools.detectors.detections import Detections, Images, clip_boxes, find_label, spelling, to_batch
-from t2i_tools.errors import InputError, ModelError, UnsupportedModelError, first_line
+from t2i_tools.errors import InputError, ModelError, UnsupportedModelError
+from t2i_tools.loading import HUB_ID, opening
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -137,8 +139,10 @@ def open_transformers(
         AutoProcessor,
     )
 
+    if not (Path(source).is_dir() or re.fullmatch(HUB_ID, source)):
+        raise ModelError(f"unknown detector {source!r}: give a folder, a .safetensors file or a Hub id (owner/name)")
     given = {} if threshold is None else {"threshold": threshold}
-    try:
+    with opening(source):
         config = AutoConfig.from_pretrained(source)
         if type(config) in MODEL_FOR_OBJECT_DETECTION_MAPPING:
             model = MODEL_FOR_OBJECT_DETECTION_MAPPING[type(config)].from_pretrained(source, use_safetensors=True)
@@ -147,8 +151,6 @@ def open_transformers(
             kind = MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING[type(config)]
             model = kind.from_pretrained(source, use_safetensors=True)
             return ZeroShotCounter(model, AutoProcessor.from_pretrained(source), labels, **given)
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{source} cannot be opened as a detector: {first_line(error)}") from error
     raise UnsupportedModelError(f"{source} is a {config.model_type}, which is no object detector")
 
 

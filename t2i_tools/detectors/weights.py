@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from t2i_tools.errors import ModelError, first_line
+from t2i_tools.errors import ModelError
+from t2i_tools.loading import PICKLES, check_safetensors, opening
 
 
 def write_weights(path: str | os.PathLike, net: nn.Module, config: dict[str, Any]) -> None:
@@ -29,15 +30,12 @@ def write_weights(path: str | os.PathLike, net: nn.Module, config: dict[str, Any
 
 def read_weights(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The tensors and the settings, {} where the header has none of ours. Raises ModelError for another format."""
-    if Path(path).suffix in {".pt", ".pth", ".bin", ".ckpt"}:
-        raise ModelError(f"{path} is a pickle, which can run code when it is read; convert it to safetensors")
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        config = json.loads(header.get("config", "{}"))
-    except (OSError, SafetensorError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as safetensors: {first_line(error)}") from error
+    if Path(path).suffix.lower() in PICKLES:
+        raise ModelError(f"{path} is a pickle, which can run code when opened: convert it to .safetensors first")
+    names = check_safetensors(Path(path))
+    with opening(path), safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in names}
+        config = json.loads((file.metadata() or {}).get("config", "{}"))
     return tensors, config if isinstance(config, dict) else {}
 
 

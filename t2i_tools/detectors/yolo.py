@@ -5,11 +5,12 @@ Only its network is used: built from a yaml, filled from safetensors. No `.pt` i
 
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
 import torch
+from PIL import Image
 
 from t2i_tools.detectors.detections import Detections, Images, clip_boxes, find_label, to_batch
 from t2i_tools.detectors.weights import fill, read_weights, write_weights
@@ -31,7 +32,7 @@ def build_yolo(architecture: str | os.PathLike, classes: int | None = None) -> t
     if "://" in name:
         raise ModelError(f"{name} is an address: give a yaml file, or one of ultralytics' own by name")
     try:
-        with redirect_stdout(sys.stderr):  # its logger keeps the stream it finds here: stdout belongs to our JSON
+        with _without_side_effects():
             from ultralytics.nn.tasks import DetectionModel, yaml_model_load
     except ImportError as error:
         hint = (
@@ -140,3 +141,23 @@ class YoloCounter:
         kept = batched_nms(boxes, scores, classes, self.overlap)
         names = [self.labels[c] for c in classes[kept].tolist()]
         return Detections(names, clip_boxes(boxes[kept], size), scores[kept])
+
+
+@contextmanager
+def _without_side_effects() -> Iterator[None]:
+    """Lets ultralytics be imported alone.
+
+    It would look for a network, log to stdout, which belongs to our JSON, and replace `Image.open` by one that runs
+    pip for a file it cannot read.
+    """
+    replaced, environment = (Image.open, torch.save), dict(os.environ)
+    os.environ |= {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true"}
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        Image.open, torch.save = replaced
+        for name in ("YOLO_AUTOINSTALL", "YOLO_OFFLINE"):
+            os.environ.pop(name)
+            if name in environment:
+                os.environ[name] = environment[name]

@@ -90,6 +90,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(images, detector, tmp_path
         "cannot read": ([images, tmp_path / "cut.png"], {"draw": str(tmp_path / "drawn")}),
         "cannot write": ([images], {"draw": str(tmp_path / "file" / "drawn")}),
         "safetensors": ([images], {"detector": str(tmp_path / "empty")}),
+        "unknown detector": ([images], {"detector": "nothing"}),
     }
     for message, (sources, options) in bad.items():
         with pytest.raises(T2IError, match=message) as caught:

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from importlib.util import find_spec
+
 import pytest
 import torch
 from PIL import Image
@@ -7,7 +11,7 @@ from t2i_tools.detectors import Guide, YoloCounter, open_counter
 from t2i_tools.detectors.yolo import build_yolo
 from t2i_tools.errors import InputError, ModelError
 
-pytest.importorskip("ultralytics")
+pytestmark = pytest.mark.skipif(not find_spec("ultralytics"), reason="needs the extra count")
 LABELS = ["cat", "dog", "car"]
 
 
@@ -104,3 +108,22 @@ def test_what_is_no_yolo_is_refused(counter, tmp_path):
         YoloCounter.load(tmp_path / "yolo11n.pt")
     with pytest.raises(InputError, match="3 classes"):
         YoloCounter(counter.net, ["cat"])
+
+
+def test_ultralytics_is_imported_without_its_side_effects(tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    code = f"""
+import os, torch
+from PIL import Image
+before = (Image.open, torch.save, dict(os.environ))
+from t2i_tools.detectors.yolo import build_yolo
+build_yolo("yolo11n.yaml", 3)
+assert (Image.open, torch.save) == before[:2]
+assert not [name for name in os.environ.keys() ^ before[2].keys() if name.startswith("YOLO_")]
+try:
+    Image.open({str(tmp_path / "text.png")!r})
+except Image.UnidentifiedImageError:
+    print("ok")
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert result.stdout == "ok\n", result.stderr
