@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPModel, CLIPTokenizer
 
+    from t2i_tools.detectors.heatmap import HeatmapCounter
+    from t2i_tools.detectors.yolo import YoloCounter
+
 WEIGHTS = Path(__file__).with_name("weights")
 DEFAULT_STEPS = 20
 DEFAULT_GUIDANCE = 3.0
@@ -49,3 +52,17 @@ def load_default_clip(*, device: "torch.device | str" = "cpu") -> "tuple[CLIPMod
 
     clip = CLIPModel.from_pretrained(WEIGHTS / "clip_score", dtype=torch.float32)
     return clip.eval().to(device), CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
+
+
+def load_default_counter() -> "YoloCounter":
+    """The detector that an optimiser may use: YOLO11n on emoji scenes (needs the extra `count`)."""
+    from t2i_tools.detectors.yolo import YoloCounter
+
+    return YoloCounter.load(WEIGHTS / "detector" / "model.safetensors")
+
+
+def load_default_judge(*, second: bool = False) -> "HeatmapCounter":
+    """The judge, which evaluates and never takes part in an optimisation; `second`: one trained to differ from it."""
+    from t2i_tools.detectors.heatmap import HeatmapCounter
+
+    return HeatmapCounter.load(WEIGHTS / ("judge_strong" if second else "judge") / "model.safetensors")

@@ -1,0 +1,59 @@
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+import t2i_tools as t2i
+from t2i_tools.default.scenes import LABELS, scene
+
+
+def make(pipe, seed=0, prompt="two cats on a blue background"):
+    pipe.set_progress_bar_config(disable=True)
+    return pipe(prompt, num_inference_steps=4, generator=torch.Generator().manual_seed(seed), output_type="pt").images
+
+
+def test_the_bundled_model_is_a_plain_pipeline_and_a_seed_repeats():
+    pipe = t2i.load_default()
+    assert type(pipe) is StableDiffusionPipeline
+    first = make(pipe)
+    assert first.shape == (1, 3, 128, 128)
+    assert torch.equal(first, make(pipe))
+    assert not torch.equal(first, make(pipe, seed=1))
+    assert not torch.equal(first, make(pipe, prompt="a dog"))
+
+
+def test_plain_diffusers_reloads_what_it_saves(tmp_path):
+    pipe = t2i.load_default()
+    pipe.save_pretrained(tmp_path)
+    again = StableDiffusionPipeline.from_pretrained(tmp_path)
+    assert torch.equal(make(pipe), make(again))
+
+
+def test_the_evaluations_clip_knows_a_picture_by_its_caption():
+    clip, tokenizer = t2i.load_default_clip()
+    captions = [f"a picture of three {name}s on a blue background" for name in ("apple", "dog", "star")]
+    images = [scene(1, kind="counts", label=name, count=3, colour="blue").image for name in ("apple", "dog", "star")]
+    pixels = torch.stack([torch.from_numpy(image) for image in images]).permute(0, 3, 1, 2) / 127.5 - 1
+    tokens = tokenizer(captions, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = clip(pixel_values=pixels, **tokens).logits_per_image
+    assert logits.argmax(1).tolist() == [0, 1, 2]
+
+
+def test_detector_and_judges_count_a_scene_they_never_saw():
+    drawn = [scene(seed, split="test", kind="counts") for seed in range(8)]
+    images = [Image.fromarray(s.image) for s in drawn]
+    for counter in (t2i.load_default_counter(), t2i.load_default_judge(), t2i.load_default_judge(second=True)):
+        found = counter.detect(images)
+        assert sum(d.count == len(s.labels) for d, s in zip(found, drawn, strict=True)) >= 7
+        assert sum(set(d.labels) == set(s.labels) for d, s in zip(found, drawn, strict=True)) >= 7
+
+
+def test_only_the_detector_can_steer():
+    counter = t2i.load_default_counter()
+    image = torch.from_numpy(scene(0, split="test", kind="counts", label="cat", count=4).image)
+    image = (image.permute(2, 0, 1)[None] / 255).requires_grad_()
+    potential = counter.potential(image, "cats")
+    potential.sum().backward()
+    assert potential.shape == (1,) and image.grad.abs().sum() > 0
+    assert not hasattr(t2i.load_default_judge(), "potential")
+    assert counter.labels == LABELS
