@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from t2i_tools.errors import ModelError
@@ -24,7 +24,7 @@ def write_weights(path: str | os.PathLike, net: nn.Module, config: dict[str, Any
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    save_file(tensors, beside, metadata={"config": json.dumps(config)})
+    beside.write_bytes(save(tensors, {"config": json.dumps(config)}))  # save_file hides it from other users
     os.replace(beside, path)
 
 
