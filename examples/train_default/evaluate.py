@@ -242,6 +242,11 @@ def table(figures: dict) -> str:
     if layouts := figures.get("layouts"):
         what = f"layouts, recall at their places, {layouts['prompts']} prompts"
         rows.append((what, ">= 60 %", percent(layouts["recall"])))
+    if eye := figures.get("eye"):
+        rows += [
+            ("judge and eye on images, within one", ">= 95 %", percent(eye["within one"])),
+            ("judge and eye equal", "", f"{percent(eye['equal'])}, kappa {eye['kappa']:.2f}"),
+        ]
     if speed := figures.get("speed"):
         rows += [
             ("sampling one image, 20 steps, 2 cores", "<= 2 s", f"{speed['sampling']['value']:.2f} s"),
