@@ -1,8 +1,8 @@
 """Does the judge count as a person does? 120 images, ten of each count asked for, counted by eye blind to both.
 
-`python eye.py sheets FOLDER` draws the images in shuffled order, numbered, twelve a sheet. Write the objects you see, of
-any kind, to eye_counts.json as {"unet": fingerprint, "counts": [...]}; `python eye.py compare` then adds the agreement
-to the card.
+`python eye.py sheets FOLDER` draws the images in shuffled order, numbered, twelve a sheet. Write the objects you see,
+of any kind, to eye_counts.json as {"unet": fingerprint, "counts": [...]}; `python eye.py compare` then adds the
+agreement to the card.
 """
 
 import json
