@@ -1,10 +1,10 @@
-"""One image from one request, with any text-to-image pipeline."""
+"""Images from requests, with any text-to-image pipeline."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -81,19 +81,36 @@ def generate_image(
     on_step: called with (steps done, steps in all) where the pipeline reports its steps.
     Raises InputError, UnsupportedModelError or OutOfMemoryError.
     """
+    return generate_images(pipe, [request], on_step)[0]
+
+
+def generate_images(
+    pipe: DiffusionPipeline, requests: Sequence[Request], on_step: Callable[[int, int], None] | None = None
+) -> list[Image.Image]:
+    """Make the images of one batch, each from a CPU generator of its own.
+
+    An image's last bits depend on how many are in the batch and on its place there, not on what the others show.
+    Raises InputError, also for requests that differ in more than prompt, negative prompt and seed;
+    UnsupportedModelError or OutOfMemoryError.
+    """
     import torch
 
-    check_request(pipe, request)
+    first = requests[0]
+    if len({(r.size, r.fit, r.steps, r.guidance, r.negative is None) for r in requests}) > 1:
+        raise InputError("the requests of one batch must agree in size, steps, guidance and having a negative prompt")
+    for request in requests:
+        check_request(pipe, request)
     known = _arguments(type(pipe))
     arguments = {
-        "prompt": request.prompt,
-        "negative_prompt": request.negative or None,
-        "num_inference_steps": request.steps,
-        "guidance_scale": request.guidance,
-        "generator": torch.Generator("cpu").manual_seed(request.seed),
+        "prompt": [r.prompt for r in requests],
+        "negative_prompt": [r.negative or "" for r in requests] if any(r.negative for r in requests) else None,
+        "generator": [torch.Generator("cpu").manual_seed(r.seed) for r in requests],
     }
-    if request.size is not None:
-        arguments["height"], arguments["width"] = possible_size(request.size, size_multiple(pipe), request.fit)
+    if len(requests) == 1:  # not every pipeline takes lists
+        arguments = {name: value and value[0] for name, value in arguments.items()}
+    arguments |= {"num_inference_steps": first.steps, "guidance_scale": first.guidance}
+    if first.size is not None:
+        arguments["height"], arguments["width"] = possible_size(first.size, size_multiple(pipe), first.fit)
         if "use_resolution_binning" in known:  # PixArt, Sana and HunyuanDiT would take another size instead
             arguments["use_resolution_binning"] = False
     if on_step is not None and "callback_on_step_end" in known:
@@ -103,19 +120,19 @@ def generate_image(
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        size = format_size(request.size) if request.size else "the model's own size"
+        size = format_size(first.size) if first.size else "the model's own size"
+        several = f"{len(requests)} at once of " if len(requests) > 1 else ""
         raise OutOfMemoryError(
-            f"not enough memory on {denoiser(pipe).device} for {size}: "
+            f"not enough memory on {denoiser(pipe).device} for {several}{size}: "
             "ask for a smaller one, or try --vae-tiling, --offload or --dtype bfloat16"
         ) from error
     except ValueError as error:
         raise InputError(f"{type(pipe).__name__} refuses this request: {first_line(error)}") from error
     if not hasattr(result, "images"):
         raise UnsupportedModelError(f"{type(pipe).__name__} makes no images")
-    image = result.images[0]
-    if request.size is not None and request.fit == "crop":
-        return image.crop(centre_box((image.height, image.width), request.size))
-    return image
+    if first.size is None or first.fit == "snap":
+        return list(result.images)
+    return [image.crop(centre_box((image.height, image.width), first.size)) for image in result.images]
 
 
 @cache

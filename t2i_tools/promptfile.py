@@ -7,7 +7,7 @@ import csv
 import difflib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ def whole(value: Any) -> int:
     return int(str(value))
 
 
-FIELDS: dict[str, Callable[[Any], Any]] = {
+FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "prompt": str,
     "negative": str,
     "size": lambda value: parse_size(str(value)),
@@ -29,13 +29,24 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "guidance": lambda value: float(str(value)),
     "number": whole,
 }
-ALIASES = {"negative_prompt": "negative", "num_inference_steps": "steps", "guidance_scale": "guidance"}
+# What an evaluation reads besides: which class is to be seen, and how often.
+LABELLED = {**FIELDS, "label": str, "count": whole}
+ALIASES = {
+    "class": "label",
+    "negative_prompt": "negative",
+    "num_inference_steps": "steps",
+    "guidance_scale": "guidance",
+}
 
 
-def read_prompts(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
+Fields = Mapping[str, Callable[[Any], Any]]
+
+
+def read_prompts(path: str | Path, fields: Fields = FIELDS) -> list[tuple[int, dict[str, Any]]]:
     """The rows of a prompts file as (line number, values); a value not given is absent, `prompt` never is.
 
-    Columns it does not know are left alone, unless they look like a slip of one it does.
+    fields: the columns to read and what converts each, see FIELDS and LABELLED. Columns it does not know are left
+    alone, unless they look like a slip of one it does.
     Raises InputError that names the line.
     """
     path = Path(path)
@@ -48,7 +59,7 @@ def read_prompts(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
         raise InputError(f"prompts file {path} is not UTF-8 text") from error
     except OSError as error:
         raise InputError(f"cannot read prompts file {path}: {error.strerror}") from error
-    rows = [(line, _values(values, f"{path} line {line}")) for line, values in read(text, path)]
+    rows = [(line, _values(values, f"{path} line {line}", fields)) for line, values in read(text, path)]
     if not rows:
         raise InputError(f"prompts file {path} holds no prompts")
     return rows
@@ -86,20 +97,20 @@ def _read_jsonl(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield line, {name: value for name, value in row.items() if value is not None}
 
 
-def _values(row: dict[str, Any], place: str) -> dict[str, Any]:
+def _values(row: dict[str, Any], place: str, fields: Fields) -> dict[str, Any]:
     """The row's known fields, converted."""
     row = {ALIASES.get(name, name): value for name, value in row.items()}
-    for name in row.keys() - FIELDS.keys():
-        if close := difflib.get_close_matches(name.lower(), FIELDS, n=1, cutoff=0.75):
+    for name in row.keys() - fields.keys():
+        if close := difflib.get_close_matches(name.lower(), fields, n=1, cutoff=0.75):
             raise InputError(f"{place}: unknown column {name!r}, is it {close[0]!r}?")
     if not isinstance(row.get("prompt", ""), str) or not row.get("prompt", "").strip():
         raise InputError(f"{place}: the prompt is empty")
-    return {name: _convert(name, row[name], place) for name in FIELDS if name in row}
+    return {name: _convert(fields[name], name, row[name], place) for name in fields if name in row}
 
 
-def _convert(name: str, value: Any, place: str) -> Any:
+def _convert(convert: Callable[[Any], Any], name: str, value: Any, place: str) -> Any:
     try:
-        return FIELDS[name](value)
+        return convert(value)
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
     except ValueError as error:
