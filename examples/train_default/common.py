@@ -30,10 +30,10 @@ def arguments(stage: str, steps: int, **more) -> Namespace:
     return options
 
 
-def draw_scenes(first: int, count: int, **settings) -> list[Scene]:
-    """Scenes first..first+count of a split, drawn by all cores. Keyword arguments are `scene`'s."""
+def draw_scenes(first: int, total: int, /, **settings) -> list[Scene]:
+    """Scenes first..first+total of a split, drawn by all cores. Keyword arguments are `scene`'s."""
     with ProcessPoolExecutor() as pool:
-        return list(pool.map(partial(scene, **settings), range(first, first + count), chunksize=256))
+        return list(pool.map(partial(scene, **settings), range(first, first + total), chunksize=256))
 
 
 def stack(scenes: list[Scene]) -> torch.Tensor:

@@ -9,12 +9,16 @@ import typer
 from t2i_tools import __version__
 from t2i_tools.errors import T2IError
 
-VERBS = ("generate", "detect", "doctor")
+VERBS = ("generate", "detect", "evaluate", "doctor")
 UsageError = typer.BadParameter.__base__  # click's own; typer names it nowhere, and newer ones carry click inside
 
 app = typer.Typer(help="Text-to-image tools for diffusers, with a small bundled model.", add_completion=False)
 for _verb in VERBS:
-    app.command(_verb)(getattr(import_module(f"{__name__}.{_verb}"), _verb))
+    _function = getattr(import_module(f"{__name__}.{_verb}"), _verb)
+    if isinstance(_function, typer.Typer):  # a verb with verbs of its own
+        app.add_typer(_function, name=_verb)
+    else:
+        app.command(_verb)(_function)
 
 
 def _print_version(wanted: bool) -> None:
