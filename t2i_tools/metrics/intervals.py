@@ -1,0 +1,185 @@
+"""Intervals: Wilson (1927) for a share of independent items, the bootstrap (Efron 1979) for any other figure.
+
+A figure is a function of the means of columns, statistic(E x_1, ..., E x_d); what is resampled is what was drawn at
+random, whole clusters of items: prompts, classes, tokens. Few clusters make a percentile interval too short by
+t_(K-1) sqrt(K/(K-1)) over z; it is taken at the level that makes up for it (Hesterberg 2015, "expanded percentile").
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+from t2i_tools.errors import InputError
+from t2i_tools.metrics.checks import as_columns, as_groups, between, same_length, several
+from t2i_tools.metrics.counts import first
+
+Statistic: TypeAlias = Callable[[np.ndarray], np.ndarray]
+RESAMPLES = 4999
+
+
+@dataclass(frozen=True)
+class Interval:
+    """[low, high] holds the truth in `level` of cases. n: the independent units behind it."""
+
+    estimate: float
+    low: float
+    high: float
+    level: float
+    n: int
+
+    def at_least(self, figure: float) -> bool:
+        """Whether the figure is reached: the lower bound reaches it."""
+        return self.low >= figure
+
+    def at_most(self, figure: float) -> bool:
+        """Whether the upper bound stays below the figure or meets it."""
+        return self.high <= figure
+
+    def within(self, margin: float) -> bool:
+        """Whether the whole interval lies in (-margin, margin): at level 1 - 2 alpha, TOST at alpha."""
+        return -margin < self.low and self.high < margin
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
+    """The share of successes among n independent items (statsmodels). Raises InputError."""
+    between(level, 0, 1, "level")
+    if not 0 <= successes <= n or n == 0:
+        raise InputError(f"{successes} successes in {n} items is no share")
+    low, high = proportion_confint(successes, n, alpha=1 - level, method="wilson")
+    return Interval(successes / n, float(low), float(high), level, int(n))
+
+
+def cluster_bootstrap(
+    values: Any,
+    clusters: Any | None = None,
+    *,
+    statistic: Statistic = first,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Resample whole clusters (scipy), so that what items of one cluster share is not taken for evidence.
+
+    values: (n,) or (n, d). clusters: n names, each item its own when None. statistic: means (..., d) -> (...). Several
+    seeds a prompt need no second level: a prompt's mean already varies by what its seeds add (Davison & Hinkley 1997,
+    3.8). Equal values in all clusters give an interval of no width: take `wilson` there. Raises InputError, also for
+    fewer than two clusters.
+    """
+    x = as_columns(values, "values")
+    totals, sizes = cluster_totals(x, as_groups(clusters, len(x)))
+    table = np.hstack([totals, sizes[:, None]])  # (K, d + 1)
+
+    def figure(drawn: np.ndarray, axis: int) -> np.ndarray:
+        sums = table[drawn].sum(axis=axis - 1 if axis < 0 else axis)
+        return statistic(sums[..., :-1] / sums[..., -1:])
+
+    result = stats.bootstrap(
+        (np.arange(len(table)),),
+        figure,
+        n_resamples=resamples,
+        batch=max(1, 2**22 // table.size),
+        confidence_level=widened(level, len(table)),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(float(statistic(x.mean(axis=0))), float(result.low), float(result.high), level, len(table))
+
+
+def paired_bootstrap(
+    a: Any,
+    b: Any,
+    clusters: Any | None = None,
+    *,
+    statistic: Statistic = first,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """statistic(a) - statistic(b) over the same n items, both drawn together, whole clusters at a time.
+
+    a, b: (n,) or (n, d), item by item the same prompt and seed. Otherwise as `cluster_bootstrap`.
+    """
+    x, y = as_columns(a, "a"), as_columns(b, "b")
+    same_length(a=x, b=y)
+    if x.shape != y.shape:
+        raise InputError(f"a has {x.shape[1]} columns and b {y.shape[1]}")
+    d = x.shape[1]
+    return cluster_bootstrap(
+        np.hstack([x, y]),
+        clusters,
+        statistic=lambda m: statistic(m[..., :d]) - statistic(m[..., d:]),
+        level=level,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def two_level_bootstrap(
+    values: Any,
+    prompts: Any,
+    *,
+    fixed_prompts: bool = False,
+    statistic: Statistic = first,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Resample prompts, then each one's seeds. With many seeds of little agreement it is too wide, never too short.
+
+    values: (n,) or (n, d), one row a seed. prompts: n names. fixed_prompts: keep the prompts, when the claim is about
+    this very list, and draw m - 1 of a prompt's m seeds, which makes the variance right (Rao & Wu 1988). Raises
+    InputError, also for fewer than two prompts, or a prompt of one seed when prompts are fixed.
+    """
+    x = as_columns(values, "values")
+    groups = as_groups(prompts, len(x))
+    sizes = np.bincount(groups)
+    if fixed_prompts and sizes.min() < 2:
+        raise InputError("one prompt has a single seed: with fixed prompts nothing tells how much seeds differ")
+    units = int((sizes - 1).sum()) + 1 if fixed_prompts else len(sizes)
+    tail = (1 - widened(level, units)) / 2
+    rng = np.random.default_rng(seed)
+    figures = []
+    step = max(1, 2**22 // len(x))
+    for start in range(0, resamples, step):
+        weights = _two_level_weights(rng, groups, sizes, min(step, resamples - start), fixed_prompts)
+        figures.append(statistic(weights @ x / weights.sum(axis=1, keepdims=True)))
+    low, high = np.quantile(np.concatenate(figures), [tail, 1 - tail])
+    return Interval(float(statistic(x.mean(axis=0))), float(low), float(high), level, units)
+
+
+def cluster_totals(x: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sums (K, d) of (n, d) values over clusters given as (n,) indices, and the clusters' sizes (K,)."""
+    totals = np.zeros((groups.max() + 1, x.shape[1]))
+    np.add.at(totals, groups, x)
+    return totals, np.bincount(groups)
+
+
+def widened(level: float, clusters: int) -> float:
+    """The level at which the percentile interval of K clusters has the length of a t interval. Raises InputError."""
+    between(level, 0, 1, "level")
+    t = stats.t.ppf((1 + level) / 2, several(clusters) - 1) * np.sqrt(clusters / (clusters - 1))
+    return float(1 - 2 * stats.norm.sf(t))
+
+
+def cluster_weights(rng: np.random.Generator, clusters: int, resamples: int) -> np.ndarray:
+    """(B, K): how often each of K clusters is drawn in each of B resamples."""
+    return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples)
+
+
+def _two_level_weights(rng, groups, sizes, resamples, fixed_prompts):
+    """(B, n): how often each seed counts. m seeds drawn w times over are one draw of w m from the m."""
+    drawn = (
+        (sizes - 1)[None].repeat(resamples, 0) if fixed_prompts else sizes * cluster_weights(rng, len(sizes), resamples)
+    )
+    weights = np.empty((resamples, len(groups)))
+    for k, m in enumerate(sizes):
+        scale = m / (m - 1) if fixed_prompts else 1
+        weights[:, groups == k] = scale * rng.multinomial(drawn[:, k], np.full(m, 1 / m))
+    return weights

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.weightstats import ttost_paired
+
+from t2i_tools.errors import InputError
+from t2i_tools.metrics import equivalence, holm, mcnemar, paired_test
+
+
+def test_mcnemar_is_the_binomial_test_of_the_pairs_that_differ():
+    a = np.repeat([1, 1, 0, 0], [30, 12, 4, 9])
+    b = np.repeat([1, 0, 1, 0], [30, 12, 4, 9])
+    result = mcnemar(a.astype(bool), b)
+    assert result.p == pytest.approx(stats.binomtest(4, 16).pvalue)
+    assert (result.only_a, result.only_b, result.n) == (12, 4, 55)
+    assert mcnemar(a, a).p == 1
+
+
+def test_the_paired_test_is_mcnemar_for_pairs_and_counts_clusters_not_items():
+    a, b = np.repeat([1, 0, 1], [8, 2, 3]), np.repeat([0, 1, 1], [8, 2, 3])
+    assert paired_test(a, b) == pytest.approx(mcnemar(a, b).p)
+    x = np.random.default_rng(0).normal(0.6, 1, 10)
+    once = paired_test(x, np.zeros(10))
+    assert once == pytest.approx(paired_test(np.repeat(x, 5), np.zeros(50), np.repeat(np.arange(10), 5)))
+
+
+def test_holm_by_hand():
+    corrected = holm({"bias": 0.04, "exact": 0.01, "mae": 0.03})
+    assert corrected == pytest.approx({"bias": 0.06, "exact": 0.03, "mae": 0.06})
+    assert holm({}) == {}
+
+
+def test_equivalence_is_statsmodels_for_independent_pairs():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=80)
+    b = a + rng.normal(0.02, 0.2, 80)
+    result = equivalence(a, b, 0.1)
+    assert result.p == pytest.approx(ttost_paired(a, b, -0.1, 0.1)[0])
+    assert result.equivalent and result.interval.within(0.1) and result.interval.level == pytest.approx(0.9)
+    assert not equivalence(a, b + 0.08, 0.1).equivalent
+
+
+def test_clusters_of_equal_size_are_compared_by_their_means():
+    rng = np.random.default_rng(0)
+    d = rng.normal(size=(20, 1)) + rng.normal(size=(20, 3))
+    result = equivalence(d.ravel(), np.zeros(60), 1, np.repeat(np.arange(20), 3))
+    assert result.p == pytest.approx(ttost_paired(d.mean(axis=1), np.zeros(20), -1, 1)[0])
+    assert result.interval.n == 20
+
+
+def test_equal_differences_need_no_test():
+    assert equivalence([0.5, 0.5], [0.5, 0.5], 0.1).equivalent
+    assert not equivalence([1, 1], [0, 0], 0.1).equivalent
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: mcnemar([], []), "empty"),
+        (lambda: mcnemar([1, 2], [1, 0]), "0 and 1 only"),
+        (lambda: mcnemar([1], [1, 0]), "lengths differ"),
+        (lambda: paired_test([1], [1, 0]), "lengths differ"),
+        (lambda: paired_test([1, 2], [1, 0], "aa"), "one cluster only"),
+        (lambda: holm({"a": 1.2}), "between 0 and 1"),
+        (lambda: equivalence([1, 2], [1, 2], 0), "margin lies between"),
+        (lambda: equivalence([1, 2], [1, 2], 1, "aa"), "one cluster only"),
+        (lambda: equivalence([1, 2], [1, 2], 1, alpha=0.5), "alpha lies between"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(call, says):
+    with pytest.raises(InputError, match=says) as error:
+        call()
+    assert "\n" not in str(error.value)

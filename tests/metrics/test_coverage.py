@@ -1,0 +1,90 @@
+"""By simulation: intervals hold the truth as often as they say, tests of no difference err as often as they say."""
+
+import numpy as np
+import pytest
+
+from t2i_tools.metrics import (
+    METRICS,
+    cluster_bootstrap,
+    equivalence,
+    paired_bootstrap,
+    paired_test,
+    two_level_bootstrap,
+)
+
+ROOT = METRICS["rmse"].value
+
+
+def shares(rng, prompts: int, seeds: int) -> np.ndarray:
+    """(prompts, seeds) right or wrong, some prompts easier than others: Beta(2, 2), mean 1/2."""
+    return (rng.random((prompts, seeds)) < rng.beta(2, 2, (prompts, 1))).astype(float)
+
+
+def covers(interval, truth: float) -> bool:
+    return interval.low <= truth <= interval.high
+
+
+def clustered(rng) -> bool:
+    x = shares(rng, 40, 4)
+    return covers(cluster_bootstrap(x.ravel(), np.repeat(np.arange(40), 4), resamples=499), 0.5)
+
+
+def few_clusters(rng) -> bool:
+    x = rng.normal(size=(12, 1)) + rng.normal(size=(12, 5))  # 12 classes
+    return covers(cluster_bootstrap(x.ravel(), np.repeat(np.arange(12), 5), resamples=499), 0)
+
+
+def root_mean_square(rng) -> bool:
+    x = rng.normal(size=(60, 2)) ** 2
+    return covers(cluster_bootstrap(x.ravel(), np.repeat(np.arange(60), 2), statistic=ROOT, resamples=499), 1)
+
+
+def paired(rng) -> bool:
+    p = rng.beta(2, 2, (40, 1))
+    a, b = (rng.random((2, 40, 3)) < np.stack([p, p * 0.8])).astype(float)
+    return covers(paired_bootstrap(a.ravel(), b.ravel(), np.repeat(np.arange(40), 3), resamples=499), 0.1)
+
+
+def fixed_prompts(rng) -> bool:
+    x = (rng.random((30, 4)) < np.linspace(0.1, 0.9, 30)[:, None]).astype(float)
+    interval = two_level_bootstrap(x.ravel(), np.repeat(np.arange(30), 4), fixed_prompts=True, resamples=499)
+    return covers(interval, 0.5)
+
+
+def kept_null(rng) -> bool:
+    a, b = rng.random((2, 30, 3)) + rng.random((30, 1)) * np.array([1, -1])[:, None, None]
+    return paired_test(a.ravel(), b.ravel() + 1, np.repeat(np.arange(30), 3), resamples=499) > 0.05
+
+
+def kept_difference(rng) -> bool:
+    """At the margin itself TOST must call it equivalence in 5 % only."""
+    d = 0.3 + rng.normal(size=(25, 1)) * 0.2 + rng.normal(size=(25, 4)) * 0.3
+    return not equivalence(d.ravel(), np.zeros(100), 0.3, np.repeat(np.arange(25), 4)).equivalent
+
+
+CASES = [clustered, few_clusters, root_mean_square, paired, fixed_prompts, kept_null, kept_difference]
+
+
+def coverage(case, simulations: int) -> float:
+    rng = np.random.default_rng(12345)
+    return float(np.mean([case(rng) for _ in range(simulations)]))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_coverage_is_nominal(case):
+    assert abs(coverage(case, 200) - 0.95) < 0.045  # three standard errors of 200 simulations
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_coverage_is_nominal_within_two_points(case):
+    assert abs(coverage(case, 3000) - 0.95) < 0.02
+
+
+@pytest.mark.slow
+def test_two_levels_are_never_too_short():
+    def case(rng):
+        x = shares(rng, 40, 4)
+        return covers(two_level_bootstrap(x.ravel(), np.repeat(np.arange(40), 4), resamples=499), 0.5)
+
+    assert coverage(case, 1000) > 0.95

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import linalg
+
+from t2i_tools.errors import InputError
+from t2i_tools.metrics import fid, image_embeddings, kid
+
+NAME = {"extractor": "test"}
+
+
+@pytest.fixture(scope="module")
+def features():
+    """Image embeddings of 120 scenes, of 120 others, and of 120 with many objects on red."""
+    from t2i_tools.default import load_default_clip
+    from t2i_tools.default.scenes import scene
+
+    model, _ = load_default_clip()
+
+    def embed(scenes):
+        images = (Image.fromarray(s.image) for s in scenes)
+        return image_embeddings(model, images, mean=(0.5,) * 3, std=(0.5,) * 3, normalise=False)
+
+    alike = [embed(scene(seed) for seed in range(first, first + 120)) for first in (0, 1000)]
+    return *alike, embed(scene(seed, kind="counts", count=9, colour="red") for seed in range(120))
+
+
+@pytest.mark.filterwarnings("ignore:FID of")
+def test_scenes_are_nearer_to_scenes_than_to_others(features):
+    real, same, other = features
+    near, far = (kid(real, fake, extractor="evaluation CLIP") for fake in (same, other))
+    assert abs(near.value) < 0.05 * far.value
+    assert (near.n_real, near.n_fake, near.d, near.extractor) == (120, 120, 128, "evaluation CLIP")
+    assert fid(real, same, **NAME).value < 0.5 * fid(real, other, **NAME).value
+
+
+def test_kid_is_the_unbiased_mmd(features):
+    real, _, other = features
+    k = lambda a, b: (a @ b.T / 128 + 1) ** 3  # noqa: E731
+    n = len(real)
+    within = [(k(x, x).sum() - np.trace(k(x, x))) / (n * (n - 1)) for x in (real, other)]
+    expected = sum(within) - 2 * k(real, other).mean()
+    whole = kid(real, other, subset_size=n, subsets=2, **NAME)
+    assert whole.value == pytest.approx(expected, rel=1e-6)
+    assert whole.spread == pytest.approx(0, abs=1e-9)
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    assert kid(real, other, **NAME) == kid(real, torch.from_numpy(other), **NAME)
+    assert (torch.random.get_rng_state() == before).all()
+
+
+def test_fid_is_frechets_distance_and_warns_of_few_images():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(400, 5)), rng.normal(0.5, 2, (300, 5))
+    s, t = np.cov(x.T), np.cov(y.T)
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(s + t - 2 * linalg.sqrtm(s @ t).real)
+    result = fid(x, y, **NAME)
+    assert result.value == pytest.approx(expected, rel=1e-6)
+    assert result.note is None and result.spread is None
+    with pytest.warns(UserWarning, match="40 images in 5 features is biased upwards"):
+        few = fid(x[:40], y[:40], **NAME)
+    assert "biased" in few.note
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda x: kid(x, x, extractor=""), "name the feature extractor"),
+        (lambda x: kid(x, x[:, :2], **NAME), "3 columns"),
+        (lambda x: kid(x, x, subset_size=9, **NAME), "subset of 9"),
+        (lambda x: kid(x, x[:0], **NAME), "empty"),
+        (lambda x: fid(x, x[:1], **NAME), "number of images"),
+        (lambda x: fid(x, x * float("nan"), **NAME), "not finite"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(call, says):
+    with pytest.raises(InputError, match=says) as error:
+        call(np.ones((8, 3)))
+    assert "\n" not in str(error.value)

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from t2i_tools.errors import InputError
+from t2i_tools.metrics import METRICS, Interval, cluster_bootstrap, paired_bootstrap, two_level_bootstrap, wilson
+from t2i_tools.metrics.intervals import widened
+
+
+def test_wilson_is_scipys():
+    for k, n, level in [(0, 10, 0.95), (7, 20, 0.9), (120, 120, 0.99)]:
+        expected = stats.binomtest(k, n).proportion_ci(level, method="wilson")
+        interval = wilson(k, n, level=level)
+        assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+        assert (interval.estimate, interval.n) == (k / n, n)
+
+
+def test_wilson_covers():
+    n, level = 60, 0.95
+    low, high = np.array([(i.low, i.high) for i in (wilson(k, n, level=level) for k in range(n + 1))]).T
+    shares = np.linspace(0.1, 0.9, 161)[:, None]
+    covered = (stats.binom.pmf(np.arange(n + 1), n, shares) * ((low <= shares) & (shares <= high))).sum(axis=1)
+    assert abs(covered.mean() - level) < 0.01
+
+
+def test_many_clusters_of_one_give_the_t_interval():
+    x = np.random.default_rng(0).normal(size=400)
+    low, high = stats.t.interval(0.95, 399, x.mean(), stats.sem(x))
+    interval = cluster_bootstrap(x)
+    assert interval.estimate == pytest.approx(x.mean())
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.008)
+    assert interval.n == 400
+
+
+def test_what_is_copied_is_no_evidence():
+    x = np.random.default_rng(0).normal(size=30)
+    once, copied = cluster_bootstrap(x), cluster_bootstrap(np.repeat(x, 8), np.repeat(np.arange(30), 8))
+    assert (copied.low, copied.high) == pytest.approx((once.low, once.high))
+    two = two_level_bootstrap(np.repeat(x, 8), np.repeat(np.arange(30), 8))
+    assert (two.low, two.high) == pytest.approx((once.low, once.high), abs=0.04)
+
+
+def test_few_clusters_are_widened_as_t_says():
+    assert widened(0.95, 10**6) == pytest.approx(0.95, abs=1e-4)
+    z = stats.norm.ppf((1 + widened(0.9, 5)) / 2)
+    assert z == pytest.approx(stats.t.ppf(0.95, 4) * (5 / 4) ** 0.5)
+    interval = cluster_bootstrap([0, 1, 1, 0, 1, 1], ["a", "a", "a", "b", "b", "b"], resamples=99)
+    assert interval.low <= interval.estimate <= interval.high
+
+
+@pytest.mark.parametrize("name", ["rmse", "f1", "precision"])
+def test_a_figure_that_is_no_mean_is_resampled_as_one_would_by_hand(name):
+    rng = np.random.default_rng(1)
+    g, p = rng.integers(1, 9, 120), rng.integers(0, 9, 120)
+    prompts = rng.integers(0, 25, 120)
+    metric = METRICS[name]
+    interval = cluster_bootstrap(metric.columns(g, p), prompts, statistic=metric.value)
+    assert interval.estimate == pytest.approx(metric(g, p))
+    members = [np.flatnonzero(prompts == k) for k in np.unique(prompts)]
+    drawn = [np.concatenate([members[k] for k in rng.integers(len(members), size=len(members))]) for _ in range(800)]
+    figures = [metric(g[i], p[i]) for i in drawn]
+    tail = (1 - widened(0.95, len(members))) / 2
+    expected = np.quantile(figures, [tail, 1 - tail])
+    assert (interval.low, interval.high) == pytest.approx(expected, abs=0.25 * np.ptp(expected))
+    assert interval.n == len(members)
+
+
+def test_pairs_are_drawn_together():
+    rng = np.random.default_rng(0)
+    hard, prompts = np.repeat(rng.normal(size=40), 3), np.repeat(np.arange(40), 3)
+    a = hard + 0.01 * rng.normal(size=120) + 0.1
+    interval = paired_bootstrap(a, hard, prompts)
+    assert interval.estimate == pytest.approx(0.1, abs=0.005)
+    assert interval.high - interval.low < 0.01 and interval.at_least(0.09) and interval.within(0.11)
+    rmse = paired_bootstrap(a**2, hard**2, prompts, statistic=METRICS["rmse"].value)
+    assert rmse.estimate == pytest.approx((a**2).mean() ** 0.5 - (hard**2).mean() ** 0.5)
+
+
+def test_fixed_prompts_leave_the_noise_of_seeds_alone():
+    rng = np.random.default_rng(0)
+    prompts = np.repeat(np.arange(50), 4)
+    seeds = rng.normal(size=200)
+    x = 100 * prompts + seeds
+    interval = two_level_bootstrap(x, prompts, fixed_prompts=True)
+    deviations = seeds.reshape(50, 4)
+    error = (deviations.var(axis=1, ddof=1) / 4).sum() ** 0.5 / 50
+    assert interval.high - interval.low == pytest.approx(2 * stats.t.ppf(0.975, 150) * error, rel=0.08)
+    assert two_level_bootstrap(x, prompts).high - two_level_bootstrap(x, prompts).low > 500
+
+
+def test_the_seed_fixes_the_interval():
+    x = np.random.default_rng(0).normal(size=20)
+    assert cluster_bootstrap(x, seed=3) == cluster_bootstrap(x, seed=3) != cluster_bootstrap(x, seed=4)
+    assert two_level_bootstrap(x, np.arange(20) // 2) == two_level_bootstrap(x, np.arange(20) // 2)
+
+
+def test_when_a_figure_is_reached():
+    interval = Interval(0.9, 0.85, 0.95, 0.95, 100)
+    assert interval.at_least(0.85) and not interval.at_least(0.86)
+    assert interval.at_most(0.95) and not interval.at_most(0.9)
+    assert str(interval) == "0.900 [0.850, 0.950]"
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: wilson(3, 2), "3 successes in 2"),
+        (lambda: wilson(0, 0), "no share"),
+        (lambda: wilson(1, 2, level=95), "level lies between 0 and 1, not 95"),
+        (lambda: cluster_bootstrap([]), "empty"),
+        (lambda: cluster_bootstrap([1, 2], ["a"]), "lengths differ: 2 values, 1 clusters"),
+        (lambda: cluster_bootstrap([1, 2], ["a", "a"]), "one cluster only"),
+        (lambda: cluster_bootstrap([1, 2], level=1), "level lies between"),
+        (lambda: paired_bootstrap([1, 2], [1]), "lengths differ"),
+        (lambda: paired_bootstrap(np.ones((2, 2)), [1, 2]), "2 columns and b 1"),
+        (lambda: two_level_bootstrap([1, 2, 3], "aab", fixed_prompts=True), "single seed"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(call, says):
+    with pytest.raises(InputError, match=says) as error:
+        call()
+    assert "\n" not in str(error.value)
