@@ -1,0 +1,137 @@
+"""`t2i evaluate`: make images of many prompts, judge them, and report; stopped at any moment, it goes on."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from t2i_tools.cli import options
+from t2i_tools.cli.judges import JUDGES, models_of
+from t2i_tools.cli.planning import BATCH, benchmark_name, default_judge, items_of, plan, protocol_of, settings_of
+from t2i_tools.cli.running import Work, check_engine, finish
+from t2i_tools.errors import InputError
+
+Protocol = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="protocol.json: primary figure, unit, margin, baseline.")
+]
+Geneval = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also copy the images into GenEval's layout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no table.")]
+evaluate = typer.Typer(help="Make images of many prompts, judge and report them; a run that stopped goes on.")
+
+
+@evaluate.command()
+def counts(
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder, or one to go on with.")],
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help=".txt, .csv or .jsonl with class and count; a built-in benchmark by default."
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Judge these: GenEval's layout, or another evaluation's folder."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="dev or test of the built-in benchmark; test needs --protocol.")] = "dev",
+    counts: Annotated[str, typer.Option(metavar="N,N...", help="Counts of the built-in benchmark.")] = "2,3,4,5,7,10",
+    number: Annotated[int | None, typer.Option(help="So many prompts of the built-in benchmark, not all.")] = None,
+    method: Annotated[str, typer.Option(metavar="NAME,NAME...", help="Ways to make the images.")] = "plain",
+    size: Annotated[str | None, typer.Option(metavar="WxH,WxH...", help="Sizes; the model's own by default.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="|".join((*JUDGES, "FOLDER|FILE|HUB_ID")), help="The detector that counts.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score of an object.")] = None,
+    clip: Annotated[
+        str | None, typer.Option(metavar="bundled|FOLDER|HUB_ID|none", help="The CLIP that scores images.")
+    ] = None,
+    protocol: Protocol = None,
+    batch: Annotated[int | None, typer.Option(min=1, help=f"Images at once; {BATCH} by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of each worker.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine, or Ray's actors.")] = 1,
+    engine: Annotated[str, typer.Option(help="local, accelerate (inside `accelerate launch`) or ray.")] = "local",
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Do part I of N only, then `t2i evaluate merge`.")] = "1/1",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items, in whole batches.")] = None,
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Do failed batches again.")] = False,
+    geneval: Geneval = None,
+    quiet: Quiet = False,
+    model: options.Model = options.BUNDLED,
+    config: options.Config = None,
+    lora: options.Lora = None,
+    vae: options.Vae = None,
+    scheduler: options.Scheduler = None,
+    offload: options.Offload = False,
+    vae_tiling: options.VaeTiling = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+) -> None:
+    """How often the count asked for is the count in the image."""
+    from t2i_tools.evaluation.manifest import settle
+    from t2i_tools.evaluation.pictures import read_pictures
+
+    part = parse_shard(shard)
+    check_engine(engine, workers, part)
+    if prompts and images:
+        raise InputError("give either --prompts or --images")
+    chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
+    rule = protocol_of(protocol, split, prompts or images)
+    items = read_pictures(images) if images else items_of(model, prompts, split, counts, number, method, size)
+    labels = sorted({item.label for item in items if item.label})
+    if not labels:
+        raise InputError("no prompt has a class to count: give the prompts file columns class and count")
+    judge = judge or default_judge(model, images)
+    clip = None if clip == "none" else clip or (options.BUNDLED if model == options.BUNDLED and not images else None)
+    models = models_of(chosen, judge, threshold, labels, clip)
+    about = {"benchmark": benchmark_name(model, prompts, images), "split": rule.split}
+    settings = settings_of(output, batch, threads, workers)
+    manifest, opened = plan(items, settings, models, chosen, (judge, clip), (steps, guidance), about)
+    settle(output, manifest)
+    if protocol and rule.split == "test":
+        from t2i_tools.evaluation.protocol import log_test_run
+
+        log_test_run(protocol, output, manifest.digest())
+    work = Work(output, part, limit, retry_errors, show=not quiet)
+    if not work.run(engine, workers, models, opened):
+        return
+    if part != (0, 1):
+        print(f"shard {shard} is done: put the folders together with `t2i evaluate merge`", file=sys.stderr)
+        work.leave()
+    finish(output, protocol, geneval, show=not quiet)
+    work.leave()
+
+
+@evaluate.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Of the shards.", show_default=False)],
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the whole goes.")],
+    protocol: Protocol = None,
+    geneval: Geneval = None,
+    quiet: Quiet = False,
+) -> None:
+    """Put the folders of several shards together and report them."""
+    from t2i_tools.evaluation.merging import merge as merge_folders
+
+    merge_folders(folders, output)
+    finish(output, protocol, geneval, show=not quiet)
+    Work(output).leave()
+
+
+@evaluate.command()
+def report(
+    folder: Annotated[Path, typer.Argument(show_default=False)],
+    protocol: Protocol = None,
+    geneval: Geneval = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write the report of an evaluation again, of whatever is done."""
+    finish(folder, protocol, geneval, show=not quiet)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """ "1/2" as (0, 2). Raises InputError."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise InputError(f"shard {text!r} is not I/N with I from 1 to N, for instance 1/2")
+    return int(part) - 1, int(parts)

@@ -1,0 +1,124 @@
+"""Who does the batches: this process, several here, or those of `accelerate launch`. Ray has a file of its own."""
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from t2i_tools.errors import InputError, ModelError, T2IError
+from t2i_tools.evaluation.runner import OnBatch, chosen_batches, run_shard
+from t2i_tools.evaluation.stages import Models
+from t2i_tools.evaluation.store import STAGES, Store
+
+POLL_SECONDS = 0.5
+
+
+def run_processes(
+    folder: str | Path,
+    models: Models,
+    workers: int,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    limit: int | None = None,
+    on_batch: OnBatch | None = None,
+) -> None:
+    """Share a shard's batches among `workers` processes of this machine, each on an accelerator of its own if there is.
+
+    models: its functions must be importable where they are defined. Raises InputError with the first worker's message,
+    or when one ended without a word.
+    """
+    part, parts = shard
+    context = multiprocessing.get_context("spawn")
+    complaints = context.SimpleQueue()
+    # Batch b is this shard's when b % parts == part; worker w takes those with b // parts % workers == w.
+    shards = [(part + parts * worker, parts * workers) for worker in range(workers)]
+    processes = [
+        context.Process(target=_worker, args=(folder, models, one, limit, _device(rank), complaints), daemon=True)
+        for rank, one in enumerate(shards)
+    ]
+    try:
+        for process in processes:
+            process.start()
+        _watch(processes, partial(_progress, Store(folder), shard, limit, on_batch or (lambda *_: None)))
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
+    if not complaints.empty():
+        raise InputError(complaints.get())
+    if lost := [process for process in processes if process.exitcode]:
+        raise ModelError(f"{len(lost)} of {workers} workers ended early (code {lost[0].exitcode}): run again to go on")
+
+
+def run_accelerate(
+    folder: str | Path, models: Models, *, limit: int | None = None, on_batch: OnBatch | None = None
+) -> bool:
+    """Do this rank's share of the batches; returns whether this is the rank that finishes, once all are done."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    shard = (state.process_index, state.num_processes)
+    first = on_batch if state.is_main_process else None
+    run_shard(folder, models, shard=shard, limit=limit, device=str(state.device), on_batch=first)
+    state.wait_for_everyone()
+    return state.is_main_process
+
+
+def accelerate_device() -> str:
+    """The device that `accelerate launch` gave to this process."""
+    from accelerate import PartialState
+
+    return str(PartialState().device)
+
+
+def _worker(
+    folder: str, models: Models, shard: tuple[int, int], limit: int | None, device: str | None, complaints: Any
+) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        run_shard(folder, models, shard=shard, limit=limit, device=device)
+    except T2IError as error:
+        complaints.put(str(error))
+    except KeyboardInterrupt:
+        os._exit(130)
+
+
+def _end_with_parent() -> None:
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _device(rank: int) -> str | None:
+    import torch
+
+    if not torch.accelerator.is_available():
+        return None
+    return f"{torch.accelerator.current_accelerator().type}:{rank % torch.accelerator.device_count()}"
+
+
+def _watch(processes: list[Any], tell: Callable[[], None]) -> None:
+    while any(process.is_alive() for process in processes):
+        tell()
+        if any(process.exitcode for process in processes):  # the others' work stays
+            break
+        time.sleep(POLL_SECONDS)
+    for process in processes:
+        process.join()
+    tell()
+
+
+def _progress(store: Store, shard: tuple[int, int], limit: int | None, on_batch: OnBatch) -> None:
+    """Tell how far the first unfinished stage is."""
+    batches = chosen_batches(store, shard, limit)
+    size = {batch: len(store.manifest.batches[batch]) for batch in batches}
+    total = sum(size.values())
+    for stage in STAGES:
+        done = sum(size[batch] for batch in batches if store.done(stage, batch))
+        if done < total or stage == STAGES[-1]:
+            on_batch(stage, done, total)
+            return

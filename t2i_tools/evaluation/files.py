@@ -1,0 +1,87 @@
+"""Files that appear complete or not at all, whatever kills the process."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from t2i_tools.errors import InputError, first_line
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside `path`, to the disk, and put it in place. Raises InputError when the place cannot be written.
+
+    Half a surrogate pair, which UTF-8 cannot hold, is written as its escape.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(part, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, complete or not at all. Raises InputError."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(source, part)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot copy {source} to {target}: {error.strerror or first_line(error)}") from error
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what a killed process left of `path`; only for whoever has the right to write it."""
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        part.unlink(missing_ok=True)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object a line, complete or not at all."""
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL file. Raises InputError when it is missing or broken."""
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is broken: remove it and run again") from error
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add one line to a log that several processes write: in one call of the system, which no kill tears."""
+    line = json.dumps(row).encode() + b"\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(descriptor, line)
+    finally:
+        os.close(descriptor)
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log written by `append_row`; none when there is no log."""
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows

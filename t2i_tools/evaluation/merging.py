@@ -1,0 +1,45 @@
+"""Puts the folders of several shards together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from t2i_tools.errors import InputError
+from t2i_tools.evaluation.files import append_row, copy_file, read_log
+from t2i_tools.evaluation.manifest import read_manifest, settle
+from t2i_tools.evaluation.store import STAGES, Store
+
+
+def merge(sources: Sequence[str | Path], target: str | Path) -> int:
+    """Copy what is done in each folder into `target`; returns how many items are still missing there.
+
+    Raises InputError when the folders are not of one manifest, or two hold different rows of one batch.
+    """
+    stores = [Store(folder) for folder in sources]
+    for store in stores:
+        settle(target, store.manifest)
+    merged = Store(target)
+    for store in stores:
+        if store.folder.resolve() == merged.folder.resolve():
+            continue
+        for batch in range(len(merged.manifest.batches)):
+            _copy_batch(store, merged, batch)
+        for note in read_log(store.folder / "timings.jsonl"):
+            append_row(merged.folder / "timings.jsonl", note)
+    last = STAGES[-1]
+    return sum(len(one) for batch, one in enumerate(read_manifest(target).batches) if not merged.done(last, batch))
+
+
+def _copy_batch(source: Store, target: Store, batch: int) -> None:
+    for stage in STAGES:
+        if not source.done(stage, batch):
+            return
+        rows = source.rows(stage, batch)
+        if target.done(stage, batch):
+            if rows != target.rows(stage, batch):
+                raise InputError(f"{source.folder} and an earlier folder differ in batch {batch} of {stage}")
+            continue
+        if stage == "generate":
+            for path, row in zip(source.images(batch), rows, strict=True):
+                if row.get("file") and not Path(row["file"]).is_absolute():
+                    copy_file(path, target.folder / row["file"])
+        copy_file(source.path(stage, batch), target.path(stage, batch))

@@ -1,0 +1,139 @@
+"""An evaluation's folder: one file of rows a stage and batch, there when the batch is done and not before.
+
+manifest.json            what fixes the bytes
+images/00007-1f2e....png   one an item: its place in the manifest and its key
+generate/00003.jsonl     the rows of batch 3, after its images; detect/ and score/ alike
+timings.jsonl            what took how long where: never in rows or images
+rows.jsonl, report.*     everything in one row an item, written at the end
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from t2i_tools.errors import InputError
+from t2i_tools.evaluation.files import append_row, read_rows, remove_parts, write_rows
+from t2i_tools.evaluation.items import Item
+from t2i_tools.evaluation.manifest import Manifest, read_manifest
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes on one shard are not kept apart there
+    fcntl = None
+
+STAGES = ("generate", "detect", "score")
+ROWS = "rows.jsonl"
+
+
+class Store:
+    """The folder of one evaluation, for one process."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.manifest: Manifest = read_manifest(self.folder)
+
+    def items(self, batch: int) -> list[Item]:
+        """The items of a batch."""
+        return [self.manifest.items[index] for index in self.manifest.batches[batch]]
+
+    def keys(self, batch: int) -> list[str]:
+        """The keys of a batch's items."""
+        return [self.manifest.keys[index] for index in self.manifest.batches[batch]]
+
+    def images(self, batch: int) -> list[Path]:
+        """Where the images of a batch go."""
+        indices = self.manifest.batches[batch]
+        return [self.folder / "images" / f"{index:05}-{self.manifest.keys[index][:12]}.png" for index in indices]
+
+    def shard(self, part: int, parts: int) -> list[int]:
+        """The batches of one of `parts` workers, numbered from 0: every batch has exactly one."""
+        return list(range(len(self.manifest.batches)))[part::parts]
+
+    def path(self, stage: str, batch: int) -> Path:
+        """The file of rows of a batch."""
+        return self.folder / stage / f"{batch:05}.jsonl"
+
+    def done(self, stage: str, batch: int) -> bool:
+        """Whether a stage has finished a batch."""
+        return self.path(stage, batch).exists()
+
+    def ready(self, stage: str, batch: int) -> bool:
+        """Whether a stage has this batch to do: the stage before has finished it."""
+        earlier = STAGES[: STAGES.index(stage)][-1:]
+        return not self.done(stage, batch) and all(self.done(one, batch) for one in earlier)
+
+    def rows(self, stage: str, batch: int) -> list[dict[str, Any]]:
+        """The rows of a finished batch, in the order of its items. Raises InputError when they are not its own."""
+        rows = read_rows(self.path(stage, batch))
+        if [row.get("key") for row in rows] != self.keys(batch):
+            raise InputError(f"{self.path(stage, batch)} does not belong to this manifest: remove it and run again")
+        return rows
+
+    def write(self, stage: str, batch: int, rows: Iterable[Mapping[str, Any]], seconds: float, where: str) -> None:
+        """Finish a batch: its time goes to the log, its rows into a file."""
+        rows = list(rows)
+        note = {"stage": stage, "batch": batch, "items": len(rows), "seconds": round(seconds, 4), "where": where}
+        append_row(self.folder / "timings.jsonl", note)
+        write_rows(self.path(stage, batch), rows)
+
+    def forget(self, batch: int) -> None:
+        """Have a batch done again, from its images on; what is made of them goes first."""
+        for stage in reversed(STAGES):
+            self.path(stage, batch).unlink(missing_ok=True)
+
+    @contextmanager
+    def claim(self, stage: str, batch: int) -> Iterator[bool]:
+        """Whether the batch is this process' own, until the end of the block or of the process, however it ends."""
+        if fcntl is None:
+            yield True
+            return
+        place = (1, STAGES.index(stage) << 32 | batch)  # one byte of the file a batch
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, *place)
+        except OSError:
+            yield False
+            return
+        try:
+            for path in (self.path(stage, batch), *self.images(batch)):
+                remove_parts(path)
+            yield True
+        finally:
+            fcntl.lockf(self._lock, fcntl.LOCK_UN, *place)
+
+    def merged(self) -> list[dict[str, Any]]:
+        """One row an item in the manifest's order: the item and all that is known of it, `status` being "ok",
+        "error" or "missing"."""
+        known: dict[int, dict[str, Any]] = {}
+        for batch, indices in enumerate(self.manifest.batches):
+            finished = [stage for stage in STAGES if self.done(stage, batch)]
+            tables = [zip(indices, self.rows(stage, batch), strict=True) for stage in finished]
+            complete = len(finished) == len(STAGES)
+            for index in indices:
+                known[index] = {} if complete else {"status": "missing"}
+            for stage, table in zip(finished, tables, strict=True):
+                for index, row in table:
+                    if known[index].get("status") != "error":
+                        failed = {"stage": stage} if row["status"] == "error" else {}
+                        status = known[index].get("status", row["status"]) if not failed else "error"
+                        known[index] |= {**row, **failed, "status": status}
+        items = zip(self.manifest.keys, self.manifest.items, strict=True)
+        return [{"index": index, "key": key, **_given(item), **known[index]} for index, (key, item) in enumerate(items)]
+
+    def write_merged(self) -> list[dict[str, Any]]:
+        """Write `merged` to rows.jsonl, and hand it back."""
+        rows = json.loads(json.dumps(self.merged()))
+        write_rows(self.folder / ROWS, rows)
+        return rows
+
+    @cached_property
+    def _lock(self) -> Any:
+        # Held open for good: closing any handle of the file would give up every claim of the process.
+        return open(self.folder / ".lock", "ab")  # noqa: SIM115
+
+
+def _given(item: Item) -> dict[str, Any]:
+    return {name: value for name, value in asdict(item).items() if value is not None}
