@@ -1,0 +1,166 @@
+import csv
+import json
+import shutil
+
+import pytest
+import torch
+
+from t2i_tools.cli import main
+from t2i_tools.cli.evaluate import parse_shard
+from t2i_tools.cli.planning import bundled_benchmark
+from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
+from t2i_tools.errors import InputError
+from t2i_tools.evaluation.protocol import test_runs as runs_of
+from t2i_tools.imagefile import read_settings
+
+PROMPTS = "prompt,class,count\ntwo apples,apple,2\na cat,cat,1\nthree cats,cat,3\nno class,,\n"
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory):
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("judge") / "model.safetensors"
+    HeatmapCounter(HeatmapNet(2, (8, 8, 8)), ("apple", "cat"), 0.0).save(file)
+    return file
+
+
+@pytest.fixture
+def t2i(tiny_folder, judge, tmp_path, monkeypatch, capsys):
+    """Run `t2i evaluate VERB` in an empty folder; returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.csv").write_text(PROMPTS)
+
+    def run(verb, *arguments):
+        own = ["--model", str(tiny_folder), "--judge", str(judge), "--threads", "1", "--device", "cpu"]
+        with pytest.raises(SystemExit) as left:
+            main(["evaluate", verb, *(own if verb == "counts" else []), *map(str, arguments)])
+        captured = capsys.readouterr()
+        return left.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def small():
+    """Options of a small evaluation."""
+    return ("--prompts", "p.csv", "--steps", 1, "--size", "16x16", "--batch", 2, "--output", "out")
+
+
+def complains(result, says):
+    code, out, err = result
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert says in err
+
+
+def test_from_prompts_to_report_and_on_again(t2i, small, tmp_path):
+    code, out, err = t2i("counts", *small)
+    assert (code, err) == (0, "")
+    assert "exact" in out
+    folder = tmp_path / "out"
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    assert [(row["status"], row.get("count")) for row in rows] == [("ok", 2), ("ok", 1), ("ok", 3), ("ok", None)]
+    settings = read_settings(folder / rows[0]["file"])
+    assert (settings["prompt"], settings["seed"], settings["key"]) == ("two apples", rows[0]["seed"], rows[0]["key"])
+    with open(folder / "report.csv") as file:
+        assert [line["prompt"] for line in csv.DictReader(file)] == [row["prompt"] for row in rows]
+    page = (folder / "report.html").read_text()
+    assert "data:image/webp;base64," in page
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")  # nothing is fetched
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
+    assert t2i("counts", *small, "--quiet")[:2] == (0, "")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")} == before
+    complains(t2i("counts", *small, "--steps", 2), "from other prompts")
+    complains(t2i("counts", *small, "--scheduler", "euler"), "another model")
+    complains(t2i("counts", *small, "--batch", 3), "other settings (there batch 2, here 3)")
+
+
+def test_shards_and_limit(t2i, small, tmp_path):
+    assert t2i("counts", *small, "--limit", 1)[0] == 0
+    whole = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in whole] == ["ok", "ok", "missing", "missing"]
+    code, _, err = t2i("counts", *small, "--shard", "2/2")
+    assert (code, "t2i evaluate merge" in err) == (0, True)
+    shutil.copytree(tmp_path / "out", tmp_path / "other")
+    assert t2i("merge", "out", "other", "--output", "all")[0] == 0
+    assert '"missing"' not in (tmp_path / "all" / "rows.jsonl").read_text()
+    assert t2i("report", "all")[0] == 0
+
+
+def test_a_failed_item_is_in_the_exit_code(t2i, small, tmp_path):
+    (tmp_path / "p.jsonl").write_text(
+        '{"prompt": "\\ud800", "class": "cat", "count": 1}\n{"prompt": "cat", "class": "cat", "count": 1}\n'
+    )
+    code, _, err = t2i("counts", *small, "--prompts", "p.jsonl", "--quiet")
+    assert code == 1
+    assert err.startswith("t2i: 1 of 2 items failed (InputError: the prompt is no valid text")
+    assert t2i("counts", *small, "--prompts", "p.jsonl", "--retry-errors")[0] == 1
+    assert "InputError" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_geneval_out_and_in_again(t2i, small, tmp_path):
+    assert t2i("counts", *small, "--geneval", "geneval")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "geneval").iterdir()) == ["00000", "00001", "00002"]
+    metadata = json.loads((tmp_path / "geneval" / "00002" / "metadata.jsonl").read_text())
+    assert metadata == {"tag": "counting", "include": [{"class": "cat", "count": 3}], "prompt": "three cats"}
+    assert t2i("counts", "--images", "geneval", "--output", "judged")[0] == 0
+    rows, judged = (
+        [json.loads(line) for line in (tmp_path / name / "rows.jsonl").read_text().splitlines()]
+        for name in ("out", "judged")
+    )
+    assert [row["found"] for row in judged] == [row["found"] for row in rows[:3]]
+    assert t2i("counts", "--images", "out", "--output", "again")[0] == 0
+    (tmp_path / "geneval" / "00000" / "samples" / "00000.png").write_bytes(b"no image")
+    assert t2i("counts", "--images", "geneval", "--output", "broken")[0] == 1
+    complains(t2i("counts", "--images", "p.csv", "--output", "bad"), "not a folder")
+
+
+def test_the_test_split_needs_a_protocol_and_is_logged(t2i, tmp_path):
+    options = ("--output", "out", "--number", 2, "--counts", "2", "--steps", 1, "--size", "16x16", "--quiet")
+    complains(t2i("counts", *options, "--split", "test"), "needs --protocol")
+    (tmp_path / "claim.json").write_text('{"primary": "mae", "split": "test", "unit": "class", "_why": "a test"}')
+    complains(t2i("counts", *options, "--protocol", "claim.json"), "add --split test")
+    rule = ("--split", "test", "--protocol", "claim.json", "--prompts", "p.csv")
+    for _ in range(2):  # a resume is no second run
+        assert t2i("counts", *options, *rule)[0] == 0
+    assert len(runs_of(tmp_path / "claim.json")) == 1
+    assert "test split was run 1 time" in (tmp_path / "out" / "report.md").read_text()
+    (tmp_path / "claim.json").write_text('{"primary": "beauty"}')
+    complains(t2i("counts", *options, "--protocol", "claim.json"), "unknown primary 'beauty'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--shard", "3/2"], "shard '3/2'"),
+        (["--engine", "magic"], "unknown engine 'magic'"),
+        (["--engine", "accelerate", "--workers", "2"], "leave --workers"),
+        (["--method", "magic"], "unknown method 'magic'"),
+        (["--images", "."], "either --prompts or --images"),
+        (["--steps", "5000"], "more than the 1000"),
+        (["--judge", "nonsense"], "nonsense"),
+        (["--clip", "nonsense"], "nonsense"),
+        (["--protocol", "absent.json"], "cannot read absent.json"),
+    ],
+)
+def test_bad_input_is_one_line(t2i, small, tmp_path, arguments, says):
+    complains(t2i("counts", *small, *arguments), says)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_class_that_the_judge_does_not_know(t2i, small, tmp_path):
+    (tmp_path / "p.csv").write_text("prompt,class,count\ntwo spoons,spoon,2\n")
+    complains(t2i("counts", *small), "apple, cat")
+
+
+def test_parse_shard():
+    assert parse_shard("2/3") == (1, 3)
+    for text in ("0/2", "1", "a/b", "1/0"):
+        with pytest.raises(InputError, match="I/N"):
+            parse_shard(text)
+
+
+def test_the_bundled_benchmark_splits_share_no_class_and_no_wording():
+    dev, test = bundled_benchmark("dev"), bundled_benchmark("test")
+    assert not set(dev.classes) & set(test.classes)
+    assert not {scene for scene in dev.scenes if scene} & set(test.scenes)
+    assert dev.opening != test.opening
