@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import draw_scenes, stack
-from scipy.stats import binomtest
 from torchmetrics.detection import MeanAveragePrecision
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -27,6 +26,7 @@ from t2i_tools.default import (
     load_default_judge,
 )
 from t2i_tools.default.scenes import COLOURS, LABELS, Scene, count_phrase, place_of
+from t2i_tools.metrics import wilson
 
 CARD = WEIGHTS.parent / "MODEL_CARD.md"
 FIGURES = WEIGHTS.parent / "figures.json"
@@ -35,8 +35,8 @@ BATCH = 25
 
 def share(hits: list[bool]) -> dict:
     """A proportion with its 95 % Wilson interval."""
-    low, high = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
-    return {"value": sum(hits) / len(hits), "low": float(low), "high": float(high), "n": len(hits)}
+    interval = wilson(sum(hits), len(hits))
+    return {"value": interval.estimate, "low": interval.low, "high": interval.high, "n": interval.n}
 
 
 def pixels(scenes: list[Scene]) -> torch.Tensor:
