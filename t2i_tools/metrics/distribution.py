@@ -3,7 +3,7 @@
     KID = MMD^2 under k(x, y) = (x.y/d + 1)^3, unbiased (Binkowski et al. 2018)
     FID = |mu - mu'|^2 + tr(S + S' - 2 (S S')^1/2) (Heusel et al. 2017)
 
-Few images bias FID upwards (Chong & Forsyth 2020): FIDs of different n do not compare, nor values of different extractors.
+Few images bias FID upwards (Chong & Forsyth 2020): values at different n do not compare, nor those of two extractors.
 """
 
 import warnings

@@ -69,8 +69,10 @@ def corrected_accuracy(
     rng = np.random.default_rng(seed)
     redrawn = rng.multinomial(totals, rates, size=(resamples, m + 1)) / totals[:, None]  # (B, g, p)
     corrections = np.linalg.pinv(redrawn) @ scores  # (B, p, N)
-    weights = cluster_weights(rng, k, resamples)[:, groups]  # (B, n)
-    figures = (weights * corrections[:, p, n_asked]).sum(axis=1) / weights.sum(axis=1)
+    cells = np.zeros((k, (m + 1) ** 2))  # pictures of each cluster by found and asked count
+    np.add.at(cells, (groups, p * (m + 1) + n_asked), 1)
+    drawn = cluster_weights(rng, k, resamples) @ cells  # (B, p N)
+    figures = (drawn * corrections.reshape(resamples, -1)).sum(axis=1) / drawn.sum(axis=1)
     bounds = np.quantile(figures, [tail, 1 - tail])
     estimate, low, high = np.clip([estimate, *bounds], scores.min(), scores.max())
     return Interval(float(estimate), float(low), float(high), level, int(k))
