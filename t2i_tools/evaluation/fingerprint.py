@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # What says where a model comes from or which version wrote it, but not what it computes.
-_INCIDENTAL = ("transformers_version", "torch_dtype", "dtype", "name_or_path")
+_INCIDENTAL = ("transformers_version", "architectures", "torch_dtype", "dtype", "name_or_path")
 
 
 def pipeline_fingerprint(pipe: DiffusionPipeline) -> str:

@@ -1,0 +1,146 @@
+"""`t2i grid`: one prompt over axes of parameters and words, in one labelled picture."""
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from t2i_tools.cli import options
+from t2i_tools.errors import InputError
+from t2i_tools.sizes import parse_size
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+    from PIL import Image
+
+    from t2i_tools.evaluation.grid import Cell
+    from t2i_tools.generation import Request
+
+Measure = Callable[["Image.Image", "Request"], Mapping[str, Any]]
+
+
+def grid(
+    prompt: Annotated[str, typer.Argument(help='What to draw; "a {colour} cat" takes --axis colour=red,blue.')],
+    axis: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=V,V...", help="size, seed, steps, guidance, prompt, a word...; the first goes across."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="For grid.png, grid.json and the cells.")],
+    negative: Annotated[str | None, typer.Option(metavar="TEXT", help="What to stay away from.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Pixels; the model's own size by default.")] = None,
+    fit: Annotated[str, typer.Option(help="crop or snap, for a size that the model cannot make.")] = "crop",
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every cell; random by default.")] = None,
+    label: Annotated[str | None, typer.Option(help="Count this class in every cell.")] = None,
+    judge: Annotated[str, typer.Option(metavar="bundled|FOLDER|FILE|HUB_ID", help="The detector.")] = "bundled",
+    clip: Annotated[
+        str | None, typer.Option(metavar="bundled|FOLDER|HUB_ID|none", help="The CLIP that scores every cell.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no file name.")] = False,
+    model: options.Model = options.BUNDLED,
+    config: options.Config = None,
+    lora: options.Lora = None,
+    vae: options.Vae = None,
+    scheduler: options.Scheduler = None,
+    offload: options.Offload = False,
+    vae_tiling: options.VaeTiling = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+) -> None:
+    """Compare sizes, seeds, steps, words... in a grid; cells that are there are not made again."""
+    from t2i_tools.cli.generate import with_defaults
+    from t2i_tools.cli.running import progress
+    from t2i_tools.evaluation.grid import Cell, draw_grid, grid_cells, make_cell, parse_axis, read_cells
+    from t2i_tools.generation import check_request
+    from t2i_tools.imagefile import save_image
+
+    axes = [parse_axis(text) for text in axis]
+    fixed = {"negative": negative, "fit": fit, "steps": steps, "guidance": guidance}
+    fixed |= {"size": size and parse_size(size), "seed": random.randrange(2**32) if seed is None else seed}
+    cells = grid_cells(prompt, axes, fixed)
+    _check_folder(output)
+    chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
+    clip = clip or (options.BUNDLED if model == options.BUNDLED else "none")
+    measures = [*([_count(judge, label)] if label else []), *([_clip_score(clip)] if clip != "none" else [])]
+    pipe = options.open_model(chosen)
+    cells = [Cell(cell.values, with_defaults(cell.request, pipe, model)) for cell in cells]
+    for cell in cells:
+        check_request(pipe, cell.request)
+    context, files = _context(pipe, chosen), []
+    with progress(not quiet) as on_cell:
+        for cell in cells:
+            files.append(make_cell(pipe, cell, output, context, _settings(pipe, chosen, cell)))
+            on_cell("generate", len(files), len(cells))
+    pictures = read_cells(files)
+    measured = [
+        {name: value for measure in measures for name, value in measure(picture, cell.request).items()}
+        for picture, cell in zip(pictures, cells, strict=True)
+    ]
+    captions = ["\n".join(f"{name} {value}" for name, value in one.items()) for one in measured]
+    told = [
+        {"file": str(file.relative_to(output)), **cell.values, **one}
+        for file, cell, one in zip(files, cells, measured, strict=True)
+    ]
+    _write_json(output / "grid.json", {"prompt": prompt, "axes": {a.name: a.values for a in axes}, "cells": told})
+    save_image(draw_grid(axes, pictures, captions), output / "grid.png", {"prompt": prompt, "axes": axis})
+    if not quiet:
+        print(output / "grid.png")
+
+
+def _check_folder(folder: Path) -> None:
+    place = folder
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"cannot write {folder}: {place} is not a folder")
+
+
+def _count(judge: str, label: str) -> Measure:
+    from t2i_tools.cli.judges import check_labels, judge_on
+
+    counter = judge_on(judge, None, (label,), None)
+    check_labels(counter, [label], judge)
+    return lambda image, request: {label: counter.detect([image], label)[0].count}
+
+
+def _clip_score(name: str) -> Measure:
+    from t2i_tools.cli.judges import clip_on
+    from t2i_tools.metrics import image_embeddings, text_embeddings
+
+    model, tokenizer, pixels = clip_on(name, None)
+
+    def score(image: "Image.Image", request: "Request") -> dict[str, float]:
+        seen, read = image_embeddings(model, [image], **pixels), text_embeddings(model, tokenizer, [request.prompt])[0]
+        return {"CLIP": round(float(100 * (seen * read).sum()), 2)}
+
+    return score
+
+
+def _context(pipe: "DiffusionPipeline", chosen: options.ModelOptions) -> dict[str, Any]:
+    """What determines an image besides its request."""
+    import torch
+
+    from t2i_tools.evaluation.fingerprint import pipeline_fingerprint
+    from t2i_tools.evaluation.manifest import installed_versions
+    from t2i_tools.models import denoiser
+
+    machine = {"device": denoiser(pipe).device.type, "threads": torch.get_num_threads(), "tiling": chosen.vae_tiling}
+    return {"model": pipeline_fingerprint(pipe), "versions": installed_versions(), **machine}
+
+
+def _settings(pipe: "DiffusionPipeline", chosen: options.ModelOptions, cell: "Cell") -> dict[str, Any]:
+    from t2i_tools.cli.generate import image_settings
+
+    return image_settings(pipe, chosen, cell.request)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    from t2i_tools.evaluation.files import write_text
+
+    write_text(path, json.dumps(value, indent=1) + "\n")

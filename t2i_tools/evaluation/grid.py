@@ -1,0 +1,173 @@
+"""A grid of images: one prompt, axes of parameters and words, every cell a file of its own that is made once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from string import Formatter
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from PIL import Image, ImageDraw, ImageFont
+
+from t2i_tools.errors import InputError
+from t2i_tools.evaluation.files import remove_parts
+from t2i_tools.evaluation.items import digest
+from t2i_tools.evaluation.stages import read_picture
+from t2i_tools.generation import Request, generate_image
+from t2i_tools.imagefile import read_settings, save_image
+from t2i_tools.promptfile import FIELDS
+from t2i_tools.sizes import FITS
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+PARAMETERS = {name: FIELDS[name] for name in ("prompt", "negative", "size", "seed", "steps", "guidance")} | {"fit": str}
+MOST_CELLS = 1000
+TILE = 256
+MARGIN = 6
+Measure: TypeAlias = Callable[[Image.Image, Request], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A parameter of `Request`, or a word in braces in the prompt, and the values it takes, as texts."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """values: name of each axis -> text of this cell's value."""
+
+    values: Mapping[str, str]
+    request: Request
+
+
+def parse_axis(text: str) -> Axis:
+    """ "steps=5,10,20"; with a "|" between the values they may have commas. Raises InputError."""
+    name, sign, values = text.partition("=")
+    parts = [value.strip() for value in values.split("|" if "|" in values else ",")]
+    if not (sign and name.strip() and all(parts)):
+        raise InputError(f"axis {text!r} is not NAME=VALUE,VALUE, for instance steps=5,10,20")
+    if len(set(parts)) < len(parts):
+        raise InputError(f"axis {text!r} has a value twice")
+    return Axis(name.strip(), tuple(parts))
+
+
+def grid_cells(prompt: str, axes: Sequence[Axis], fixed: Mapping[str, Any]) -> list[Cell]:
+    """One cell a combination, the last axis slowest. fixed: the other fields of `Request`. Raises InputError."""
+    words = _words(prompt)
+    names = [axis.name for axis in axes]
+    if not axes:
+        raise InputError("a grid needs an axis, for instance --axis steps=5,10,20")
+    if len(set(names)) < len(names):
+        raise InputError("an axis comes twice: give its values together")
+    for axis in axes:
+        if axis.name not in (*PARAMETERS, *words):
+            known = ", ".join([*PARAMETERS, *words])
+            raise InputError(f"unknown axis {axis.name!r}: choose {known}, or put {{{axis.name}}} into the prompt")
+    if missing := [word for word in words if word not in names]:
+        raise InputError(f"the prompt has {{{missing[0]}}} in it: give its values, --axis {missing[0]}=one,two")
+    combinations = [values[::-1] for values in product(*(axis.values for axis in reversed(axes)))]
+    if len(combinations) > MOST_CELLS:
+        raise InputError(f"a grid of {len(combinations)} cells is too large: it takes {MOST_CELLS}")
+    return [_cell(prompt, dict(zip(names, values, strict=True)), fixed) for values in combinations]
+
+
+def make_cell(
+    pipe: DiffusionPipeline, cell: Cell, folder: Path, context: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Path:
+    """The file of a cell, generated alone in its batch unless it is there already.
+
+    context: what determines the image besides the request: the model's hash, device, threads, versions. settings: for
+    the file. Raises InputError, UnsupportedModelError or OutOfMemoryError.
+    """
+    key = digest({"request": asdict(cell.request), **context})[:32]
+    name = re.sub(r"[^\w.]+", "-", "_".join(f"{name}-{value}" for name, value in cell.values.items())).strip("-")
+    path = folder / "cells" / f"{name[:80]}-{key[:8]}.png"
+    if path.exists() and read_settings(path).get("key") == key:
+        return path
+    image = generate_image(pipe, cell.request)
+    remove_parts(path)
+    save_image(image, path, {**settings, "key": key})
+    return path
+
+
+def draw_grid(axes: Sequence[Axis], pictures: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
+    """One labelled picture: the first axis goes across, all others down; a caption stands under each cell."""
+    columns = len(axes[0].values)
+    tiles = [_shrunk(picture) for picture in pictures]
+    font = ImageFont.load_default(size=13)
+    lines = ["\n".join(f"{axis.name} {value}" for axis, value in row) for row in _rows(axes)]
+    left = max((_measure(text, font)[0] for text in lines), default=0) + 2 * MARGIN
+    heads = [f"{axes[0].name} {value}" for value in axes[0].values]
+    text_width = max(_measure(text, font)[0] for text in (*heads, *captions))
+    width = max(text_width, *(tile.width for tile in tiles)) + MARGIN
+    caption = max(_measure(text, font)[1] for text in captions) if any(captions) else 0
+    height = max(tile.height for tile in tiles) + caption + 2 * MARGIN
+    top = max(_measure(text, font)[1] for text in heads) + 2 * MARGIN
+    sheet = Image.new("RGB", (left + columns * width, top + len(tiles) // columns * height), "white")
+    pen = ImageDraw.Draw(sheet)
+    for index, text in enumerate(heads):
+        pen.text((left + index * width, MARGIN), text, fill="black", font=font)
+    for index, text in enumerate(lines):
+        pen.multiline_text((MARGIN, top + index * height), text, fill="black", font=font)
+    for index, (tile, text) in enumerate(zip(tiles, captions, strict=True)):
+        corner = (left + index % columns * width, top + index // columns * height)
+        sheet.paste(tile, corner)
+        pen.multiline_text((corner[0], corner[1] + tile.height + 1), text, fill="black", font=font)
+    return sheet
+
+
+def read_cells(paths: Sequence[Path]) -> list[Image.Image]:
+    """The pictures of the cells. Raises InputError."""
+    return [read_picture(path) for path in paths]
+
+
+def _cell(prompt: str, values: Mapping[str, str], fixed: Mapping[str, Any]) -> Cell:
+    fields: dict[str, Any] = {}
+    for name in values.keys() & PARAMETERS.keys():
+        try:
+            fields[name] = PARAMETERS[name](values[name])
+        except ValueError as error:
+            raise InputError(f"axis {name}: {values[name]!r} is no number") from error
+    text = fields.pop("prompt", prompt)
+    for name in values.keys() - PARAMETERS.keys():
+        text = text.replace(f"{{{name}}}", values[name])
+    request = {**fixed, **fields}
+    if request.get("fit", "crop") not in FITS:
+        raise InputError(f"unknown fit {request['fit']!r}: choose {' or '.join(FITS)}")
+    return Cell(values, Request(text, **request))
+
+
+def _words(prompt: str) -> list[str]:
+    try:
+        names = [name for _, name, _, _ in Formatter().parse(prompt) if name is not None]
+    except ValueError as error:
+        raise InputError(f"the prompt has a brace without its partner: {prompt!r}") from error
+    if bad := [name for name in names if not re.fullmatch(r"\w+", name) or name in PARAMETERS]:
+        raise InputError(f"{{{bad[0]}}} in the prompt is no name for an axis: take one word that is no parameter")
+    return list(dict.fromkeys(names))
+
+
+def _rows(axes: Sequence[Axis]) -> list[list[tuple[Axis, str]]]:
+    """The values of all axes but the first, one row of the picture each."""
+    others = axes[1:]
+    combinations = product(*(axis.values for axis in reversed(others)))
+    return [list(zip(others, values[::-1], strict=True)) for values in combinations]
+
+
+def _shrunk(picture: Image.Image) -> Image.Image:
+    copy = picture.copy()
+    copy.thumbnail((TILE, TILE))
+    return copy
+
+
+def _measure(text: str, font: ImageFont.ImageFont) -> tuple[int, int]:
+    """(width, height) in pixels."""
+    left, top, right, bottom = ImageDraw.Draw(Image.new("RGB", (1, 1))).multiline_textbbox((0, 0), text, font=font)
+    return int(right - min(0, left)) + 1, int(bottom - min(0, top)) + 3
