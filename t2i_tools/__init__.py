@@ -8,11 +8,13 @@ __version__ = "0.1.0"
 
 # Public name -> the module that holds it, imported when the name is first used: torch takes seconds.
 _PUBLIC = {
+    "Handle": "t2i_tools.handle",
     "InputError": "t2i_tools.errors",
     "ModelError": "t2i_tools.errors",
     "OutOfMemoryError": "t2i_tools.errors",
     "T2IError": "t2i_tools.errors",
     "UnsupportedModelError": "t2i_tools.errors",
+    "entropy_scaling": "t2i_tools.entropy",
     "load_default": "t2i_tools.default",
     "load_default_clip": "t2i_tools.default",
     "load_default_counter": "t2i_tools.default",

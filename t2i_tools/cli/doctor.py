@@ -155,7 +155,8 @@ def external_attention() -> dict[str, Callable[["torch.Tensor"], Any]]:
 
 def plugin_families() -> dict[str, list[str]]:
     """The model families that each plugin of this installation says it supports."""
-    present = [name for name in PLUGINS if find_spec(f"t2i_tools.{name}")]
+    names = [name for name in PLUGINS if find_spec(f"t2i_tools.{name}")]
+    present = [name for name in names if import_problem(f"t2i_tools.{name}") is None]
     families = {name: getattr(import_module(f"t2i_tools.{name}"), "FAMILIES", ()) for name in present}
     return {name: list(supported) for name, supported in families.items() if supported}
 

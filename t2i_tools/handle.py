@@ -1,0 +1,76 @@
+"""One undoable edit of a model: what every plugin returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+
+class Report(list[dict[str, Any]]):
+    """Rows with the same keys; `print` shows them as a table."""
+
+    def __str__(self) -> str:
+        if not self:
+            return "(nothing to report)"
+        lines = [list(self[0]), *([_cell(value) for value in row.values()] for row in self)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+class Handle:
+    """An edit of one component (denoiser, text encoder, tokenizer): end it by `with` or by `remove()`.
+
+    component: what is edited; a second handle of the same plugin on it ends the first.
+    report: gives the rows of `report()`, also after the removal.
+
+    The plugin edits after it has made the handle, and says by `on_remove` how each step is undone. Undo this edit
+    alone and restore no snapshot: another plugin may have edited the component since. Whatever is handed over should
+    be a bound method or a partial of one, not a closure: then a deepcopy of the component has a handle of its own.
+    """
+
+    def __init__(self, component: Any, plugin: str, report: Callable[[], Iterable[Mapping[str, Any]]] = list) -> None:
+        self.plugin = plugin
+        self._report = report
+        self._undo: list[Callable[[], object]] = []
+        self._active = vars(component).setdefault("t2i_handles", {})
+        if (earlier := self._active.get(plugin)) is not None:
+            earlier.remove()
+        self._active[plugin] = self
+
+    def on_remove(self, undo: Callable[[], object]) -> None:
+        """Call `undo` at the removal, the last one handed over first."""
+        self._undo.append(undo)
+
+    def remove(self) -> None:
+        """Undo the edit; all of it, even when a step fails. Once is enough, twice does no harm."""
+        if self._active.get(self.plugin) is self:
+            del self._active[self.plugin]
+        steps, self._undo = self._undo, []
+        with ExitStack() as stack:
+            for undo in steps:
+                stack.callback(undo)
+
+    def report(self) -> Report:
+        """What the plugin did, as a list of dicts that prints as a table."""
+        return Report(map(dict, self._report()))
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+    def __repr__(self) -> str:
+        return f"<{self.plugin}: {'active' if self._active.get(self.plugin) is self else 'removed'}>"
+
+
+def active_handle(component: Any, plugin: str) -> Handle | None:
+    """The handle by which a plugin now edits a component."""
+    return vars(component).get("t2i_handles", {}).get(plugin)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,278 @@
+import copy
+import math
+
+import pytest
+import torch
+import zoo
+
+from t2i_tools.entropy import entropy_scaling
+from t2i_tools.errors import InputError, UnsupportedModelError
+
+
+def scaling(name, model, **options):
+    return entropy_scaling(model, native=zoo.MODELS[name].native, **options)
+
+
+def distance(one, other):
+    return float((one - other).abs().max())
+
+
+def hooks(model):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+@pytest.mark.parametrize("name", zoo.MODELS)
+class TestEveryDenoiser:
+    def test_acts_as_a_scaled_softmax(self, name, softmax_scaled):
+        model = zoo.build(name)
+        plain = zoo.call(name, model, 16, 24)
+        with softmax_scaled(name, 16, 24) as seen:
+            expected = zoo.call(name, model, 16, 24)
+        with scaling(name, model) as handle:
+            output = zoo.call(name, model, 16, 24)
+        assert distance(output, expected) <= 1e-5
+        assert distance(expected, plain) > 1e-2
+        report = handle.report()
+        assert sorted(row["N"] for row in report) == sorted(seen)
+        assert all(row["acted"] and row["gain"] > 1 for row in report)
+
+    def test_at_the_native_size_nothing_changes(self, name):
+        model = zoo.build(name)
+        plain = zoo.call(name, model, 8, 8)
+        with scaling(name, model) as handle:
+            assert torch.equal(zoo.call(name, model, 8, 8), plain)
+        with pytest.warns(UserWarning, match="native size"):
+            assert not any(row["acted"] for row in handle.report())
+
+    def test_removal_leaves_nothing(self, name):
+        model = zoo.build(name)
+        plain, before, names = zoo.call(name, model, 12, 16), hooks(model), list(model.state_dict())
+        with pytest.raises(KeyError), scaling(name, model):
+            assert list(model.state_dict()) == names
+            assert not torch.equal(zoo.call(name, model, 12, 16), plain)
+            raise KeyError
+        assert torch.equal(zoo.call(name, model, 12, 16), plain)
+        assert hooks(model) == before
+
+    def test_a_copy_keeps_the_effect_and_a_handle(self, name):
+        model = zoo.build(name)
+        plain = zoo.call(name, model, 12, 16)
+        handle = scaling(name, model)
+        effect = zoo.call(name, model, 12, 16)
+        twin = copy.deepcopy(model)
+        handle.remove()
+        assert torch.equal(zoo.call(name, twin, 12, 16), effect)
+        assert torch.equal(zoo.call(name, model, 12, 16), plain)
+        scaling(name, twin).remove()
+        assert torch.equal(zoo.call(name, twin, 12, 16), plain)
+
+
+def compiled(model, graphs):
+    torch.compiler.reset()
+    backend = lambda graph, examples: graphs.append(1) or graph.forward  # noqa: E731
+    return torch.compile(model, backend=backend, fullgraph=True, dynamic=True)
+
+
+@pytest.mark.parametrize("name", ["flux", *(pytest.param(name, marks=pytest.mark.slow) for name in ("unet", "sd35"))])
+def test_compiled(name):
+    """Attached before or after: no graph break, no graph more than without, and gone after the removal."""
+    sizes = [(8, 8), (16, 16), (16, 24)]
+
+    def outputs(model):
+        return [zoo.call(name, model, *size) for size in sizes]
+
+    def close(ones, others):
+        return max(map(distance, ones, others)) <= 1e-5
+
+    model = zoo.build(name)
+    without, before = [], []
+    plain = outputs(compiled(model, without))
+    with scaling(name, model):
+        expected = outputs(model)
+    with scaling(name, model):
+        fast = compiled(model, before)
+        assert close(outputs(fast), expected)
+        assert len(before) == len(without)
+    assert close(outputs(fast), plain)
+    fast = compiled(model, [])
+    zoo.call(name, fast, *sizes[0])
+    with scaling(name, fast) as handle:
+        assert close(outputs(fast), expected)
+        assert all(row["acted"] for row in handle.report())
+    assert close(outputs(fast), plain)
+
+
+def fused(model):
+    model.fuse_qkv_projections()
+
+
+def with_lora(model):
+    from peft import LoraConfig
+
+    torch.manual_seed(3)
+    model.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k", "to_v", "add_k_proj"], init_lora_weights=False))
+
+
+def default_processors(model):
+    from diffusers.models.attention_processor import AttnProcessor2_0
+
+    model.set_attn_processor(AttnProcessor2_0())
+
+
+def with_freeu(model):
+    model.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
+
+
+def cast_by_layer(model):
+    model.enable_layerwise_casting(storage_dtype=torch.bfloat16, compute_dtype=torch.float32)
+
+
+CHANGES = [
+    ("unet", fused),
+    ("sd3", fused),
+    ("flux", fused),
+    ("unet", with_lora),
+    ("sd3", with_lora),
+    ("flux", with_lora),
+    ("unet", default_processors),
+    ("unet", with_freeu),
+    ("sd35", cast_by_layer),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), CHANGES, ids=lambda value: getattr(value, "__name__", value))
+def test_with_what_changes_the_model(name, change, softmax_scaled):
+    """The plugin attached before the change acts as one attached after it, and as the oracle."""
+    if change is with_lora:
+        pytest.importorskip("peft")
+    model, twin = zoo.build(name), zoo.build(name)
+    change(model)
+    plain = zoo.call(name, model, 12, 16)
+    with softmax_scaled(name, 12, 16):
+        expected = zoo.call(name, model, 12, 16)
+    handle = scaling(name, model)
+    after = zoo.call(name, model, 12, 16)
+    handle.remove()
+    before = scaling(name, twin)
+    zoo.call(name, twin, 12, 16)
+    change(twin)
+    assert distance(after, expected) <= 1e-4 * distance(expected, plain)
+    assert torch.equal(zoo.call(name, twin, 12, 16), after)
+    before.remove()
+    assert torch.equal(zoo.call(name, twin, 12, 16), plain)
+    assert torch.equal(zoo.call(name, model, 12, 16), plain)
+
+
+@pytest.mark.parametrize("name", ["unet", "sd3"])
+def test_changes_taken_back(name):
+    pytest.importorskip("peft")
+    model = zoo.build(name)
+    scaling(name, model)
+    effect = zoo.call(name, model, 12, 16)
+    with_lora(model)
+    assert not torch.equal(zoo.call(name, model, 12, 16), effect)
+    model.unload_lora()
+    assert torch.equal(zoo.call(name, model, 12, 16), effect)
+    model.fuse_qkv_projections()
+    zoo.call(name, model, 12, 16)
+    model.unfuse_qkv_projections()
+    assert torch.equal(zoo.call(name, model, 12, 16), effect)
+
+
+def test_gradients_with_checkpointing(softmax_scaled):
+    """Also those that go through a layer computed anew in the backward pass."""
+
+    def gradient(model):
+        values = zoo.inputs("unet", 12, 16)
+        values["sample"].requires_grad_()
+        model(**values).sample.square().sum().backward()
+        return values["sample"].grad
+
+    model = zoo.build("unet").train()
+    with softmax_scaled("unet", 12, 16):
+        expected = gradient(model)
+    scaling("unet", model)
+    assert distance(gradient(model), expected) <= 1e-5 * float(expected.abs().max())
+    model.enable_gradient_checkpointing()
+    assert distance(gradient(model), expected) <= 1e-5 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("rule", ["log", lambda n, t: 1 + n / 1000])
+def test_other_rules(rule, softmax_scaled):
+    model = zoo.build("sd3")
+    with softmax_scaled("sd3", 12, 16, (lambda n, t: math.log(n) / math.log(t)) if rule == "log" else rule):
+        expected = zoo.call("sd3", model, 12, 16)
+    scaling("sd3", model, rule=rule)
+    assert distance(zoo.call("sd3", model, 12, 16), expected) <= 1e-5
+
+
+def test_luminas_own_scaling():
+    model, values = zoo.build("lumina_next"), zoo.inputs("lumina_next", 12, 16)
+    plain = model(**values, return_dict=False)[0]
+    own = {**values, "cross_attention_kwargs": {"base_sequence_length": 16}}
+    expected = model(**own, return_dict=False)[0]
+    with scaling("lumina_next", model):
+        assert distance(model(**values, return_dict=False)[0], expected) <= 1e-5 < distance(expected, plain)
+        with pytest.raises(InputError, match="proportional_attn=False"):
+            model(**own)
+
+
+def test_a_part_of_the_layers():
+    model = zoo.build("unet")
+    with scaling("unet", model, layers="mid_block|down_blocks.1") as handle:
+        zoo.call("unet", model, 12, 16)
+    assert [(row["layer"].split(".attentions")[0], row["N"], row["T"]) for row in handle.report()] == [
+        ("down_blocks.1", 48, 16),
+        ("mid_block", 48, 16),
+    ]
+    with pytest.raises(InputError, match="'attn7'"):
+        scaling("unet", model, layers="attn7")
+
+
+def test_a_part_of_the_steps():
+    """Guidance that calls twice a step, and two images one after the other, of rising and of falling timesteps."""
+    model, values = zoo.build("unet"), zoo.inputs("unet", 12, 16)
+    for times in ([900, 500, 100], [1, 2, 3]):
+        handle = scaling("unet", model, steps=range(1, 2))
+        acted = []
+        for time in [t for t in times for _ in "ab"] * 2:
+            model(**values | {"timestep": time})
+            acted.append(any(row["gain"] != 1 for row in handle._report()))
+        assert acted == [False, False, True, True, False, False] * 2
+
+
+def test_odd_sizes_of_a_unet():
+    model = zoo.build("unet")
+    with scaling("unet", model) as handle:
+        model(**zoo.inputs("unet", 7, 13))
+    assert {row["N"] for row in handle.report()} == {7 * 13, 4 * 7}
+
+
+def test_reports_that_warn():
+    model = zoo.build("unet")
+    handle = scaling("unet", model, steps=())
+    with pytest.warns(UserWarning, match="not been called"):
+        handle.report()
+    zoo.call("unet", model, 12, 16)
+    with pytest.warns(UserWarning, match="steps"):
+        handle.report()
+
+
+def test_what_cannot_be_scaled():
+    with pytest.raises(UnsupportedModelError, match="Sana.*linear attention"):
+        entropy_scaling(zoo.sana(), native=(8, 8))
+    with pytest.raises(UnsupportedModelError, match="Linear.*UNet2DConditionModel"):
+        entropy_scaling(torch.nn.Linear(1, 1), native=(8, 8))
+    with pytest.raises(InputError, match="Flux.*native=.height, width."):
+        entropy_scaling(zoo.build("flux"))
+    with pytest.raises(InputError, match="no size"):
+        entropy_scaling(zoo.build("flux"), native=(0, 4))
+
+
+def test_a_pipeline_knows_its_native_size(tiny_pipeline):
+    with entropy_scaling(tiny_pipeline) as handle:
+        tiny_pipeline("cat", height=64, width=96, num_inference_steps=1)
+    assert {(row["N"], row["T"]) for row in handle.report()} == {(24, 16)}
+    with entropy_scaling(tiny_pipeline, native=(64, 96)) as handle:
+        tiny_pipeline("cat", height=64, width=64, num_inference_steps=1)
+    assert {(row["N"], row["T"]) for row in handle.report()} == {(16, 24)}
