@@ -14,6 +14,7 @@ _PUBLIC = {
     "OutOfMemoryError": "t2i_tools.errors",
     "T2IError": "t2i_tools.errors",
     "UnsupportedModelError": "t2i_tools.errors",
+    "attention_entropy": "t2i_tools.entropy",
     "entropy_scaling": "t2i_tools.entropy",
     "load_default": "t2i_tools.default",
     "load_default_clip": "t2i_tools.default",

@@ -10,7 +10,7 @@ Rule: TypeAlias = Callable[[float, float], float]
 
 
 def sqrt_log(n: float, t: float) -> float:
-    """sqrt(ln N / ln T), which turns the softmax scale 1/sqrt(d) into sqrt(log_T N / d) (Jin et al. 2023, eq. 8).
+    """sqrt(ln N / ln T), which makes the softmax scale sqrt(log_T N / d) of 1 / sqrt(d) (Jin et al. 2023, 2306.08645).
 
     Gaussian logits of standard deviation s have the entropy H = ln N - (gain s)^2 / 2, so H / ln N keeps its value.
     """

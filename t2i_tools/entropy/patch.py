@@ -35,7 +35,7 @@ def entropy_scaling(
     layers: str | None = None,
     steps: Container[int] | None = None,
 ) -> Handle:
-    """Keep the entropy of image self-attention at any size: softmax(q k^T sqrt(log_T N / d)) (Jin et al. 2023, eq. 8).
+    """Image self-attention as softmax(q k^T sqrt(log_T N / d)), for any size (Jin et al. 2023, arXiv 2306.08645).
 
     N tokens a layer sees now, T in training; at the native size nothing changes, to the bit. Lasts until the handle's
     `remove()`, whose `report()` tells N, T and gain of each layer, and whether it acted in the last call.
