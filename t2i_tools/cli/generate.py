@@ -15,6 +15,7 @@ import typer
 from t2i_tools import __version__
 from t2i_tools.cli import options
 from t2i_tools.cli.outputs import next_file, parse_output
+from t2i_tools.cli.plugins import PluginOptions, with_plugins
 from t2i_tools.errors import InputError
 from t2i_tools.generation import Request, call_default, check_request, generate_image
 from t2i_tools.imagefile import save_image
@@ -59,16 +60,20 @@ def generate(
     vae_tiling: options.VaeTiling = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    entropy_scaling: options.EntropyScaling = False,
+    native: options.Native = None,
+    compare: options.Compare = False,
 ) -> None:
     """Generate images from a prompt, or from every line of a file."""
     asked = {"negative": negative, "size": size, "steps": steps, "guidance": guidance, "seed": seed, "number": number}
     requests = read_requests(prompt, prompts, {**asked, "fit": fit})
     target = parse_output(output, len(requests))
     model_options = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
+    plugins = PluginOptions(entropy_scaling, native, compare)
     pipe = options.open_model(model_options)
     made: list[dict[str, Any]] = []
     try:
-        for file, settings in make_images(pipe, model_options, requests, target, show=not quiet):
+        for file, settings in make_images(pipe, model_options, requests, target, plugins, show=not quiet):
             made.append({"file": str(file), **settings})
             if not (as_json or quiet):
                 print(file, flush=True)
@@ -100,7 +105,12 @@ def read_requests(prompt: str | None, file: Path | None, values: dict[str, Any])
 
 
 def make_images(
-    pipe: "DiffusionPipeline", chosen: options.ModelOptions, requests: list[Request], target: Path, show: bool
+    pipe: "DiffusionPipeline",
+    chosen: options.ModelOptions,
+    requests: list[Request],
+    target: Path,
+    plugins: PluginOptions,
+    show: bool,
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Make and save one image after the other; yields (file, its settings) as soon as the file is complete."""
     requests = [with_defaults(request, pipe, chosen.model) for request in requests]
@@ -108,8 +118,9 @@ def make_images(
         check_request(pipe, request)
     with progress_bar(len(requests), show) as on_step:
         for index, request in enumerate(requests):
-            image = generate_image(pipe, request, partial(on_step, index))
-            settings = image_settings(pipe, chosen, request) | {"width": image.width, "height": image.height}
+            make = partial(generate_image, pipe, request, partial(on_step, index))
+            image, acted = with_plugins(pipe, plugins, make)
+            settings = image_settings(pipe, chosen, request) | acted | {"width": image.width, "height": image.height}
             file = next_file(target, request.prompt, request.seed)
             save_image(image, file, settings)
             yield file, settings

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 BUNDLED = "bundled"
 PARTS = "Model"
+PLUGINS = "Plugins"
 DTYPES = ("float32", "float16", "bfloat16")
 
 Model = Annotated[
@@ -54,6 +55,26 @@ Dtype = Annotated[
     typer.Option(
         help=f"{', '.join(DTYPES)}; by default float32, and bfloat16 on accelerators for models that are not bundled.",
         rich_help_panel=PARTS,
+    ),
+]
+EntropyScaling = Annotated[
+    bool,
+    typer.Option(
+        "--entropy-scaling",
+        help="Keep attention as sharp as at the model's own size (Jin et al. 2023).",
+        rich_help_panel=PLUGINS,
+    ),
+]
+Native = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WxH", help="The size the model was trained at, where it does not say.", rich_help_panel=PLUGINS
+    ),
+]
+Compare = Annotated[
+    bool,
+    typer.Option(
+        "--compare", help="The same seed without and with the plugins, side by side.", rich_help_panel=PLUGINS
     ),
 ]
 
