@@ -5,10 +5,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 BATCH, TEXT, WIDTH = 2, 5, 32  # images, text tokens, channels of the text
 
@@ -40,10 +42,15 @@ def inputs(name: str, height: int, width: int, seed: int = 1) -> dict[str, Any]:
 
 
 def call(name: str, model: nn.Module, height: int, width: int) -> torch.Tensor:
-    """The model's output, one tensor."""
+    """The model's output, one tensor, in the model's own precision."""
+    values = tree_map(partial(as_in, model.dtype), inputs(name, height, width))
     with torch.no_grad():
-        output = model(**inputs(name, height, width), return_dict=False)[0]
+        output = model(**values, return_dict=False)[0]
     return output if isinstance(output, torch.Tensor) else torch.stack(list(output))
+
+
+def as_in(dtype: torch.dtype, value: Any) -> Any:
+    return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
 def latents(height: int, width: int) -> torch.Tensor:
