@@ -2,11 +2,13 @@
 
 Beside the denoising loss, a linear head reads the class of every latent cell from the decoder's features: where which
 object goes is what a denoiser learns last, and a cross-entropy teaches it sooner. The head is thrown away.
+Without a checkpoint, `--init t2i_tools/default/weights/unet` goes on from what is shipped.
 On CPU, two processes of one thread each are faster than one of two: `accelerate launch --cpu --num_processes 2`.
 """
 
 import time
 from copy import deepcopy
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -85,11 +87,15 @@ def batch(data: dict[str, torch.Tensor], size: int, generator: torch.Generator, 
 
 
 def main() -> None:
-    options = arguments("unet", steps=100_000, size=128, batch=32, lr=8e-4, cooldown=0, cells=0.4, save_every=100)
+    options = arguments(
+        "unet", steps=100_000, size=128, batch=32, lr=8e-4, cooldown=0, cells=0.4, save_every=100, init=""
+    )
     accelerator = Accelerator()
     torch.manual_seed(0)
     scheduler = build_scheduler()
     student = Student(build_unet())
+    if options.init:
+        student.unet.load_state_dict(load_file(Path(options.init) / "diffusion_pytorch_model.safetensors"))
     ema = deepcopy(student.unet).requires_grad_(False)
     optimizer = torch.optim.AdamW(student.parameters(), options.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     checkpoint = Checkpoint(options.checkpoint, {"student": student, "ema": ema}, optimizer)
