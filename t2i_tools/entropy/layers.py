@@ -91,11 +91,14 @@ def find_layout(model: nn.Module) -> Layout:
 def find_layers(model: nn.Module) -> list[Layer]:
     """The image self-attentions of a denoiser. Raises UnsupportedModelError."""
     layout = find_layout(model)
-    return [
+    found = [
         Layer(name, module, _level(model, name), joint=bool(re.search(layout.joint, name)))
         for name, module in model.named_modules()
         if re.search(f"{layout.image}|{layout.joint}", name) and not _is_cross(module)
     ]
+    if not found:
+        raise UnsupportedModelError(f"this {type(model).__name__} has no self-attention over its image")
+    return found
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,8 @@ def read_call(model: nn.Module, layout: Layout, args: Sequence[Any], kwargs: Map
     arguments = {**dict(zip(_parameters(type(model)), args, strict=False)), **kwargs}
     image = next(arguments[name] for name in ("sample", "hidden_states", "x") if name in arguments)
     image = image if isinstance(image, torch.Tensor) else image[0]
+    if not isinstance(image, torch.Tensor):
+        raise UnsupportedModelError(f"{type(model).__name__} was given several pictures at once: only one is supported")
     if image.ndim == 3 and "x" not in arguments:  # packed outside: (B, N, C)
         grid = (1, image.shape[1])
     else:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from t2i_tools.entropy.gain import Rule, find_rule, gain
-from t2i_tools.entropy.layers import Layer, find_layers, find_layout, read_call, token_side
+from t2i_tools.entropy.layers import Grid, Layer, find_layers, find_layout, read_call, token_side
 from t2i_tools.errors import InputError
 from t2i_tools.handle import Handle
 from t2i_tools.models import denoiser, native_size, size_multiple
@@ -48,32 +48,53 @@ def entropy_scaling(
     Raises UnsupportedModelError or InputError.
     """
     model = unwrapped(denoiser(pipe))
-    layout = find_layout(model)
-    found = [layer for layer in find_layers(model) if re.search(layers or "", layer.name)]
-    if not found:
-        raise InputError(f"no image self-attention of {type(model).__name__} has a name like {layers!r}")
+    scaling = Scaling(model, select(model, layers), native_grid(pipe, native), find_rule(rule), strength, steps)
+    forget_compiled(denoiser(pipe))
+    handle = Handle(model, PLUGIN, scaling.report)
+    handle.on_remove(scaling.end)
+    handle.on_remove(model.register_forward_pre_hook(scaling.before_call, with_kwargs=True).remove)
+    scaling.bind()
+    return handle
+
+
+def select(model: nn.Module, pattern: str | None) -> list[Layer]:
+    """The image self-attentions whose names match. Raises InputError."""
+    found = find_layers(model)
+    try:
+        chosen = [layer for layer in found if re.search(pattern or "", layer.name)]
+    except re.error as error:
+        raise InputError(f"layers={pattern!r} is no regular expression: {error}") from error
+    if not chosen:
+        raise InputError(f"layers={pattern!r} matches none, for instance not {found[0].name}")
+    return chosen
+
+
+def native_grid(pipe: DiffusionPipeline | nn.Module, native: tuple[int, int] | None) -> Grid:
+    """The image tokens in training, (rows, columns). Raises InputError."""
+    model = unwrapped(denoiser(pipe))
     native = native or native_size(pipe)
     if native is None:
         raise InputError(
             f"{type(model).__name__} does not say at which size it was trained: pass native=(height, width)"
         )
-    side = token_side(model, layout) if isinstance(pipe, nn.Module) else size_multiple(pipe)
-    grid = tuple(pixels // side for pixels in native)
-    if len(grid) != 2 or min(grid) < 1:
-        raise InputError(f"native={native!r} is no size: pass (height, width) in pixels")
-    scaling = Scaling(model, found, grid, find_rule(rule), strength, steps)
-    forget_compiled(denoiser(pipe))
-    handle = Handle(model, PLUGIN, scaling.report)
-    handle.on_remove(scaling.end)
-    handle.on_remove(model.register_forward_pre_hook(scaling.before_call, with_kwargs=True).remove)
-    return handle
+    side = token_side(model, find_layout(model)) if isinstance(pipe, nn.Module) else size_multiple(pipe)
+    match native:
+        case [int(height), int(width)] if min(height, width) >= side:
+            return height // side, width // side
+    raise InputError(f"native={native!r} is no size: pass (height, width), each at least {side}")
 
 
 class Scaling:
     """Sets the gain of every layer before each call of the denoiser."""
 
     def __init__(
-        self, model: nn.Module, layers: list[Layer], native: tuple[int, int], rule: Rule, strength: float, steps: Any
+        self,
+        model: nn.Module,
+        layers: list[Layer],
+        native: Grid,
+        rule: Rule,
+        strength: float,
+        steps: Container[int] | None,
     ) -> None:
         self.layout = find_layout(model)
         self.native = native
@@ -100,6 +121,11 @@ class Scaling:
             key.t = key.layer.tokens(self.layout, self.native, call.text)
             key.gain = gain(key.n, key.t, self.rule, self.strength) if active else 1.0
             key.ran = False
+        self.bind()
+
+    def bind(self) -> None:
+        """Put the hooks where the keys now come from: what is compiled next has to find them."""
+        for key in self.keys:
             key.bind()
 
     def end(self) -> None:
@@ -146,7 +172,6 @@ class KeyGain:
         self.gain = 1.0
         self.ran = False
         self._bound: list[tuple[nn.Module, Any]] = []
-        self.bind()
 
     def bind(self) -> None:
         """Move the hooks to where the keys now come from, unless they are there."""

@@ -1,12 +1,13 @@
 import copy
 import math
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
 import torch
 import zoo
 
-from t2i_tools.entropy import entropy_scaling
+from t2i_tools.entropy import FAMILIES, entropy_scaling
 from t2i_tools.errors import InputError, UnsupportedModelError
 
 
@@ -134,6 +135,15 @@ def with_freeu(model):
     model.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
 
 
+def with_pag(model):
+    """Perturbed-attention guidance: the second half of the batch skips a self-attention."""
+    from diffusers.models.attention_processor import PAGIdentitySelfAttnProcessor2_0
+
+    processors = dict(model.attn_processors)
+    (name,) = (name for name in processors if name.startswith("mid") and "attn1" in name)
+    model.set_attn_processor(processors | {name: PAGIdentitySelfAttnProcessor2_0()})
+
+
 def cast_by_layer(model):
     model.enable_layerwise_casting(storage_dtype=torch.bfloat16, compute_dtype=torch.float32)
 
@@ -147,6 +157,7 @@ CHANGES = [
     ("flux", with_lora),
     ("unet", default_processors),
     ("unet", with_freeu),
+    ("unet", with_pag),
     ("sd35", cast_by_layer),
 ]
 
@@ -172,6 +183,20 @@ def test_with_what_changes_the_model(name, change, softmax_scaled):
     before.remove()
     assert torch.equal(zoo.call(name, twin, 12, 16), plain)
     assert torch.equal(zoo.call(name, model, 12, 16), plain)
+
+
+@pytest.mark.parametrize("kind", ["AttnProcessor", "SlicedAttnProcessor"])
+def test_whatever_computes_the_softmax(kind):
+    """Processors that do not call torch's attention."""
+    from diffusers.models import attention_processor
+
+    model = zoo.build("unet")
+    with scaling("unet", model) as handle:
+        expected = zoo.call("unet", model, 12, 16)
+        processor = getattr(attention_processor, kind)
+        model.set_attn_processor(processor(1) if kind == "SlicedAttnProcessor" else processor())
+        assert distance(zoo.call("unet", model, 12, 16), expected) <= 1e-5
+        assert all(row["acted"] for row in handle.report())
 
 
 @pytest.mark.parametrize("name", ["unet", "sd3"])
@@ -236,8 +261,10 @@ def test_a_part_of_the_layers():
         ("down_blocks.1", 48, 16),
         ("mid_block", 48, 16),
     ]
-    with pytest.raises(InputError, match="'attn7'"):
+    with pytest.raises(InputError, match="'attn7'.*down_blocks.0"):
         scaling("unet", model, layers="attn7")
+    with pytest.raises(InputError, match="regular expression"):
+        scaling("unet", model, layers="(")
 
 
 def test_a_part_of_the_steps():
@@ -276,8 +303,16 @@ def test_what_cannot_be_scaled():
         entropy_scaling(torch.nn.Linear(1, 1), native=(8, 8))
     with pytest.raises(InputError, match="Flux.*native=.height, width."):
         entropy_scaling(zoo.build("flux"))
-    with pytest.raises(InputError, match="no size"):
-        entropy_scaling(zoo.build("flux"), native=(0, 4))
+    blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2, "mid_block_type": None}
+    with pytest.raises(UnsupportedModelError, match="no self-attention"):
+        entropy_scaling(zoo.unet(**blocks))
+    for native in ((0, 4), 4, (4.5, 4), (4, 4, 4)):
+        with pytest.raises(InputError, match="no size"):
+            entropy_scaling(zoo.build("flux"), native=native)
+
+
+def test_families_are_those_of_diffusers():
+    assert all(find_spec(f"diffusers.pipelines.{name}") for name in FAMILIES)
 
 
 def test_a_pipeline_knows_its_native_size(tiny_pipeline):
