@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from t2i_tools.entropy.gain import Rule, find_rule, gain
-from t2i_tools.entropy.layers import Grid, Layer, find_layers, find_layout, read_call, token_side
+from t2i_tools.entropy.layers import Grid, Layer, Layout, find_layers, find_layout, read_call, token_side
 from t2i_tools.errors import InputError
 from t2i_tools.handle import Handle
 from t2i_tools.models import denoiser, native_size, size_multiple
@@ -48,7 +49,8 @@ def entropy_scaling(
     Raises UnsupportedModelError or InputError.
     """
     model = unwrapped(denoiser(pipe))
-    scaling = Scaling(model, select(model, layers), native_grid(pipe, native), find_rule(rule), strength, steps)
+    scale = partial(gain, rule=find_rule(rule), strength=strength)
+    scaling = Scaling(find_layout(model), select(model, layers), native_grid(pipe, native), scale, steps)
     forget_compiled(denoiser(pipe))
     handle = Handle(model, PLUGIN, scaling.report)
     handle.on_remove(scaling.end)
@@ -89,17 +91,15 @@ class Scaling:
 
     def __init__(
         self,
-        model: nn.Module,
+        layout: Layout,
         layers: list[Layer],
         native: Grid,
-        rule: Rule,
-        strength: float,
+        gain: Callable[[int, int], float],
         steps: Container[int] | None,
     ) -> None:
-        self.layout = find_layout(model)
+        self.layout = layout
         self.native = native
-        self.rule = rule
-        self.strength = strength
+        self.gain = gain
         self.steps = steps
         self.clock = StepClock()
         self.keys = [KeyGain(layer) for layer in layers]
@@ -119,7 +119,7 @@ class Scaling:
         for key in self.keys:
             key.n = key.layer.tokens(self.layout, call.grid, call.text)
             key.t = key.layer.tokens(self.layout, self.native, call.text)
-            key.gain = gain(key.n, key.t, self.rule, self.strength) if active else 1.0
+            key.gain = self.gain(key.n, key.t) if active else 1.0
             key.ran = False
         self.bind()
 
