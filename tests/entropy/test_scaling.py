@@ -409,3 +409,16 @@ def test_a_hundred_sizes():
             size = (draw.randint(64, 384), draw.randint(64, 384))
             image = generate_image(pipe, Request("two cats", seed, size=size, steps=1))
             assert (image.height, image.width) == size
+
+
+@pytest.mark.parametrize("name", ["unet", "z_image", "hunyuan_dit"])
+def test_arguments_by_position(name):
+    """As the pipelines of these pass them."""
+    model, values = zoo.build(name), zoo.inputs(name, 12, 16)
+    with torch.no_grad(), scaling(name, model) as handle:
+        model(**values)
+        by_name = handle.report()
+        first, second, *_ = values
+        model(values.pop(first), values.pop(second), **values)
+    assert handle.report() == by_name
+    assert by_name[0]["N"] is not None
