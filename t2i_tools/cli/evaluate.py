@@ -75,6 +75,10 @@ def counts(
     check_engine(engine, workers, part)
     if prompts and images:
         raise InputError("give either --prompts or --images")
+    if engine == "accelerate":
+        from t2i_tools.evaluation.engines import accelerate_device
+
+        device = device or accelerate_device()
     chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
     rule = protocol_of(protocol, split, prompts or images)
     items = read_pictures(images) if images else items_of(model, prompts, split, counts, number, method, size)

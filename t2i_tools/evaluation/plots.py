@@ -33,7 +33,8 @@ def line_plot(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str,
             if math.isfinite(low) and math.isfinite(high):
                 ends = place(at, low)[1], place(at, high)[1]
                 parts.append(f'<path d="M{x:.1f} {ends[0]:.1f}V{ends[1]:.1f}" stroke="{colour}" opacity=".5"/>')
-            title = escape(f"{name}: {value:.3f} [{low:.3f}, {high:.3f}] at {at:g}")
+            bounds = f" [{low:.3f}, {high:.3f}]" if math.isfinite(low) else ""
+            title = escape(f"{name}: {value:.3f}{bounds} at {at:g}")
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"><title>{title}</title></circle>')
         label = escape(name)
         parts.append(

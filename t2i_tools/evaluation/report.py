@@ -17,7 +17,7 @@ from t2i_tools.evaluation.manifest import Manifest, read_manifest
 from t2i_tools.evaluation.protocol import Protocol, parse_protocol, read_protocol, test_runs
 from t2i_tools.evaluation.stages import read_picture
 from t2i_tools.evaluation.summary import Group, Summary, cells, counted, pair, split_groups, summarise
-from t2i_tools.metrics import Interval, confusion_matrix
+from t2i_tools.metrics import Interval, confusion_matrix, threshold_sweep, wilson
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 THUMBNAIL = 128
@@ -181,12 +181,13 @@ def _plots(summary: Summary) -> list[tuple[str, str]]:
         if done := counted(group.rows):
             table = confusion_matrix([row["count"] for row in done], [row["found"] for row in done], 12)
             drawn.append((f"Confusion: {group.name}", plots.heat_table(_trimmed(table.tolist()), "found", "asked")))
+    if summary.protocol.split == "dev":  # no threshold is chosen on test
+        sweep = plots.line_plot(_by_threshold(summary.groups), "least score of an object", "exact")
+        drawn.append(("Exact counts by the judge's threshold", sweep))
     return [(title, svg) for title, svg in drawn if svg]
 
 
 def _by_count(groups: Sequence[Group]) -> dict[str, list[plots.Point]]:
-    from t2i_tools.metrics import wilson
-
     series = {}
     for group in groups:
         table: dict[int, list[bool]] = {}
@@ -195,6 +196,27 @@ def _by_count(groups: Sequence[Group]) -> dict[str, list[plots.Point]]:
         shares = {count: wilson(sum(right), len(right)) for count, right in sorted(table.items())}
         series[group.name] = [(count, one.estimate, one.low, one.high) for count, one in shares.items()]
     return {name: points for name, points in series.items() if points}
+
+
+def _by_threshold(groups: Sequence[Group]) -> dict[str, list[plots.Point]]:
+    """What the judge would have counted had it been stricter; its own threshold is the least that rows can tell of."""
+    import torch
+
+    from t2i_tools.detectors import Detections
+
+    nan, series = float("nan"), {}
+    for group in groups:
+        done = [row for row in counted(group.rows) if "objects" in row]
+        found = []
+        for row in done:
+            labels, scores = [one["label"] for one in row["objects"]], [one["score"] for one in row["objects"]]
+            boxes = torch.tensor([one["box"] for one in row["objects"]]).reshape(-1, 4)
+            found.append(Detections(labels, boxes, torch.tensor(scores)))
+        if done:
+            sweep = threshold_sweep(found, [row["count"] for row in done], [row["label"] for row in done])
+            points = zip(sweep.thresholds.tolist(), sweep.exact.tolist(), strict=True)
+            series[group.name] = [(round(threshold, 2), share, nan, nan) for threshold, share in points]
+    return series
 
 
 def _trimmed(table: list[list[int]]) -> list[list[int]]:

@@ -97,13 +97,17 @@ def test_errors_and_unlabelled_rows_stay_out_of_the_figures(folder):
 
 def test_files_of_the_report(folder):
     rows = [*judged(40), *judged(40, "best", denoiser=400, right=0.9)]
+    objects = [{"label": "apple", "score": 0.6, "box": [0, 0, 8, 8]}] * 2
+    rows = [{**row, "objects": objects if row["label"] == "apple" else []} for row in rows]
     text = write_report(folder, rows)
     assert (folder / "report.md").read_text() == text
     assert "| **exact** (primary) |" in text
     assert (folder / "report.csv").read_text() == to_csv(rows)
     assert to_csv(rows).splitlines()[0] == ",".join(COLUMNS)
     page = (folder / "report.html").read_text()
-    assert page.count("<svg") == 4  # by count, over budget, two confusions
+    assert page.count("<svg") == 5  # by count, over budget, two confusions, by threshold
+    assert "plain: 0.050 at 0.5<" in page  # 2 of 40 prompts ask for two apples
+    assert "plain: 0.000 at 0.7<" in page
     assert "Accuracy over budget" in page
     assert json.loads((folder / "protocol.json").read_text())["primary"] == "exact"
 
