@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
+from t2i_tools.entropy import entropy_scaling
 from t2i_tools.evaluation.items import Item
 from t2i_tools.generation import generate_images
 from t2i_tools.models import denoiser
@@ -22,7 +23,13 @@ def plain(pipe: DiffusionPipeline, items: Sequence[Item]) -> list[Image.Image]:
     return generate_images(pipe, [item.request() for item in items])
 
 
-METHODS: dict[str, Method] = {"plain": plain}
+def scaled(pipe: DiffusionPipeline, items: Sequence[Item]) -> list[Image.Image]:
+    """With entropy scaling, which acts at sizes other than the model's own."""
+    with entropy_scaling(pipe):
+        return plain(pipe, items)
+
+
+METHODS: dict[str, Method] = {"plain": plain, "entropy_scaling": scaled}
 
 
 @contextmanager

@@ -37,12 +37,12 @@ def spawned_models(tiny_folder, judge_file):
 
 @pytest.fixture(scope="session")
 def make_manifest(tiny_models):
-    """make_manifest(rows, batch=2) -> the manifest of rows of prompts, 16x16 pixels, one step."""
+    """make_manifest(rows, batch=2, methods=...) -> the manifest of rows of prompts, 16x16 pixels, one step."""
     model = {"name": "tiny", "fingerprint": pipeline_fingerprint(tiny_models.pipeline(None))}
     judge = {"name": "untrained", "fingerprint": detector_fingerprint(tiny_models.judge(None))}
 
-    def make(rows, batch=2, **about):
-        items = make_items([{"steps": 1, "guidance": 2.0, **row} for row in rows], sizes=((16, 16),))
+    def make(rows, batch=2, methods=("plain",), **about):
+        items = make_items([{"steps": 1, "guidance": 2.0, **row} for row in rows], methods, ((16, 16),))
         return Manifest(items, Settings(batch=batch), model=model, judge=judge, about=about)
 
     return make

@@ -8,6 +8,7 @@ from t2i_tools.errors import InputError
 from t2i_tools.evaluation.files import read_log
 from t2i_tools.evaluation.manifest import Manifest, settle
 from t2i_tools.evaluation.merging import merge
+from t2i_tools.evaluation.methods import METHODS
 from t2i_tools.evaluation.runner import chosen_batches, forget_errors, run_shard
 from t2i_tools.evaluation.store import STAGES, Store
 
@@ -157,6 +158,31 @@ def test_a_prompt_that_breaks_the_model_is_found_and_tried_again(
     again = run(folder, tiny_models)
     assert [row["status"] for row in again] == ["ok"] * 7
     assert forget_errors(folder) == 0
+
+
+@pytest.mark.slow
+def test_one_poisoned_prompt_in_a_hundred(start, tiny_models, rows_of):
+    rows = [{**row, "prompt": f"{row['prompt']}, {index}"} for index, row in enumerate(rows_of(100))]
+    clean = run(start(rows, "clean", batch=8), tiny_models)
+    rows[37] = {**rows[37], "prompt": "\ud800"}
+    folder = start(rows, batch=8)
+    made = run(folder, tiny_models)
+    assert [row["index"] for row in made if row["status"] != "ok"] == [37]
+    for row, other in zip(made, clean, strict=True):
+        if row["index"] != 37:
+            assert row == other
+            assert (folder / row["file"]).read_bytes() == (folder.parent / "clean" / row["file"]).read_bytes()
+
+
+def test_methods_start_from_the_same_noise_and_differ(start, tiny_models, rows_of):
+    folder = start(rows_of(2), methods=METHODS)
+    rows = run(folder, tiny_models)
+    assert [row["method"] for row in rows] == [name for name in METHODS for _ in range(2)]
+    plain, scaled = rows[:2], rows[2:4]
+    assert [row["seed"] for row in plain] == [row["seed"] for row in scaled]
+    images = [(folder / row["file"]).read_bytes() for row in rows]
+    assert len(set(images)) == len(images)
+    assert not tiny_models.pipeline(None).unet._forward_pre_hooks  # nothing stays behind
 
 
 def test_a_batch_without_memory_is_a_batch_of_errors(start, tiny_pipeline, tiny_models, rows_of):
