@@ -16,6 +16,7 @@ from t2i_tools.evaluation.stages import Models
 from t2i_tools.evaluation.store import STAGES, Store
 
 POLL_SECONDS = 0.5
+GRACE_SECONDS = 3
 
 
 def run_processes(
@@ -34,23 +35,27 @@ def run_processes(
     """
     part, parts = shard
     context = multiprocessing.get_context("spawn")
-    complaints = context.SimpleQueue()
+    pipes = [context.Pipe(duplex=False) for _ in range(workers)]
     # Batch b is this shard's when b % parts == part; worker w takes those with b // parts % workers == w.
     shards = [(part + parts * worker, parts * workers) for worker in range(workers)]
     processes = [
-        context.Process(target=_worker, args=(folder, models, one, limit, _device(rank), complaints), daemon=True)
-        for rank, one in enumerate(shards)
+        context.Process(target=_worker, args=(folder, models, one, limit, _device(rank), end), daemon=True)
+        for rank, (one, (_, end)) in enumerate(zip(shards, pipes, strict=True))
     ]
     try:
         for process in processes:
             process.start()
         _watch(processes, partial(_progress, Store(folder), shard, limit, on_batch or (lambda *_: None)))
+    except KeyboardInterrupt:  # which the workers of a terminal have as well: let them put their things away
+        for process in processes:
+            process.join(GRACE_SECONDS)
+        raise
     finally:
         for process in processes:
             if process.is_alive():
                 process.terminate()
-    if not complaints.empty():
-        raise InputError(complaints.get())
+    if complaints := [mouth.recv() for mouth, _ in pipes if mouth.poll()]:
+        raise InputError(complaints[0])
     if lost := [process for process in processes if process.exitcode]:
         raise ModelError(f"{len(lost)} of {workers} workers ended early (code {lost[0].exitcode}): run again to go on")
 
@@ -77,15 +82,15 @@ def accelerate_device() -> str:
 
 
 def _worker(
-    folder: str, models: Models, shard: tuple[int, int], limit: int | None, device: str | None, complaints: Any
+    folder: str, models: Models, shard: tuple[int, int], limit: int | None, device: str | None, end: Any
 ) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         run_shard(folder, models, shard=shard, limit=limit, device=device)
     except T2IError as error:
-        complaints.put(str(error))
+        end.send(str(error))
     except KeyboardInterrupt:
-        os._exit(130)
+        return
 
 
 def _end_with_parent() -> None:
