@@ -9,6 +9,15 @@ import torch.nn.functional as F
 import zoo
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Two ways to compute the same differ by rounding, and rounding by how the threads share the sums."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def softmax_scaled(monkeypatch):
     """`with softmax_scaled(name, height, width) as seen`: image self-attention by the formula; `seen` gets each N."""

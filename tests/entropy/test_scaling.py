@@ -219,18 +219,18 @@ def test_gradients_with_checkpointing(softmax_scaled):
     """Also those that go through a layer computed anew in the backward pass."""
 
     def gradient(model):
-        values = zoo.inputs("unet", 12, 16)
+        values = {key: zoo.as_in(torch.float64, value) for key, value in zoo.inputs("unet", 12, 16).items()}
         values["sample"].requires_grad_()
         model(**values).sample.square().sum().backward()
         return values["sample"].grad
 
-    model = zoo.build("unet").train()
+    model = zoo.build("unet").double().train()
     with softmax_scaled("unet", 12, 16):
         expected = gradient(model)
     scaling("unet", model)
-    assert distance(gradient(model), expected) <= 1e-5 * float(expected.abs().max())
+    assert distance(gradient(model), expected) <= 1e-9 * float(expected.abs().max())
     model.enable_gradient_checkpointing()
-    assert distance(gradient(model), expected) <= 1e-5 * float(expected.abs().max())
+    assert distance(gradient(model), expected) <= 1e-9 * float(expected.abs().max())
 
 
 @pytest.mark.parametrize("rule", ["log", lambda n, t: 1 + n / 1000])
