@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i_tools.errors import InputError, OutOfMemoryError, UnsupportedModelError, first_line
 from t2i_tools.loading import out_of_memory
-from t2i_tools.models import denoiser, size_multiple
+from t2i_tools.models import denoiser, longest_side, size_multiple
 from t2i_tools.sizes import Fit, Size, centre_box, format_size, possible_size
 
 if TYPE_CHECKING:
@@ -71,6 +71,12 @@ def check_request(pipe: DiffusionPipeline, request: Request) -> None:
     trained = getattr(pipe.scheduler.config, "num_train_timesteps", None)
     if request.steps and trained and request.steps > trained:
         raise InputError(f"steps {request.steps} is more than the {trained} that the model was trained on")
+    longest = longest_side(pipe)
+    if longest and request.size and max(possible_size(request.size, size_multiple(pipe), request.fit)) > longest:
+        raise InputError(
+            f"size {format_size(request.size)} is too large: {type(denoiser(pipe)).__name__} has positions for at "
+            f"most {longest} pixels a side"
+        )
 
 
 def generate_image(

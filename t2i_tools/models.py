@@ -61,6 +61,19 @@ def size_multiple(pipe: DiffusionPipeline) -> int:
     return math.lcm(_vae_factor(pipe) * patch, getattr(processor, "vae_scale_factor", 1))
 
 
+def longest_side(pipe: DiffusionPipeline) -> int | None:
+    """The pixels of a side beyond which the model has no position embeddings; None where it has them for any size."""
+    model = denoiser(pipe)
+    match type(model).__name__:
+        case "SD3Transformer2DModel":  # would raise in the middle of a call
+            tokens = model.config.pos_embed_max_size
+        case "AuraFlowTransformer2DModel":  # would take other positions instead, and not tell
+            tokens = math.isqrt(model.config.pos_embed_max_size)
+        case _:
+            return None
+    return tokens * size_multiple(pipe)
+
+
 def family(pipe: DiffusionPipeline) -> str:
     """The name of the diffusers folder that holds the pipeline or its nearest base, such as "stable_diffusion_xl".
 

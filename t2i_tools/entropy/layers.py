@@ -25,7 +25,8 @@ class Layout:
     image, joint: which modules are self-attention over image tokens alone, and over image and text (regular
     expressions on their names). mask: the argument that tells which text tokens are real. patch: side of a token in
     latents where the config does not say. extra: learned tokens beside the text. multiple: what each stream is filled
-    up to. text_first: where the text stands among the keys.
+    up to. text_first: where the text stands among the keys. rotary: whether its attention needs more than queries,
+    keys and values, which `enable_xformers_memory_efficient_attention()` then loses.
     """
 
     image: str = "(?!)"
@@ -35,11 +36,12 @@ class Layout:
     extra: int = 0
     multiple: int = 1
     text_first: bool = True
+    rotary: bool = True
 
 
 LAYOUTS = {
-    "UNet2DConditionModel": Layout(image=r"\.attn1$"),
-    "PixArtTransformer2DModel": Layout(image=r"\.attn1$"),
+    "UNet2DConditionModel": Layout(image=r"\.attn1$", rotary=False),
+    "PixArtTransformer2DModel": Layout(image=r"\.attn1$", rotary=False),
     "HunyuanDiT2DModel": Layout(image=r"\.attn1$"),
     "LuminaNextDiT2DModel": Layout(image=r"\.attn1$"),
     "Lumina2Transformer2DModel": Layout(
@@ -98,6 +100,11 @@ def find_layers(model: nn.Module) -> list[Layer]:
     ]
     if not found:
         raise UnsupportedModelError(f"this {type(model).__name__} has no self-attention over its image")
+    if layout.rotary and any(_has_plain_xformers(layer.attention) for layer in found):
+        raise UnsupportedModelError(
+            f"enable_xformers_memory_efficient_attention() has taken their positions from {type(model).__name__}'s "
+            'attentions: open it anew, and call its set_attention_backend("xformers") where it has that'
+        )
     return found
 
 
@@ -159,6 +166,10 @@ def _level(model: nn.Module, name: str) -> int:
 def _is_cross(attention: nn.Module) -> bool:
     """The UNet's attn1 where it attends to the text; the flag of other models means other things."""
     return getattr(attention, "is_cross_attention", False)
+
+
+def _has_plain_xformers(attention: nn.Module) -> bool:
+    return type(getattr(attention, "processor", None)).__name__ == "XFormersAttnProcessor"
 
 
 @cache

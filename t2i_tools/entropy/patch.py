@@ -184,10 +184,14 @@ class KeyGain:
         self._bound = [(m, m.register_forward_hook(self.scale_third if f else self.scale)) for m, f in modules]
 
     def unbind(self) -> None:
-        """Take the hooks off."""
+        """Take the hooks off, also those that a quantised module has copied from the one it replaces."""
         for _, hook in self._bound:
             hook.remove()
         self._bound = []
+        for module, _ in key_modules(self.layer.attention):
+            for number, hook in list(module._forward_hooks.items()):
+                if getattr(hook, "__self__", None) is self:
+                    del module._forward_hooks[number]
 
     def scale(self, module: nn.Module, args: tuple, key: torch.Tensor) -> torch.Tensor:
         """Forward hook of a norm or projection of keys."""

@@ -1,0 +1,112 @@
+"""Whole pipelines at sizes that are not their own, with and without the plugin. Prompts go in as embeddings."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+import zoo
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+
+from t2i_tools.entropy import entropy_scaling
+from t2i_tools.errors import InputError
+from t2i_tools.generation import Request, check_request
+
+SIZE = {"height": 96, "width": 160, "num_inference_steps": 2, "output_type": "latent"}
+
+
+def parts(*more):
+    vae = AutoencoderKL(
+        block_out_channels=(4,) * 4,
+        norm_num_groups=2,
+        latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+    )
+    return {"vae": vae, "scheduler": FlowMatchEulerDiscreteScheduler()} | dict.fromkeys(more)
+
+
+def run(pipe, on, **arguments):
+    """The latents, and the keyword arguments that the denoiser was called with."""
+    pipe.set_progress_bar_config(disable=True)
+    model, calls = getattr(pipe, "unet", None) or pipe.transformer, []
+    hook = model.register_forward_pre_hook(lambda module, args, kwargs: calls.append(kwargs), with_kwargs=True)
+    with entropy_scaling(pipe, native=(64, 64)) if on else nullcontext():
+        images = pipe(**SIZE, **arguments, generator=torch.Generator().manual_seed(0)).images
+    hook.remove()
+    return images, calls
+
+
+def lumina():
+    from diffusers import LuminaPipeline
+
+    pipe = LuminaPipeline(transformer=zoo.build("lumina_next"), **parts("text_encoder", "tokenizer"))
+    embeds, mask = torch.randn(1, zoo.TEXT, zoo.WIDTH), torch.ones(1, zoo.TEXT, dtype=torch.long)
+    return pipe, {
+        "prompt_embeds": embeds,
+        "prompt_attention_mask": mask,
+        "negative_prompt_embeds": -embeds,
+        "negative_prompt_attention_mask": mask,
+    }
+
+
+def test_luminas_own_scaling():
+    """It takes its `default_image_size`, in tokens of 16 pixels, for what it was trained at."""
+    pipe, prompt = lumina()
+    pipe.default_image_size = 64
+    expected, _ = run(pipe, on=False, **prompt)
+    plain, _ = run(pipe, on=False, proportional_attn=False, **prompt)
+    ours, _ = run(pipe, on=True, proportional_attn=False, **prompt)
+    assert float((ours - expected).abs().max()) <= 1e-5
+    assert float((ours - plain).abs().max()) > 1e-3
+    with pytest.raises(InputError, match="proportional_attn=False"):
+        run(pipe, on=True, **prompt)
+
+
+def test_sdxl_is_told_the_same_sizes():
+    from diffusers import DDIMScheduler, StableDiffusionXLPipeline
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(hidden_size=8, num_attention_heads=1, num_hidden_layers=1, projection_dim=zoo.WIDTH)
+    more = [f"{part}{number}" for part in ("text_encoder", "tokenizer") for number in ("", "_2")]
+    pipe = StableDiffusionXLPipeline(unet=zoo.build("sdxl"), **(parts(*more) | {"scheduler": DDIMScheduler()}))
+    pipe.text_encoder_2 = CLIPTextModelWithProjection(config)  # for the one number that the pipeline asks of it
+    text, pooled = torch.randn(1, zoo.TEXT, zoo.WIDTH), torch.randn(1, zoo.WIDTH)
+    prompt = {"prompt_embeds": text, "pooled_prompt_embeds": pooled, "guidance_scale": 1.0}
+    (off, calls), (on, calls_on) = run(pipe, False, **prompt), run(pipe, True, **prompt)
+    assert not torch.equal(off, on)
+    for one, other in zip(calls, calls_on, strict=True):
+        ids = one["added_cond_kwargs"]["time_ids"]
+        assert ids.tolist() == [[96, 160, 0, 0, 96, 160]]  # original size, crop, target size
+        assert torch.equal(ids, other["added_cond_kwargs"]["time_ids"])
+
+
+def test_fluxs_mu_stays():
+    """It shifts the timesteps by the number of tokens."""
+    from diffusers import FluxPipeline
+
+    more = [f"{part}{number}" for part in ("text_encoder", "tokenizer") for number in ("", "_2")]
+    pipe = FluxPipeline(transformer=zoo.build("flux"), **parts(*more))
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    prompt = {"prompt_embeds": torch.randn(1, zoo.TEXT, zoo.WIDTH), "pooled_prompt_embeds": torch.randn(1, zoo.WIDTH)}
+    (off, calls), (on, calls_on) = run(pipe, False, **prompt), run(pipe, True, **prompt)
+    assert not torch.equal(off, on)
+    times = [float(call["timestep"]) for call in calls]
+    assert times == [float(call["timestep"]) for call in calls_on]
+    assert times[1] > 0.5  # shifted
+
+
+@pytest.mark.parametrize("name", ["sd3", "aura_flow"])
+def test_sizes_without_positions(name):
+    """SD3 would raise in the middle of a call, AuraFlow would silently take other positions: 16 of 16 pixels each."""
+    from diffusers import AuraFlowPipeline, StableDiffusion3Pipeline
+
+    transformer = zoo.build(name)
+    if name == "sd3":
+        more = [f"{part}{number}" for part in ("text_encoder", "tokenizer") for number in ("", "_2", "_3")]
+        pipe = StableDiffusion3Pipeline(transformer=transformer, **parts(*more))
+    else:
+        pipe = AuraFlowPipeline(transformer=transformer, **parts("text_encoder", "tokenizer"))
+    check_request(pipe, Request("cat", 0, size=(256, 16)))
+    for fit in ("crop", "snap"):
+        with pytest.raises(InputError, match="16x265.*256 pixels"):
+            check_request(pipe, Request("cat", 0, size=(265, 16), fit=fit))
