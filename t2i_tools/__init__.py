@@ -20,6 +20,7 @@ _PUBLIC = {
     "load_default_clip": "t2i_tools.default",
     "load_default_counter": "t2i_tools.default",
     "load_default_judge": "t2i_tools.default",
+    "token_spans": "t2i_tools.prompts",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])
 
