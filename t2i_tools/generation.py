@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -99,14 +100,32 @@ def generate_images(
     Raises InputError, also for requests that differ in more than prompt, negative prompt and seed;
     UnsupportedModelError or OutOfMemoryError.
     """
-    import torch
-
     first = requests[0]
     if len({(r.size, r.fit, r.steps, r.guidance, r.negative is None) for r in requests}) > 1:
         raise InputError("the requests of one batch must agree in size, steps, guidance and having a negative prompt")
     for request in requests:
         check_request(pipe, request)
-    known = _arguments(type(pipe))
+    with call_errors(pipe, requests):
+        result = pipe(**call_arguments(pipe, requests, on_step))
+    if not hasattr(result, "images"):
+        raise UnsupportedModelError(f"{type(pipe).__name__} makes no images")
+    if first.size is None or first.fit == "snap":
+        return list(result.images)
+    return [image.crop(centre_box((image.height, image.width), first.size)) for image in result.images]
+
+
+def takes(pipe: DiffusionPipeline, name: str) -> bool:
+    """Whether the pipeline's call has an argument of that name."""
+    return name in _arguments(type(pipe))
+
+
+def call_arguments(
+    pipe: DiffusionPipeline, requests: Sequence[Request], on_step: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """The arguments of the pipeline's call for the requests of one batch."""
+    import torch
+
+    first = requests[0]
     arguments = {
         "prompt": [r.prompt for r in requests],
         "negative_prompt": [r.negative or "" for r in requests] if any(r.negative for r in requests) else None,
@@ -117,16 +136,22 @@ def generate_images(
     arguments |= {"num_inference_steps": first.steps, "guidance_scale": first.guidance}
     if first.size is not None:
         arguments["height"], arguments["width"] = possible_size(first.size, size_multiple(pipe), first.fit)
-        if "use_resolution_binning" in known:  # PixArt, Sana and HunyuanDiT would take another size instead
+        if takes(pipe, "use_resolution_binning"):  # PixArt, Sana and HunyuanDiT would take another size instead
             arguments["use_resolution_binning"] = False
-    if on_step is not None and "callback_on_step_end" in known:
+    if on_step is not None and takes(pipe, "callback_on_step_end"):
         arguments["callback_on_step_end"] = _step_callback(on_step)
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+@contextmanager
+def call_errors(pipe: DiffusionPipeline, requests: Sequence[Request]) -> Iterator[None]:
+    """Turns what the pipeline's call raises into OutOfMemoryError or InputError where it is one of these."""
     try:
-        result = pipe(**{name: value for name, value in arguments.items() if value is not None})
+        yield
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        size = format_size(first.size) if first.size else "the model's own size"
+        size = format_size(requests[0].size) if requests[0].size else "the model's own size"
         several = f"{len(requests)} at once of " if len(requests) > 1 else ""
         raise OutOfMemoryError(
             f"not enough memory on {denoiser(pipe).device} for {several}{size}: "
@@ -134,11 +159,6 @@ def generate_images(
         ) from error
     except ValueError as error:
         raise InputError(f"{type(pipe).__name__} refuses this request: {first_line(error)}") from error
-    if not hasattr(result, "images"):
-        raise UnsupportedModelError(f"{type(pipe).__name__} makes no images")
-    if first.size is None or first.fit == "snap":
-        return list(result.images)
-    return [image.crop(centre_box((image.height, image.width), first.size)) for image in result.images]
 
 
 @cache
