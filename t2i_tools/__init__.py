@@ -12,6 +12,7 @@ _PUBLIC = {
     "InputError": "t2i_tools.errors",
     "ModelError": "t2i_tools.errors",
     "OutOfMemoryError": "t2i_tools.errors",
+    "Request": "t2i_tools.generation",
     "T2IError": "t2i_tools.errors",
     "UnsupportedModelError": "t2i_tools.errors",
     "attention_entropy": "t2i_tools.entropy",
@@ -21,6 +22,7 @@ _PUBLIC = {
     "load_default_counter": "t2i_tools.default",
     "load_default_judge": "t2i_tools.default",
     "token_spans": "t2i_tools.prompts",
+    "two_pass": "t2i_tools.twopass",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])
 

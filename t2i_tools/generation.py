@@ -100,13 +100,25 @@ def generate_images(
     Raises InputError, also for requests that differ in more than prompt, negative prompt and seed;
     UnsupportedModelError or OutOfMemoryError.
     """
-    first = requests[0]
+    check_batch(pipe, requests)
+    return call_pipeline(pipe, requests, call_arguments(pipe, requests, on_step))
+
+
+def check_batch(pipe: DiffusionPipeline, requests: Sequence[Request]) -> None:
+    """Raise InputError or UnsupportedModelError for requests that cannot be made in one call of this pipeline."""
     if len({(r.size, r.fit, r.steps, r.guidance, r.negative is None) for r in requests}) > 1:
         raise InputError("the requests of one batch must agree in size, steps, guidance and having a negative prompt")
     for request in requests:
         check_request(pipe, request)
+
+
+def call_pipeline(
+    pipe: DiffusionPipeline, requests: Sequence[Request], arguments: Mapping[str, Any]
+) -> list[Image.Image]:
+    """The images of a call with these arguments, cut to the requests' size. Raises what `generate_images` raises."""
+    first = requests[0]
     with call_errors(pipe, requests):
-        result = pipe(**call_arguments(pipe, requests, on_step))
+        result = pipe(**arguments)
     if not hasattr(result, "images"):
         raise UnsupportedModelError(f"{type(pipe).__name__} makes no images")
     if first.size is None or first.fit == "snap":
@@ -122,7 +134,7 @@ def takes(pipe: DiffusionPipeline, name: str) -> bool:
 def call_arguments(
     pipe: DiffusionPipeline, requests: Sequence[Request], on_step: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """The arguments of the pipeline's call for the requests of one batch."""
+    """The arguments of the pipeline's call for the requests of one batch; a size only where it takes one."""
     import torch
 
     first = requests[0]
@@ -134,7 +146,7 @@ def call_arguments(
     if len(requests) == 1:  # not every pipeline takes lists
         arguments = {name: value and value[0] for name, value in arguments.items()}
     arguments |= {"num_inference_steps": first.steps, "guidance_scale": first.guidance}
-    if first.size is not None:
+    if first.size is not None and takes(pipe, "height"):
         arguments["height"], arguments["width"] = possible_size(first.size, size_multiple(pipe), first.fit)
         if takes(pipe, "use_resolution_binning"):  # PixArt, Sana and HunyuanDiT would take another size instead
             arguments["use_resolution_binning"] = False
@@ -168,7 +180,8 @@ def _arguments(kind: type[DiffusionPipeline]) -> Mapping[str, inspect.Parameter]
 
 def _step_callback(on_step: Callable[[int, int], None]) -> Callable[..., dict]:
     def callback(pipe: DiffusionPipeline, step: int, timestep: Any, tensors: dict) -> dict:
-        on_step(step + 1, len(pipe.scheduler.timesteps))
+        # Image-to-image takes fewer than the scheduler has.
+        on_step(step + 1, getattr(pipe, "num_timesteps", None) or len(pipe.scheduler.timesteps))
         return tensors
 
     return callback

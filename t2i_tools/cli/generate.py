@@ -17,7 +17,7 @@ from t2i_tools.cli import options
 from t2i_tools.cli.outputs import next_file, parse_output
 from t2i_tools.cli.plugins import PluginOptions, with_plugins
 from t2i_tools.errors import InputError
-from t2i_tools.generation import Request, call_default, check_request, generate_image
+from t2i_tools.generation import Request, call_default, check_request
 from t2i_tools.imagefile import save_image
 from t2i_tools.models import denoiser
 from t2i_tools.promptfile import read_prompts
@@ -63,13 +63,20 @@ def generate(
     entropy_scaling: options.EntropyScaling = False,
     native: options.Native = None,
     compare: options.Compare = False,
+    entropy_rule: options.EntropyRule = "sqrt-log",
+    entropy_strength: options.EntropyStrength = 1.0,
+    entropy_layers: options.EntropyLayers = None,
+    two_pass: options.TwoPass = False,
+    two_pass_strength: options.TwoPassStrength = None,
 ) -> None:
     """Generate images from a prompt, or from every line of a file."""
     asked = {"negative": negative, "size": size, "steps": steps, "guidance": guidance, "seed": seed, "number": number}
     requests = read_requests(prompt, prompts, {**asked, "fit": fit})
     target = parse_output(output, len(requests))
     model_options = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
-    plugins = PluginOptions(entropy_scaling, native, compare)
+    passes = {"two_pass": two_pass, "two_pass_strength": two_pass_strength}
+    entropy = {"entropy_rule": entropy_rule, "entropy_strength": entropy_strength, "entropy_layers": entropy_layers}
+    plugins = PluginOptions(entropy_scaling, native, compare, **entropy, **passes)
     pipe = options.open_model(model_options)
     made: list[dict[str, Any]] = []
     try:
@@ -118,8 +125,7 @@ def make_images(
         check_request(pipe, request)
     with progress_bar(len(requests), show) as on_step:
         for index, request in enumerate(requests):
-            make = partial(generate_image, pipe, request, partial(on_step, index))
-            image, acted = with_plugins(pipe, plugins, make)
+            image, acted = with_plugins(pipe, plugins, request, partial(on_step, index))
             settings = image_settings(pipe, chosen, request) | acted | {"width": image.width, "height": image.height}
             file = next_file(target, request.prompt, request.seed)
             save_image(image, file, settings)

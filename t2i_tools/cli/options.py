@@ -71,6 +71,34 @@ Native = Annotated[
         metavar="WxH", help="The size the model was trained at, where it does not say.", rich_help_panel=PLUGINS
     ),
 ]
+EntropyRule = Annotated[
+    str,
+    typer.Option(metavar="sqrt-log|log", help="Of entropy scaling: the paper's, or Su's.", rich_help_panel=PLUGINS),
+]
+EntropyStrength = Annotated[
+    float,
+    typer.Option(metavar="FLOAT", help="Of entropy scaling: 0 is off, -1 the opposite.", rich_help_panel=PLUGINS),
+]
+EntropyLayers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX", help="Entropy scaling in the layers of matching names only.", rich_help_panel=PLUGINS
+    ),
+]
+TwoPass = Annotated[
+    bool,
+    typer.Option(
+        "--two-pass",
+        help="Generate near the model's own size, resize, and draw the details anew.",
+        rich_help_panel=PLUGINS,
+    ),
+]
+TwoPassStrength = Annotated[
+    float | None,
+    typer.Option(
+        metavar="FLOAT", help="Share of the steps in the second pass; 0.5 by default.", rich_help_panel=PLUGINS
+    ),
+]
 Compare = Annotated[
     bool,
     typer.Option(

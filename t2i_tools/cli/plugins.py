@@ -1,17 +1,21 @@
 """The plugins that `t2i generate` switches on, and what a file tells about them."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from t2i_tools.errors import InputError
+from t2i_tools.generation import Request, generate_image
 from t2i_tools.models import native_size
-from t2i_tools.sizes import format_size, parse_size
+from t2i_tools.sizes import Size, format_size, parse_size
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from PIL import Image
+
+OnStep: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -21,23 +25,47 @@ class PluginOptions:
     entropy_scaling: bool = False
     native: str | None = None
     compare: bool = False
+    entropy_rule: str = "sqrt-log"
+    entropy_strength: float = 1.0
+    entropy_layers: str | None = None
+    two_pass: bool = False
+    two_pass_strength: float | None = None
 
     def __post_init__(self) -> None:
-        if self.native and not self.entropy_scaling:
-            raise InputError("--native goes with --entropy-scaling")
-        if self.compare and not self.entropy_scaling:
-            raise InputError("--compare shows a plugin's effect: add --entropy-scaling")
+        if self.native and not (self.entropy_scaling or self.two_pass):
+            raise InputError("--native goes with --entropy-scaling or --two-pass")
+        if self.compare and not (self.entropy_scaling or self.two_pass):
+            raise InputError("--compare shows a plugin's effect: add --entropy-scaling or --two-pass")
         if self.native:
             parse_size(self.native)
+        given = (self.entropy_rule, self.entropy_strength, self.entropy_layers)
+        if given != ("sqrt-log", 1.0, None) and not self.entropy_scaling:
+            raise InputError("--entropy-rule, --entropy-strength and --entropy-layers go with --entropy-scaling")
+        if self.entropy_scaling:
+            from t2i_tools.entropy.gain import find_rule
+
+            find_rule(self.entropy_rule)
+            if not math.isfinite(self.entropy_strength):
+                raise InputError(f"--entropy-strength {self.entropy_strength} is not a finite number")
+        if self.two_pass_strength is not None and not self.two_pass:
+            raise InputError("--two-pass-strength goes with --two-pass")
+
+    def native_of(self, pipe: "DiffusionPipeline") -> Size:
+        """(height, width) in pixels, given or the model's own. Raises InputError."""
+        native = parse_size(self.native) if self.native else native_size(pipe)
+        if native is None:
+            raise InputError("this model does not say at which size it was trained: add --native WxH")
+        return native
 
 
 def with_plugins(
-    pipe: "DiffusionPipeline", chosen: PluginOptions, make: Callable[[], "Image.Image"]
+    pipe: "DiffusionPipeline", chosen: PluginOptions, request: Request, on_step: OnStep | None = None
 ) -> "tuple[Image.Image, dict[str, Any]]":
     """An image made with the plugins, and its settings about them; --compare: the one without them at its left."""
-    without = make() if chosen.compare else None
+    without = generate_image(pipe, request, on_step) if chosen.compare else None
     with plugins_on(pipe, chosen) as settings:
-        image = make()
+        image, passes = _draw(pipe, chosen, request, on_step)
+    settings = settings | passes
     if without is None:
         return image, settings
     return side_by_side(without, image), {**settings, "compare": "off | on"}
@@ -51,11 +79,26 @@ def plugins_on(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[dic
         return
     from t2i_tools.entropy import entropy_scaling
 
-    native = parse_size(chosen.native) if chosen.native else native_size(pipe)
-    if native is None:
-        raise InputError("--entropy-scaling: this model does not say at which size it was trained, add --native WxH")
-    with entropy_scaling(pipe, native=native):
-        yield {"entropy_scaling": {"rule": "sqrt-log", "strength": 1.0, "native": format_size(native)}}
+    native = chosen.native_of(pipe)
+    options = {"rule": chosen.entropy_rule, "strength": chosen.entropy_strength, "layers": chosen.entropy_layers}
+    with entropy_scaling(pipe, native=native, **options):
+        told = {name: value for name, value in options.items() if value is not None}
+        yield {"entropy_scaling": {**told, "native": format_size(native)}}
+
+
+def _draw(
+    pipe: "DiffusionPipeline", chosen: PluginOptions, request: Request, on_step: OnStep | None
+) -> "tuple[Image.Image, dict[str, Any]]":
+    """The image of a request, in one pass or two, and what its file tells of the first of two."""
+    if not (chosen.two_pass and request.size):
+        return generate_image(pipe, request, on_step), {}
+    from t2i_tools.twopass import STRENGTH, first_size, two_pass
+
+    native = chosen.native_of(pipe)
+    strength = STRENGTH if chosen.two_pass_strength is None else chosen.two_pass_strength
+    (image,) = two_pass(pipe, [request], strength=strength, native=native, on_step=on_step)
+    first = first_size(pipe, request.size, native)
+    return image, {"two_pass": {"strength": strength, "first": format_size(first)}}
 
 
 def side_by_side(left: "Image.Image", right: "Image.Image") -> "Image.Image":

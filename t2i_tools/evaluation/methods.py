@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from t2i_tools.entropy import entropy_scaling
 from t2i_tools.evaluation.items import Item
-from t2i_tools.generation import generate_images
-from t2i_tools.models import denoiser
+from t2i_tools.evaluation.shifting import first_order_solver, shifted_timesteps
+from t2i_tools.generation import call_arguments, call_pipeline, generate_images
+from t2i_tools.models import denoiser, native_size
+from t2i_tools.twopass import two_pass
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -23,13 +27,37 @@ def plain(pipe: DiffusionPipeline, items: Sequence[Item]) -> list[Image.Image]:
     return generate_images(pipe, [item.request() for item in items])
 
 
-def scaled(pipe: DiffusionPipeline, items: Sequence[Item]) -> list[Image.Image]:
-    """With entropy scaling, which acts at sizes other than the model's own."""
-    with entropy_scaling(pipe):
+def scaled(pipe: DiffusionPipeline, items: Sequence[Item], **options: Any) -> list[Image.Image]:
+    """With entropy scaling, which acts at sizes other than the model's own. options: rule, strength."""
+    with entropy_scaling(pipe, **options):
         return plain(pipe, items)
 
 
-METHODS: dict[str, Method] = {"plain": plain, "entropy_scaling": scaled}
+def in_two_passes(pipe: DiffusionPipeline, items: Sequence[Item]) -> list[Image.Image]:
+    """Generated near the model's own size, resized, and its details drawn anew."""
+    return two_pass(pipe, [item.request() for item in items])
+
+
+def shifted(pipe: DiffusionPipeline, items: Sequence[Item]) -> list[Image.Image]:
+    """With as many timesteps, at noises that are higher by the square root of the share of pixels."""
+    size, native = items[0].size, native_size(pipe)
+    shift = math.sqrt(math.prod(size) / math.prod(native)) if size and native else 1.0
+    with first_order_solver(pipe):
+        requests = [item.request() for item in items]
+        timesteps = shifted_timesteps(pipe.scheduler, items[0].steps, shift)
+        return call_pipeline(pipe, requests, call_arguments(pipe, requests) | {"timesteps": timesteps})
+
+
+METHODS: dict[str, Method] = {
+    "plain": plain,
+    "entropy_scaling": scaled,
+    "entropy_log": partial(scaled, rule="log"),
+    "entropy_half": partial(scaled, strength=0.5),
+    "entropy_double": partial(scaled, strength=2.0),
+    "entropy_opposite": partial(scaled, strength=-1.0),
+    "two_pass": in_two_passes,
+    "shifted": shifted,
+}
 
 
 @contextmanager

@@ -59,12 +59,47 @@ def test_another_native_size(t2i):
     assert read_settings("on.png")["entropy_scaling"]["native"] == "128x64"
 
 
+def test_strength_rule_and_layers(t2i):
+    size = ("--size", "96x64")
+    t2i(*size, "--output", "off.png")
+    told = {"rule": "log", "strength": 0.5, "layers": "mid", "native": "64x64"}
+    options = ("--entropy-rule", "log", "--entropy-strength", "0.5", "--entropy-layers", "mid")
+    t2i(*size, "--output", "on.png", "--entropy-scaling", *options)
+    assert read_settings("on.png")["entropy_scaling"] == told
+    t2i(*size, "--output", "other.png", "--entropy-scaling", *options[:2], "--entropy-strength", "-1")
+    t2i(*size, "--output", "zero.png", "--entropy-scaling", "--entropy-strength", "0")
+    assert len({pixels(file) for file in ("off.png", "on.png", "other.png")}) == 3
+    assert pixels("zero.png") == pixels("off.png")
+
+
+def test_two_passes(t2i):
+    code, out, err = t2i("--size", "99x131", "--two-pass", "--output", "two.png", "--json")
+    assert (code, err) == (0, "")
+    (told,) = json.loads(out)
+    assert told["two_pass"] == {"strength": 0.5, "first": "56x72"}
+    assert (told["width"], told["height"]) == (99, 131)
+    t2i("--size", "96x64", "--output", "off.png")
+    t2i("--size", "96x64", "--output", "both.png", "--two-pass", "--two-pass-strength", "1", "--compare")
+    with Image.open("both.png") as both:
+        assert both.crop((0, 0, 96, 64)).tobytes() == pixels("off.png")
+        assert both.crop((96, 0, 192, 64)).tobytes() != pixels("off.png")
+    t2i("--output", "native.png", "--two-pass")
+    assert "two_pass" not in read_settings("native.png")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--compare"], "--entropy-scaling"),
         (["--native", "64x64"], "--entropy-scaling"),
         (["--entropy-scaling", "--native", "big"], "WIDTHxHEIGHT"),
+        (["--entropy-strength", "2"], "go with --entropy-scaling"),
+        (["--entropy-scaling", "--entropy-strength", "nan"], "finite"),
+        (["--entropy-scaling", "--entropy-rule", "sqrt"], "sqrt-log, log"),
+        (["--entropy-scaling", "--entropy-layers", "("], "regular expression"),
+        (["--entropy-scaling", "--entropy-layers", "attn7"], "matches none"),
+        (["--two-pass-strength", "0.4"], "goes with --two-pass"),
+        (["--two-pass", "--two-pass-strength", "0.1", "--size", "96x64"], "leaves the second pass none"),
     ],
 )
 def test_options_that_do_not_go_together(t2i, arguments, says):

@@ -1,0 +1,90 @@
+"""Two passes: an image near the model's own size, resized, and its details drawn anew at the size asked for.
+
+Users know it as "hires fix". It decides what is where at a size that the model knows, and costs the second pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from t2i_tools.errors import InputError, UnsupportedModelError
+from t2i_tools.generation import (
+    Request,
+    call_arguments,
+    call_default,
+    call_pipeline,
+    check_batch,
+    generate_images,
+    takes,
+)
+from t2i_tools.models import denoiser, native_size, size_multiple
+from t2i_tools.sizes import Size, possible_size
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+STRENGTH = 0.5
+
+
+def two_pass(
+    pipe: DiffusionPipeline,
+    requests: Sequence[Request],
+    *,
+    strength: float = STRENGTH,
+    native: Size | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> list[Image.Image]:
+    """Make the images of one batch: generated at `first_size`, resized to their size, noised again and denoised.
+
+    strength: the share of the steps that the second pass takes; more of it keeps less of the first image. native:
+    (height, width) in pixels, where the model does not say. Requests without a size, or of the native one, take one
+    pass. Plugins on the denoiser act in both. Raises what `generate_images` raises, InputError for a strength without
+    a step, and UnsupportedModelError for a pipeline that diffusers has no image-to-image pipeline to.
+    """
+    check_batch(pipe, requests)
+    size = requests[0].size
+    first = size and first_size(pipe, size, native)
+    if first is None or first == size:
+        return generate_images(pipe, requests, on_step)
+    check_strength(strength, requests[0].steps or call_default(pipe, "num_inference_steps"))
+    second = image_to_image(pipe)
+    drafts = generate_images(pipe, [replace(request, size=first, fit="snap") for request in requests], on_step)
+    target = possible_size(size, size_multiple(pipe), requests[0].fit)
+    resized = [draft.resize((target[1], target[0]), Image.Resampling.LANCZOS) for draft in drafts]
+    arguments = call_arguments(second, requests, on_step)
+    arguments |= {"image": resized if len(resized) > 1 else resized[0], "strength": strength}
+    return call_pipeline(second, requests, arguments)
+
+
+def first_size(pipe: DiffusionPipeline, size: Size, native: Size | None = None) -> Size:
+    """(height, width) of the native area and, nearly, the shape of `size`. Raises InputError."""
+    native = native or native_size(pipe)
+    if native is None:
+        raise InputError(f"{type(denoiser(pipe)).__name__} does not say at which size it was trained: pass its size")
+    scale = math.sqrt(math.prod(native) / math.prod(size))
+    return possible_size(tuple(round(side * scale) for side in size), size_multiple(pipe), "snap")
+
+
+def check_strength(strength: float, steps: int) -> None:
+    """Raise InputError unless the second pass has a step to take."""
+    if not 0 < strength <= 1 or int(steps * strength) < 1:
+        raise InputError(f"strength {strength:g} of {steps} steps leaves the second pass none: it takes up to 1")
+
+
+def image_to_image(pipe: DiffusionPipeline) -> DiffusionPipeline:
+    """A pipeline of the same parts that begins with an image. Raises UnsupportedModelError."""
+    from diffusers import AutoPipelineForImage2Image
+
+    try:
+        second = AutoPipelineForImage2Image.from_pipe(pipe)
+    except ValueError as error:
+        raise UnsupportedModelError(f"diffusers has no image-to-image pipeline to {type(pipe).__name__}") from error
+    if not (takes(second, "strength") and takes(second, "image")):
+        raise UnsupportedModelError(f"{type(second).__name__} takes no strength: a second pass would ignore the first")
+    second.set_progress_bar_config(**getattr(pipe, "_progress_bar_config", {}))
+    return second
