@@ -1,1 +1,21 @@
-"""The Gradio app."""
+"""The Gradio app: `t2i ui`, `python -m t2i_tools.ui`, or `launch()` in the app.py of a Space.
+
+kinds/   what a job of each kind takes and does, over the library
+tabs/    one page each; api.py the endpoints
+"""
+
+from typing import Any
+
+__all__ = ["AppOptions", "launch"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "launch":
+        from t2i_tools.ui.app import launch
+
+        return launch
+    if name == "AppOptions":
+        from t2i_tools.ui.options import AppOptions
+
+        return AppOptions
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

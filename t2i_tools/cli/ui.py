@@ -1,0 +1,71 @@
+"""`t2i ui`: the app in a browser."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from t2i_tools.cli.options import BUNDLED, Device, Dtype
+from t2i_tools.errors import InputError
+
+GROUP = "Limits of one job"
+
+
+def ui(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The first free one from 7860 on.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="127.0.0.1: this machine alone; 0.0.0.0: everyone who can reach it.")
+    ] = None,
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Images and the queue.")] = Path("outputs"),
+    model: Annotated[str, typer.Option(help="The one chosen at first: bundled, a name, folder or Hub id.")] = BUNDLED,
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Checkpoints to choose from; LoRAs in loras/, count tokens in tokens/."),
+    ] = None,
+    hub: Annotated[
+        list[str] | None, typer.Option(metavar="OWNER/NAME", help="A Hub model to choose; may be repeated.")
+    ] = None,
+    auth: Annotated[
+        list[str] | None, typer.Option(metavar="USER:PASSWORD", help="Ask for a login; may be repeated.")
+    ] = None,
+    browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    pixels: Annotated[int, typer.Option(min=1, help="Of one image.", rich_help_panel=GROUP)] = 1024 * 1024,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.", rich_help_panel=GROUP)] = 150,
+    images: Annotated[int, typer.Option(min=1, help="Images at once.", rich_help_panel=GROUP)] = 16,
+    queue: Annotated[int, typer.Option(min=1, help="Jobs that may wait.", rich_help_panel=GROUP)] = 100,
+    device: Device = None,
+    dtype: Dtype = None,
+) -> None:
+    """Open the app: generate and compare in the browser, with a queue that survives a restart."""
+    from importlib.util import find_spec
+
+    if find_spec("gradio") is None:
+        raise InputError("the app needs gradio: pip install 't2i-tools[app]'")
+    if models and not models.is_dir():
+        raise InputError(f"--models {models} is not a folder")
+    from t2i_tools.ui import AppOptions, launch
+    from t2i_tools.ui.options import Limits
+
+    launch(
+        AppOptions(
+            output=output,
+            model=model,
+            models=models,
+            hub=tuple(hub or ()),
+            host=host,
+            port=port,
+            auth=tuple(map(parse_login, auth or ())),
+            browser=browser,
+            device=device,
+            dtype=dtype,
+            limits=Limits(pixels=pixels, steps=steps, images=images, queue=queue),
+        )
+    )
+
+
+def parse_login(text: str) -> tuple[str, str]:
+    """ "user:password" as a pair. Raises InputError."""
+    user, _, password = text.partition(":")
+    if not (user and password):
+        raise InputError("--auth takes USER:PASSWORD")
+    return user, password

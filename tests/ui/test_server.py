@@ -1,0 +1,144 @@
+"""The endpoints over HTTP, as gradio_client calls them."""
+
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from t2i_tools.imagefile import read_settings
+
+from .conftest import QUICK
+
+
+def test_generate_gives_files_with_their_settings(client):
+    files, status = client.predict(prompt="two cats", seed=5, number=2, **QUICK, api_name="/generate")
+    assert status["state"] == "done"
+    assert [read_settings(file)["seed"] for file in files] == [5, 6]
+    assert [read_settings(file) for file in files] == status["settings"]
+
+
+def test_progress_is_told_step_by_step(client):
+    job = client.submit(prompt="a dog", size="64x64", steps=6, api_name="/generate")
+    job.result()
+    told = [status for _, status in job.outputs()]
+    assert told[0]["state"] in ("queued", "running")
+    assert told[-1]["state"] == "done"
+    done = [status["done"] for status in told if status["state"] == "running"]
+    assert done == sorted(done)
+
+
+def test_unknown_parameters_are_refused(server, client):
+    with pytest.raises(TypeError, match="stepz"):
+        client.predict(prompt="x", stepz=3, api_name="/generate")
+    answer = httpx.post(f"{server[0]}gradio_api/call/v2/generate", json={"prompt": "x", "stepz": 3})
+    assert answer.status_code == 422
+    assert "stepz" in answer.json()["detail"]
+
+
+def test_errors_are_one_line(client):
+    with pytest.raises(AppError, match="^the prompt is empty: say what to draw$"):
+        client.predict(prompt="", api_name="/generate")
+    with pytest.raises(AppError, match="^unknown scheduler 'fast': this model takes"):
+        client.predict(prompt="x", scheduler="fast", api_name="/generate")
+
+
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_cancel_acts_within_a_step(client, server, all_of_them):
+    job = client.submit(prompt="a dog", size="256x256", steps=60, api_name="/generate")
+    while not (job.outputs() and job.outputs()[-1][1].get("done", 0) >= 2):
+        time.sleep(0.02)
+    name = job.outputs()[-1][1]["job"]
+    bench = server[1].worker._bench
+    at_cancel = []
+    ear = threading.Thread(target=lambda: bench.stop.wait() and at_cancel.append(bench.live.done))
+    ear.start()
+    answer = client.predict(job="" if all_of_them else name, api_name="/cancel")
+    assert answer == {"cancelled": 1}
+    files, status = job.result(timeout=20)
+    assert (status["state"], files) == ("cancelled", [])
+    ear.join()
+    assert bench.live.done <= at_cancel[0] + 1
+
+
+def test_cancel_of_a_job_that_waits(client):
+    first = client.submit(prompt="a dog", size="64x64", steps=60, api_name="/generate")
+    while not first.outputs():
+        time.sleep(0.02)
+    second = client.submit(prompt="a cat", size="64x64", steps=60, api_name="/generate")
+    while not second.outputs():
+        time.sleep(0.02)
+    assert second.outputs()[0][1]["ahead"] >= 1
+    client.predict(job=second.outputs()[0][1]["job"], api_name="/cancel")
+    assert second.result(timeout=20)[1]["state"] == "cancelled"
+    assert first.outputs()[-1][1]["state"] != "cancelled"
+    client.predict(api_name="/cancel")
+
+
+def test_another_client_cancels_nothing_of_mine(client, server):
+    job = client.submit(prompt="a dog", **QUICK, api_name="/generate")
+    assert Client(server[0], verbose=False).predict(api_name="/cancel") == {"cancelled": 0}
+    assert job.result()[1]["state"] == "done"
+
+
+def test_a_job_can_be_asked_for_later(client, server):
+    name = client.predict(prompt="a fish", **QUICK, api_name="/generate")[1]["job"]
+    files, status = Client(server[0], verbose=False).predict(job=name, api_name="/status")
+    assert status["state"] == "done"
+    assert len(files) == 1
+
+
+VARIANTS = {
+    "plain": {},
+    "odd size": {"size": "70x50"},
+    "negative": {"negative": "dogs", "guidance": 4.5},
+    "scheduler": {"scheduler": "euler"},
+    "entropy scaling": {"entropy_scaling": "on", "size": "96x64"},
+    "large seed": {"seed": 2**63 - 1},
+    "another model": {"model": "tiny", "entropy_scaling": "on", "size": "96x96"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_a_png_makes_its_own_bytes_again(client, variant):
+    values = {"prompt": "three stars", "seed": 7, **QUICK, **variant}
+    (first,), _ = client.predict(**values, api_name="/generate")
+    back = client.predict(image=handle_file(first), api_name="/settings")
+    assert back["prompt"] == "three stars"
+    (second,), _ = client.predict(**back, api_name="/generate")
+    assert Path(second).read_bytes() == Path(first).read_bytes()
+
+
+def test_side_by_side_is_two_files(client):
+    files, status = client.predict(
+        prompt="a cat", entropy_scaling="compare", seed=1, size="96x96", steps=2, api_name="/generate"
+    )
+    assert ["entropy_scaling" in settings for settings in status["settings"]] == [False, True]
+    assert Path(files[0]).read_bytes() != Path(files[1]).read_bytes()
+
+
+def test_eight_clients_at_once_get_their_own(server):
+    answers = {}
+
+    def ask(index):
+        mine = Client(server[0], verbose=False)
+        values = {"prompt": f"client {index}", "seed": 100 * index, "number": 5, "size": "64x64", "steps": 1}
+        answers[index] = mine.predict(**values, api_name="/generate")[0]
+
+    threads = [threading.Thread(target=ask, args=(index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index in range(8):
+        told = [read_settings(file) for file in answers[index]]
+        assert [(one["prompt"], one["seed"]) for one in told] == [
+            (f"client {index}", 100 * index + i) for i in range(5)
+        ]
+
+
+def test_binds_to_this_machine_alone(server):
+    assert server[0].startswith("http://127.0.0.1:")

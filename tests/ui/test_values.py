@@ -1,0 +1,81 @@
+"""What comes in is converted or refused in one line; what a file tells fills the page again."""
+
+import gradio as gr
+import pytest
+
+from t2i_tools.errors import InputError
+from t2i_tools.ui.kinds.generate import GenerateValues, restored
+from t2i_tools.ui.options import AppOptions, Limits
+from t2i_tools.ui.shelf import Shelf
+from t2i_tools.ui.tabs.generate import read_fields, shown_values
+from t2i_tools.ui.values import read_values
+
+BAD = [
+    ({}, "the prompt is empty"),
+    ({"prompt": "x", "stepz": 4}, "stepz: unknown; this takes prompt, negative"),
+    ({"prompt": "x", "steps": "many"}, "steps: input should be a valid integer"),
+    ({"prompt": "x", "steps": 0}, "steps: "),
+    ({"prompt": "x", "steps": 61}, "steps 61: this server does up to 60"),
+    ({"prompt": "x", "size": "4000x4000"}, "16,000,000 pixels: this server makes up to"),
+    ({"prompt": "x", "size": "big"}, "is not WIDTHxHEIGHT"),
+    ({"prompt": "x", "seed": 2**63}, "seed: "),
+    ({"prompt": "x", "number": 7}, "number 7: this server does up to 6"),
+    ({"prompt": "x", "number": 0}, "number 0 is out of range"),
+    ({"prompt": "x", "model": "../../etc/passwd"}, "unknown model '../../etc/passwd': choose bundled, tiny"),
+    ({"prompt": "x", "loras": ["nice:0.5"]}, "unknown LoRA 'nice'"),
+    ({"prompt": "x", "guidance": float("inf")}, "guidance: "),
+    ({"prompt": "x", "entropy_scaling": "maybe"}, "entropy_scaling: input should be 'off', 'on' or 'compare'"),
+    ({"prompt": ["x"]}, "prompt: input should be a valid string"),
+    ({"prompt": "x" * 20_001}, "prompt: "),
+    ({"prompt": "\ud800"}, "prompt: "),
+    ({"prompt": "x", "native": "7"}, "is not WIDTHxHEIGHT"),
+]
+
+
+@pytest.fixture
+def shelf(options):
+    return Shelf(options)
+
+
+@pytest.mark.parametrize(("given", "message"), BAD, ids=[message for _, message in BAD])
+def test_one_line_says_what_is_wrong(given, message, options, shelf):
+    with pytest.raises(InputError) as error:
+        read_values(GenerateValues, given).settled(options, shelf)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_seed_is_drawn_once(options, shelf):
+    values = read_values(GenerateValues, {"prompt": "x", "number": "3"}).settled(options, shelf)
+    assert values.settled(options, shelf) == values
+    assert [request.seed - values.seed for request in values.requests()] == [0, 1, 2]
+
+
+def test_page_to_values_and_back(options, shelf):
+    with gr.Blocks():
+        fields = {name: gr.Textbox("first") for name in [*GenerateValues.model_fields, "width", "height", "lora_scale"]}
+    values = {"prompt": "two cats", "negative": "dogs", "size": "96x64", "steps": 7, "guidance": 2.5, "seed": 2**62 + 1}
+    values |= {"number": 1, "model": "tiny", "scheduler": "EulerDiscreteScheduler", "loras": ["a:0.5"]}
+    values |= {"entropy_scaling": "on", "native": "128x128"}
+    back = read_fields({name: value for name, value in shown_values(values, fields).items() if name != "size"})
+    read = read_values(GenerateValues, back)
+    assert read == read_values(GenerateValues, values)
+    assert read.seed == 2**62 + 1  # a browser's number would have lost the last bits
+
+
+def test_half_a_size_is_refused():
+    with pytest.raises(InputError, match="both width and height"):
+        read_fields({"width": 64, "height": None, "steps": 0, "guidance": 0, "seed": "", "loras": []})
+
+
+def test_settings_of_the_shell_are_understood(shelf):
+    settings = {"prompt": "a", "seed": 3, "width": 64, "height": 32, "lora": [{"file": "s.safetensors", "scale": 0.5}]}
+    values = restored({**settings, "entropy_scaling": {"native": "64x64"}, "unknown": 1}, shelf)
+    expected = {"prompt": "a", "seed": 3, "size": "64x32", "loras": ["s:0.5"], "native": "64x64"}
+    assert {name: values[name] for name in expected} == expected
+    assert values["entropy_scaling"] == "on"
+
+
+def test_limits_have_usable_defaults():
+    assert Limits().pixels >= 1024 * 1024
+    assert AppOptions().host is None  # the server then binds to this machine alone

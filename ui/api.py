@@ -1,0 +1,101 @@
+"""The named endpoints: one a kind of job, and what goes with them. Who calls them may leave and come back."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import gradio as gr
+
+from t2i_tools.imagefile import read_settings
+from t2i_tools.ui import view
+from t2i_tools.ui.desk import Desk
+from t2i_tools.ui.jobs import FAILED, Job
+from t2i_tools.ui.kinds import KINDS
+from t2i_tools.ui.kinds.generate import restored
+from t2i_tools.ui.panel import errors_shown
+from t2i_tools.ui.uploads import check_picture, uploaded
+
+POLL = 0.1
+
+
+def add_endpoints(desk: Desk) -> None:
+    """Put the endpoints on the page that is being built."""
+    for kind in KINDS:
+        gr.api(_maker(desk, kind), api_name=kind, api_description=_about(kind), concurrency_limit=None)
+
+    @errors_shown
+    def cancel(request: gr.Request, job: str = "") -> dict:
+        if job:
+            found = desk.jobs.get(job)
+            return {"cancelled": int(desk.cancel(found))}
+        return {"cancelled": desk.cancel_all(owner(request))}
+
+    @errors_shown
+    def status(job: str) -> tuple[list, dict]:
+        return _answer(desk, desk.jobs.get(job))
+
+    @errors_shown
+    def settings(image: dict) -> dict:
+        path = uploaded(desk, image, [".png"])
+        check_picture(path, 4 * desk.options.limits.pixels)
+        return restored(read_settings(path), desk.shelf)
+
+    cancel_about = "End a job by its id; without one, all open jobs of this client. Takes effect within one step."
+    gr.api(cancel, api_name="cancel", api_description=cancel_about, queue=False)
+    gr.api(status, api_name="status", api_description="(files, status) of a job by its id, now.", queue=False)
+    about = "The values that make the image of a PNG again, as /generate takes them."
+    gr.api(settings, api_name="settings", api_description=about, queue=False)
+
+
+def owner(request: gr.Request) -> str:
+    """The owner of what a client asks for: who logged in, or else its session."""
+    return f"user {request.username}" if request.username else f"client {request.session_hash}"
+
+
+def _maker(desk: Desk, kind: str) -> Callable[..., AsyncIterator[tuple[list, dict]]]:
+    """An endpoint whose parameters are the fields of the kind's values."""
+    fields = KINDS[kind].values.model_fields
+
+    async def endpoint(request: gr.Request, *values: Any) -> AsyncIterator[tuple[list, dict]]:
+        submit = errors_shown(desk.submit)
+        job = submit(owner(request), kind, dict(zip(fields, values, strict=True)))
+        seen: tuple[list, dict] | None = None
+        while (job := desk.jobs.get(job.id)).open:
+            if (answer := _answer(desk, job)) != seen:
+                yield answer
+                seen = answer
+            await asyncio.sleep(POLL)
+        if job.state == FAILED:
+            raise gr.Error(job.error or "failed", print_exception=False)
+        yield _answer(desk, job)
+
+    parameter = inspect.Parameter
+    endpoint.__signature__ = inspect.Signature(
+        [parameter("request", parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)]
+        + [
+            parameter(name, parameter.POSITIONAL_OR_KEYWORD, default=_default(field), annotation=_plain(field))
+            for name, field in fields.items()
+        ],
+        return_annotation=tuple[list, dict],
+    )
+    endpoint.__annotations__ = {"request": gr.Request} | {name: _plain(field) for name, field in fields.items()}
+    return endpoint
+
+
+def _answer(desk: Desk, job: Job) -> tuple[list, dict]:
+    files = [gr.FileData(path=str(path), orig_name=path.name).model_dump() for path in desk.paths(job)]
+    return files, view.facts(desk, job)
+
+
+def _about(kind: str) -> str:
+    text = inspect.getdoc(KINDS[kind].values) or ""
+    return f"{text} Yields (files, status) until the job has ended; status['job'] is what /cancel and /status take."
+
+
+def _default(field: Any) -> Any:
+    return field.get_default(call_default_factory=True)
+
+
+def _plain(field: Any) -> Any:
+    return field.annotation

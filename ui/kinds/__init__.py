@@ -1,0 +1,17 @@
+"""The kinds of jobs: what each takes and how it is done. A kind stands in a file of its own."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from t2i_tools.ui.kinds import generate
+from t2i_tools.ui.values import Values
+
+
+class Kind(NamedTuple):
+    """values: what it takes. run: does it with (values, bench), and leaves what it made in `bench.result`."""
+
+    values: type[Values]
+    run: Callable[[Any, Any], None]
+
+
+KINDS: dict[str, Kind] = {"generate": Kind(generate.GenerateValues, generate.run)}

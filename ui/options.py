@@ -1,0 +1,38 @@
+"""What the server is started with, and how much one job may ask for."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from t2i_tools.cli.options import BUNDLED
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that a job may ask for, and the most that may wait."""
+
+    pixels: int = 1024 * 1024
+    steps: int = 150
+    images: int = 16
+    cells: int = 64
+    items: int = 500
+    queue: int = 100
+    upload_mib: int = 20
+
+
+@dataclass(frozen=True)
+class AppOptions:
+    """model: the one chosen at first. models: a folder of checkpoints, with LoRAs in loras/ and count tokens in tokens/
+    below it. hub: Hub ids that may be opened. output: where images and the queue stay. auth: (user, password) pairs.
+    """
+
+    output: Path = Path("outputs")
+    model: str = BUNDLED
+    models: Path | None = None
+    hub: tuple[str, ...] = ()
+    host: str | None = None
+    port: int | None = None
+    auth: tuple[tuple[str, str], ...] = ()
+    browser: bool = False
+    device: str | None = None
+    dtype: str | None = None
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,123 @@
+"""The models, LoRAs and count tokens that there are, by name: a page names them and never gives a path."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t2i_tools.cli.options import BUNDLED, ModelOptions, open_model
+from t2i_tools.errors import InputError
+from t2i_tools.ui.options import AppOptions
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+LORAS, TOKENS = "loras", "tokens"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model by name, with parts by name. loras: (name, scale)."""
+
+    model: str = ""
+    loras: tuple[tuple[str, float], ...] = ()
+    scheduler: str | None = None
+
+
+class Shelf:
+    """What may be opened, and the one pipeline that is open."""
+
+    def __init__(self, options: AppOptions):
+        self._options = options
+        self._lock = threading.Lock()
+        self._open: tuple[str, DiffusionPipeline] | None = None
+
+    def models(self) -> dict[str, str]:
+        """Name -> what `open_pipeline` takes; the one chosen at the start comes first."""
+        folder, found = self._options.models, {BUNDLED: BUNDLED}
+        for path in sorted(folder.iterdir()) if folder else ():
+            if (path / "model_index.json").is_file():
+                found[path.name] = str(path)
+            elif path.suffix == ".safetensors" and path.is_file():
+                found[path.stem] = str(path)
+        found |= {name: name for name in self._options.hub}
+        first = self._options.model
+        own = {first if first in found else _short(first): found.get(first, first)}
+        return own | found
+
+    def loras(self) -> dict[str, Path]:
+        """Name -> file of the LoRAs in the models' folder."""
+        return _files(self._options.models and self._options.models / LORAS)
+
+    def tokens(self) -> dict[str, Path]:
+        """Name -> file of the count tokens in the models' folder and of those learned or uploaded here."""
+        return _files(self._options.models and self._options.models / TOKENS) | _files(self.own_tokens)
+
+    @property
+    def own_tokens(self) -> Path:
+        """Where count tokens that are learned or uploaded here go."""
+        return self._options.output / TOKENS
+
+    def options(self, choice: Choice) -> ModelOptions:
+        """What the shell would be given for this choice. Raises InputError for a name that is not on the shelf."""
+        models, loras = self.models(), self.loras()
+        model = pick(choice.model or next(iter(models)), models, "model")
+        lora = [f"{pick(name, loras, 'LoRA')}:{scale}" for name, scale in choice.loras]
+        return ModelOptions(model, lora=lora, device=self._options.device, dtype=self._options.dtype)
+
+    def check(self, choice: Choice) -> None:
+        """Raise InputError for a name that is not on the shelf."""
+        self.options(choice)
+
+    @contextmanager
+    def pipeline(self, choice: Choice) -> "Iterator[tuple[DiffusionPipeline, ModelOptions]]":
+        """The pipeline with its LoRAs and scheduler on, for one user at a time; afterwards it is as it was."""
+        from t2i_tools.parts import use_loras, use_scheduler
+
+        options = self.options(choice)
+        with self._lock:
+            pipe = self._base(options)
+            own = pipe.scheduler
+            try:
+                if choice.scheduler and choice.scheduler != type(own).__name__:
+                    use_scheduler(pipe, choice.scheduler)
+                if options.lora:
+                    use_loras(pipe, options.loras())
+                yield pipe, options
+            finally:
+                pipe.scheduler = own
+                if options.lora:
+                    pipe.unload_lora_weights()
+
+    def _base(self, options: ModelOptions) -> "DiffusionPipeline":
+        if self._open is None or self._open[0] != options.model:
+            self._open = None  # before the next is opened: two may not fit
+            self._open = options.model, open_model(replace(options, lora=None))
+        return self._open[1]
+
+
+def pick(name: str, known: "dict[str, str] | dict[str, Path]", what: str) -> str:
+    """What stands under a name. Raises InputError that lists the known ones."""
+    if name not in known:
+        names = ", ".join(known) or f"this server has no {what}"
+        raise InputError(f"unknown {what} {name[:100]!r}: {names if not known else 'choose ' + names}")
+    return str(known[name])
+
+
+def parse_loras(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """ "name:0.8" as ("name", 0.8), for each; the scale is 1 where none is given."""
+    from t2i_tools.cli.options import parse_lora
+
+    return tuple(parse_lora(text) for text in texts)
+
+
+def _files(folder: Path | None) -> dict[str, Path]:
+    if folder is None or not folder.is_dir():
+        return {}
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix == ".safetensors" and path.is_file()}
+
+
+def _short(source: str) -> str:
+    return Path(source).stem if Path(source).expanduser().exists() else source

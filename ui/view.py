@@ -1,0 +1,93 @@
+"""What is said of jobs, as HTML. Everything from a user is escaped here."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from t2i_tools.ui.desk import Desk
+from t2i_tools.ui.jobs import CANCELLED, DONE, FAILED, Job
+
+
+def current(jobs: Sequence[Job]) -> Job | None:
+    """The job that a page shows: the one that runs, or else the one that ended last. jobs: the newest first."""
+    running = [job for job in jobs if job.state == "running"]
+    ended = sorted((job for job in jobs if job.finished), key=lambda job: -job.finished)
+    return next(iter([*running, *ended, *jobs]), None)
+
+
+def status(desk: Desk, jobs: Sequence[Job], idle: str) -> str:
+    """The line below the buttons: how far the job is, how many wait before it, or how it ended."""
+    job, waiting = current(jobs), [job for job in jobs if job.state == "queued"]
+    more = f" · {len(waiting)} more of yours wait" if waiting else ""
+    if job is None:
+        return _box(f"<p class='t2i-hint'>{escape(idle)}</p>")
+    if live := desk.live(job):
+        left = live.left()
+        note = live.note + (f" · about {_seconds(left)} left" if left is not None else "") + more
+        value = f"value='{live.done}' max='{live.total}'" if live.total else ""
+        bar = f"<progress {value} aria-label='progress'></progress>"
+        return _box(f"<p role='status'>{escape(note)}</p>{bar}{_preview(live.preview)}")
+    if waiting:
+        ahead = desk.jobs.ahead(waiting[-1])
+        text = (
+            f"Waiting: {ahead} {'job comes' if ahead == 1 else 'jobs come'} before yours" if ahead else "Next in line"
+        )
+        return _box(f"<p role='status'>{text}</p><progress aria-label='waiting'></progress>")
+    if job.state == FAILED:
+        return _box(f"<p role='alert' class='t2i-error'>{escape(job.error or 'failed')}</p>")
+    files = len(job.result.get("files", ()))
+    made = f", {files} {'file' if files == 1 else 'files'}" if files else ""
+    ended = {DONE: "Done", CANCELLED: "Cancelled"}.get(job.state, job.state)
+    took = f" in {_seconds(job.finished - job.created)}" if job.state == DONE else ""
+    return _box(f"<p role='status'>{ended}{took}{made}</p>")
+
+
+def facts(desk: Desk, job: Job) -> dict[str, Any]:
+    """The same for a client of the API."""
+    told: dict[str, Any] = {"job": job.id, "kind": job.kind, "state": job.state}
+    if live := desk.live(job):
+        left = live.left()
+        told |= {"note": live.note, "done": live.done, "total": live.total}
+        told |= {"seconds_left": None if left is None else round(left, 1)}
+    elif job.state == "queued":
+        told["ahead"] = desk.jobs.ahead(job)
+    if not job.open:
+        told |= {name: value for name, value in job.result.items() if name != "files"}
+    if job.error:
+        told["error"] = job.error
+    return told
+
+
+def table(rows: Iterable[Mapping[str, Any]], caption: str) -> str:
+    """Rows with the same names."""
+    rows = list(rows)
+    if not rows:
+        return ""
+    head = "".join(f"<th scope='col'>{escape(str(name))}</th>" for name in rows[0])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell(value))}</td>" for value in row.values()) + "</tr>" for row in rows
+    )
+    return (
+        f"<div class='t2i-scroll' role='region' aria-label='{escape(caption)}' tabindex='0'><table class='t2i-table'>"
+        f"<caption class='t2i-hint'>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+        "</table></div>"
+    )
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _box(inside: str) -> str:
+    return f"<div class='t2i-status'>{inside}</div>"
+
+
+def _preview(url: str | None) -> str:
+    return f"<div class='t2i-preview'><img src='{url}' alt='the image so far'></div>" if url else ""
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
