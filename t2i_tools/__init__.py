@@ -21,6 +21,8 @@ _PUBLIC = {
     "load_default_clip": "t2i_tools.default",
     "load_default_counter": "t2i_tools.default",
     "load_default_judge": "t2i_tools.default",
+    "long_prompts": "t2i_tools.longclip",
+    "stretch_clip": "t2i_tools.longclip",
     "token_spans": "t2i_tools.prompts",
     "two_pass": "t2i_tools.twopass",
 }

@@ -1,0 +1,8 @@
+"""Long prompts: windows one by one, or positions stretched as in Long-CLIP (Zhang et al., ECCV 2024)."""
+
+from t2i_tools.longclip.matching import primary_component_loss
+from t2i_tools.longclip.patch import METHODS, long_prompts
+from t2i_tools.longclip.positions import stretch_positions
+from t2i_tools.longclip.stretch import stretch_clip
+
+__all__ = ["METHODS", "long_prompts", "primary_component_loss", "stretch_clip", "stretch_positions"]

@@ -1,0 +1,139 @@
+"""Long prompts for a pipeline: its tokenizers lay the prompt out in windows, its text encoders join what they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from t2i_tools.errors import InputError, UnsupportedModelError
+from t2i_tools.handle import Handle
+from t2i_tools.longclip.carried import PromptEmbeds, PromptIds, plain
+from t2i_tools.longclip.reader import PLUGIN, Reader, attach_reader
+from t2i_tools.longclip.stretch import STOCK, positions, stretch_clip
+from t2i_tools.models import TextEncoder, text_encoders
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+Method = Literal["stretch", "chunk", "truncate"]
+METHODS: tuple[Method, ...] = get_args(Method)
+POOLED = ("pooler_output", "text_embeds")
+
+
+def long_prompts(
+    pipe: DiffusionPipeline, method: Method = "stretch", *, syntax: bool = True
+) -> Handle:
+    """Let the CLIP text encoders of a pipeline read prompts and negative prompts of any length.
+
+    method: "chunk" reads windows of 77 tokens one by one, as many as the longer of the two needs, and joins their
+    hidden states; a prompt of one window equals the plain pipeline's to the bit. "stretch" makes the windows 248 long
+    (`stretch_clip`). "truncate" cuts as the plain pipeline does, and says what. The pooled vector is the first
+    window's. T5 stays as it is.
+
+    syntax: read "(word:1.3)", "(word)", "[word]" as weights and BREAK as the beginning of a new window, as
+    AUTOMATIC1111 writes them. A weight w turns the hidden state z of a token into e + w (z - e), e being that of an
+    empty prompt at the same place, as in ComfyUI: 0 is the word unsaid.
+
+    Edits text encoders and tokenizers until the handle's `remove()`; its `report()` tells of the last reading.
+    Raises UnsupportedModelError or InputError.
+    """
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r} for long prompts: choose {', '.join(METHODS)}")
+    parts = clip_encoders(pipe)
+    limit = 1 if method == "truncate" else None
+    readers = [Reader(part.name, part.encoder, part.tokenizer, limit, syntax) for part in parts]
+    handles = [Handle(part.encoder, PLUGIN, partial(map, Reader.row, readers)) for part in parts]
+    for handle in handles[1:]:
+        handles[0].on_remove(handle.remove)
+    try:
+        for handle, reader in zip(handles, readers, strict=True):
+            if method == "stretch" and reader.size == STOCK:
+                handle.on_remove(stretch_clip(reader.encoder, reader.tokenizer).remove)
+            handle.on_remove(attach_reader(reader).remove)
+            WindowedEncoder(reader).attach(handle)
+        _check_sizes(readers)
+    except BaseException:
+        handles[0].remove()
+        raise
+    return handles[0]
+
+
+def clip_encoders(pipe: DiffusionPipeline) -> list[TextEncoder]:
+    """A pipeline's text encoders that are CLIP. Raises UnsupportedModelError when there are none."""
+    found = [part for part in text_encoders(pipe) if str(part.encoder.config.model_type).startswith("clip")]
+    if not found:
+        raise UnsupportedModelError(f"{type(pipe).__name__} has no CLIP text encoder whose prompts need lengthening")
+    return found
+
+
+class WindowedEncoder:
+    """Hooks by which a text encoder reads windows one by one and gives their hidden states in a row."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self._weights: Tensor | None = None
+        self._windows = 0
+
+    def attach(self, handle: Handle) -> None:
+        """Put the hooks on the reader's text encoder until the handle ends."""
+        encoder = self.reader.encoder
+        handle.on_remove(encoder.register_forward_pre_hook(self.before, with_kwargs=True).remove)
+        handle.on_remove(encoder.register_forward_hook(self.after, with_kwargs=True).remove)
+
+    def before(self, encoder: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
+        """Pre-hook: ids (B, windows size) -> (B windows, size)."""
+        ids = args[0] if args else kwargs.get("input_ids")
+        self._windows = 0
+        if not isinstance(ids, PromptIds):  # not of our tokenizer
+            return None
+        size = self.reader.size
+        self._windows = ids.shape[1] // size
+        self._weights = ids.weights
+        kwargs = {**kwargs, "input_ids": plain(ids).reshape(-1, size)}
+        if kwargs.get("attention_mask") is not None:
+            kwargs["attention_mask"] = kwargs["attention_mask"].reshape(-1, size)
+        return (), kwargs
+
+    def after(self, encoder: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+        """Hook: hidden states (B windows, size, d) -> (B, windows size, d), weighted; pooled vectors of the first."""
+        if not self._windows:
+            return None
+        empty = self._read_nothing(encoder, kwargs)
+        values = {}
+        for name, value in output.items():
+            if name in POOLED:
+                values[name] = value[:: self._windows]
+            elif name == "last_hidden_state":
+                values[name] = self._join(value, empty[name])
+            elif name == "hidden_states":
+                values[name] = tuple(map(self._join, value, empty[name]))
+            else:
+                values[name] = value
+        return type(output)(**values)
+
+    def _join(self, states: Tensor, empty: Tensor) -> PromptEmbeds:
+        joined = states.reshape(-1, self._windows * states.shape[1], states.shape[2])
+        weights = self._weights.to(joined)[..., None]  # (B, rows, 1)
+        if (weights != 1).any():
+            nothing = empty.repeat(1, self._windows, 1)
+            joined = torch.where(weights == 1, joined, nothing + weights * (joined - nothing))
+        return PromptEmbeds.of(joined, empty[0])
+
+    @torch.no_grad()
+    def _read_nothing(self, encoder: nn.Module, kwargs: dict[str, Any]) -> Mapping[str, Any]:
+        empty, device = self.reader.empty(), kwargs["input_ids"].device
+        kwargs = {**kwargs, "input_ids": torch.tensor([empty.ids], device=device)}
+        if kwargs.get("attention_mask") is not None:
+            kwargs["attention_mask"] = torch.tensor([empty.mask], device=device)
+        return encoder.forward(**kwargs)
+
+
+def _check_sizes(readers: list[Reader]) -> None:
+    """The hidden states of several text encoders are joined row by row."""
+    if len({reader.size for reader in readers}) > 1:
+        told = " and ".join(f"{reader.name} {reader.size}" for reader in readers)
+        raise InputError(f"the text encoders read windows of different lengths, {told} tokens: use method 'stretch'")

@@ -1,0 +1,130 @@
+"""How a tokenizer reads prompts while they may be long: in windows, with weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+
+from t2i_tools.handle import Handle, active_handle
+from t2i_tools.longclip.carried import PromptIds
+from t2i_tools.longclip.stretch import positions
+from t2i_tools.longclip.syntax import Piece, parse_prompt
+from t2i_tools.longclip.windows import Row, Token, fill_windows, lay_out, read_tokens, written
+
+PLUGIN = "long prompts"
+logger = logging.getLogger("t2i_tools.longclip")
+
+
+@dataclass
+class Reader:
+    """Reads for one text encoder, in windows of its own length.
+
+    limit: the most windows that it is given; None: as many as the prompt needs. syntax: whether brackets are weights.
+    """
+
+    name: str
+    encoder: nn.Module
+    tokenizer: Any
+    limit: int | None = None
+    syntax: bool = True
+    windows: int = 0
+    tokens: int = 0
+    cut: int = 0
+
+    @property
+    def size(self) -> int:
+        """Tokens of a window, begin and end included."""
+        return positions(self.encoder)
+
+    def read(self, prompt: str) -> list[list[Token]]:
+        """All windows of a prompt, also those beyond the limit."""
+        parts = parse_prompt(prompt) if self.syntax else [[Piece(prompt)]]
+        tokens = read_tokens(parts, self._tokenize)
+        if self.limit is None:
+            return fill_windows(tokens, self.size - 2)
+        room = self.size - 2  # as the tokenizer itself cuts: in the middle of a word
+        return [part[i : i + room] for part in tokens for i in range(0, len(part), room)] or [[]]
+
+    def encode(self, prompts: Sequence[str], length: int = 0) -> dict[str, torch.Tensor]:
+        """input_ids and attention_mask (B, rows), rows being a whole number of windows, at least `length` of them."""
+        read = [self.read(prompt) for prompt in prompts]
+        kept = [windows[: self.limit] for windows in read]
+        self.tokens = max(sum(map(len, windows)) for windows in read)
+        self.cut = max(sum(map(len, windows[len(k) :])) for windows, k in zip(read, kept, strict=True))
+        number = max(map(len, kept))
+        if self.limit is None:
+            number = max(number, -(-length // self.size))
+        self.windows = number
+        rows = [lay_out(windows, self.size, number, *self._special()) for windows in kept]
+        ids, weights, mask = (torch.tensor(column) for column in zip(*rows, strict=True))
+        return {"input_ids": PromptIds.of(ids, weights), "attention_mask": mask}
+
+    def warn(self, prompts: Sequence[str]) -> None:
+        """Say what of the prompts is not read."""
+        for windows in map(self.read, prompts):
+            if cut := written(chain.from_iterable(windows[self.limit :])):
+                logger.warning(
+                    "%s reads %d tokens, and the rest of the prompt is cut: %r (chunk and stretch read all of it)",
+                    self.name,
+                    self.size - 2,
+                    cut,
+                )
+
+    def empty(self) -> Row:
+        """A window without words."""
+        return lay_out([], self.size, 1, *self._special())
+
+    def row(self) -> dict[str, Any]:
+        """The last reading, for a report."""
+        told = {"encoder": self.name, "window": self.size, "windows": self.windows}
+        return told | {"tokens": self.tokens, "cut": self.cut}
+
+    def _tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        read = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return read["input_ids"], read["offset_mapping"]
+
+    def _special(self) -> tuple[int, int, int]:
+        return self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
+
+
+def attach_reader(reader: Reader) -> Handle:
+    """From now on the tokenizer answers through the reader where a pipeline asks it: for filled-up tensors."""
+    tokenizer = reader.tokenizer
+    handle = Handle(tokenizer, PLUGIN)
+    handle.reader = reader
+    handle.on_remove(partial(_restore_class, tokenizer))
+    tokenizer.__class__ = reading_class(type(tokenizer))
+    # It would warn that a prompt is too long for the model.
+    set_item(handle, tokenizer.deprecation_warnings, TOO_LONG, True)
+    return handle
+
+
+@cache
+def reading_class(kind: type) -> type:
+    """A tokenizer class like `kind`, whose calls for filled-up tensors go to the reader, if there is one."""
+    from transformers import BatchEncoding
+
+    def __call__(self: Any, text: Any = None, *args: Any, **options: Any) -> BatchEncoding:
+        handle = active_handle(self, PLUGIN)
+        if handle is None or not options.get("padding") or options.get("return_tensors") != "pt":
+            return kind.__call__(self, text, *args, **options)
+        prompts = [text] if isinstance(text, str) else text
+        filled = options["padding"] == "max_length"
+        if filled and handle.reader.limit:
+            handle.reader.warn(prompts)
+        return BatchEncoding(handle.reader.encode(prompts, (options.get("max_length") or 0) if filled else 0))
+
+    # Its name is written into what the tokenizer saves.
+    return type(kind.__name__, (kind,), {"__call__": __call__, "__module__": kind.__module__, "t2i_plain": kind})
+
+
+def _restore_class(tokenizer: Any) -> None:
+    if type(tokenizer) is reading_class(plain := getattr(type(tokenizer), "t2i_plain", object)):
+        tokenizer.__class__ = plain

@@ -1,0 +1,90 @@
+"""More positions for a CLIP text encoder: the table, and all that has to agree with its length."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from t2i_tools.errors import UnsupportedModelError
+from t2i_tools.handle import Handle
+from t2i_tools.longclip.positions import KEEP, RATIO, stretch_positions
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+PLUGIN = "stretched positions"
+STOCK = 77
+
+
+def stretch_clip(
+    text_encoder: nn.Module, tokenizer: CLIPTokenizer, *, keep: int = KEEP, ratio: int = RATIO
+) -> Handle:
+    """Stretch a CLIP text encoder from 77 positions to keep + (77 - keep) ratio = 248 (Long-CLIP, arXiv 2403.15378).
+
+    The first `keep` rows stay as they are, to the bit. Sets the table, its ids, the configuration and the tokenizer's
+    length; what is saved afterwards opens in plain transformers and diffusers at its new length. A pipeline of SD3 or
+    Flux that is already open has cached the old length: use `long_prompts`, or set `pipe.tokenizer_max_length`.
+
+    text_encoder: CLIPTextModel, CLIPTextModelWithProjection or CLIPModel. Raises UnsupportedModelError or InputError.
+    """
+    if positions(text_encoder) != STOCK:
+        raise UnsupportedModelError(
+            f"{type(text_encoder).__name__} has {positions(text_encoder)} positions, not {STOCK}: it is stretched already"
+        )
+    table = stretch_positions(embeddings(text_encoder).position_embedding.weight.detach(), keep, ratio)
+    handle = Handle(text_encoder, PLUGIN, lambda: [{"positions": len(table), "were": STOCK, "kept": keep}])
+    set_positions(handle, text_encoder, table)
+    set_attribute(handle, tokenizer, "model_max_length", len(table))
+    return handle
+
+
+def embeddings(text_encoder: nn.Module) -> nn.Module:
+    """Token and position embeddings, wherever transformers keeps them. Raises UnsupportedModelError."""
+    found = getattr(getattr(text_encoder, "text_model", text_encoder), "embeddings", None)
+    if not hasattr(found, "position_embedding") or not hasattr(found, "token_embedding"):
+        raise UnsupportedModelError(f"{type(text_encoder).__name__} is no CLIP text encoder: it has no such positions")
+    return found
+
+
+def positions(text_encoder: nn.Module) -> int:
+    """How many tokens the text encoder reads. Raises UnsupportedModelError."""
+    return embeddings(text_encoder).position_embedding.num_embeddings
+
+
+def set_positions(handle: Handle, text_encoder: nn.Module, table: torch.Tensor) -> None:
+    """Give the text encoder another position table, and the old one back when the handle ends."""
+    inner = embeddings(text_encoder)
+    old = inner.position_embedding
+    new = nn.Embedding.from_pretrained(table.to(old.weight), freeze=not old.weight.requires_grad)
+    handle.on_remove(partial(_put_back, inner, new, old))
+    inner.position_embedding = new
+    _number(inner)
+    core = getattr(text_encoder, "text_model", text_encoder)
+    configs = [text_encoder.config, core.config, getattr(text_encoder.config, "text_config", None)]
+    for config in {id(config): config for config in configs}.values():
+        if hasattr(config, "max_position_embeddings"):
+            set_attribute(handle, config, "max_position_embeddings", len(table))
+
+
+def set_attribute(handle: Handle, thing: Any, name: str, value: Any) -> None:
+    """Set an attribute, and give it its old value when the handle ends, unless somebody has set another since."""
+    handle.on_remove(partial(_reset, thing, name, value, getattr(thing, name)))
+    setattr(thing, name, value)
+
+
+def _put_back(inner: nn.Module, new: nn.Embedding, old: nn.Embedding) -> None:
+    inner.position_embedding = old.to(new.weight)
+    _number(inner)
+
+
+def _number(inner: nn.Module) -> None:
+    table = inner.position_embedding.weight
+    inner.position_ids = torch.arange(len(table), device=table.device)[None]
+
+
+def _reset(thing: Any, name: str, value: Any, old: Any) -> None:
+    if getattr(thing, name) == value:
+        setattr(thing, name, old)
