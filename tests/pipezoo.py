@@ -36,7 +36,7 @@ def call(pipe: Any, prompt: Any = "two red cats", seed: int = 0, **options: Any)
     if "PixArt" in type(pipe).__name__:
         settings |= {"use_resolution_binning": False, "clean_caption": False}
     generator = torch.Generator().manual_seed(seed)
-    output = pipe(**settings, generator=generator, **options)[0]
+    output = pipe(**{**settings, "generator": generator, **options})[0]
     return output if isinstance(output, torch.Tensor) else torch.stack(list(output))
 
 

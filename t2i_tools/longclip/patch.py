@@ -24,9 +24,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 POOLED = ("pooler_output", "text_embeds")
 
 
-def long_prompts(
-    pipe: DiffusionPipeline, method: Method = "stretch", *, syntax: bool = True
-) -> Handle:
+def long_prompts(pipe: DiffusionPipeline, method: Method = "stretch", *, syntax: bool = True) -> Handle:
     """Let the CLIP text encoders of a pipeline read prompts and negative prompts of any length.
 
     method: "chunk" reads windows of 77 tokens one by one, as many as the longer of the two needs, and joins their
@@ -38,24 +36,25 @@ def long_prompts(
     AUTOMATIC1111 writes them. A weight w turns the hidden state z of a token into e + w (z - e), e being that of an
     empty prompt at the same place, as in ComfyUI: 0 is the word unsaid.
 
-    Edits text encoders and tokenizers until the handle's `remove()`; its `report()` tells of the last reading.
+    Edits text encoders and tokenizers until the handle's `remove()`; its `report()` tells of the longest prompt read.
     Raises UnsupportedModelError or InputError.
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r} for long prompts: choose {', '.join(METHODS)}")
-    parts = clip_encoders(pipe)
-    limit = 1 if method == "truncate" else None
-    readers = [Reader(part.name, part.encoder, part.tokenizer, limit, syntax) for part in parts]
-    handles = [Handle(part.encoder, PLUGIN, partial(map, Reader.row, readers)) for part in parts]
+    parts, limit, readers = clip_encoders(pipe), 1 if method == "truncate" else None, {}
+    for part in parts:  # two text encoders may share a tokenizer
+        readers.setdefault(id(part.tokenizer), Reader(part.name, part.encoder, part.tokenizer, limit, syntax))
+    handles = [Handle(part.encoder, PLUGIN, partial(map, Reader.row, list(readers.values()))) for part in parts]
     for handle in handles[1:]:
         handles[0].on_remove(handle.remove)
     try:
-        for handle, reader in zip(handles, readers, strict=True):
-            if method == "stretch" and reader.size == STOCK:
-                handle.on_remove(stretch_clip(reader.encoder, reader.tokenizer).remove)
-            handle.on_remove(attach_reader(reader).remove)
-            WindowedEncoder(reader).attach(handle)
-        _check_sizes(readers)
+        for handle, part in zip(handles, parts, strict=True):
+            if method == "stretch" and positions(part.encoder) == STOCK:
+                handle.on_remove(stretch_clip(part.encoder, part.tokenizer).remove)
+            WindowedEncoder(readers[id(part.tokenizer)]).attach(handle, part.encoder)
+        for reader in readers.values():
+            handles[0].on_remove(attach_reader(reader).remove)
+        _check_lengths(parts)
     except BaseException:
         handles[0].remove()
         raise
@@ -78,9 +77,8 @@ class WindowedEncoder:
         self._weights: Tensor | None = None
         self._windows = 0
 
-    def attach(self, handle: Handle) -> None:
-        """Put the hooks on the reader's text encoder until the handle ends."""
-        encoder = self.reader.encoder
+    def attach(self, handle: Handle, encoder: nn.Module) -> None:
+        """Put the hooks on a text encoder until the handle ends."""
         handle.on_remove(encoder.register_forward_pre_hook(self.before, with_kwargs=True).remove)
         handle.on_remove(encoder.register_forward_hook(self.after, with_kwargs=True).remove)
 
@@ -132,8 +130,9 @@ class WindowedEncoder:
         return encoder.forward(**kwargs)
 
 
-def _check_sizes(readers: list[Reader]) -> None:
-    """The hidden states of several text encoders are joined row by row."""
-    if len({reader.size for reader in readers}) > 1:
-        told = " and ".join(f"{reader.name} {reader.size}" for reader in readers)
+def _check_lengths(parts: list[TextEncoder]) -> None:
+    """The hidden states of several text encoders are joined row by row. Raises InputError."""
+    lengths = {part.name: positions(part.encoder) for part in parts}
+    if len(set(lengths.values())) > 1:
+        told = " and ".join(f"{name} {length}" for name, length in lengths.items())
         raise InputError(f"the text encoders read windows of different lengths, {told} tokens: use method 'stretch'")

@@ -19,6 +19,7 @@ from t2i_tools.longclip.syntax import Piece, parse_prompt
 from t2i_tools.longclip.windows import Row, Token, fill_windows, lay_out, read_tokens, written
 
 PLUGIN = "long prompts"
+TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
 logger = logging.getLogger("t2i_tools.longclip")
 
 
@@ -34,9 +35,7 @@ class Reader:
     tokenizer: Any
     limit: int | None = None
     syntax: bool = True
-    windows: int = 0
-    tokens: int = 0
-    cut: int = 0
+    longest: dict[str, int] | None = None
 
     @property
     def size(self) -> int:
@@ -56,12 +55,12 @@ class Reader:
         """input_ids and attention_mask (B, rows), rows being a whole number of windows, at least `length` of them."""
         read = [self.read(prompt) for prompt in prompts]
         kept = [windows[: self.limit] for windows in read]
-        self.tokens = max(sum(map(len, windows)) for windows in read)
-        self.cut = max(sum(map(len, windows[len(k) :])) for windows, k in zip(read, kept, strict=True))
         number = max(map(len, kept))
         if self.limit is None:
             number = max(number, -(-length // self.size))
-        self.windows = number
+        tokens, held = (max(sum(map(len, windows)) for windows in prompts) for prompts in (read, kept))
+        if self.longest is None or tokens > self.longest["tokens"]:
+            self.longest = {"window": self.size, "windows": number, "tokens": tokens, "cut": tokens - held}
         rows = [lay_out(windows, self.size, number, *self._special()) for windows in kept]
         ids, weights, mask = (torch.tensor(column) for column in zip(*rows, strict=True))
         return {"input_ids": PromptIds.of(ids, weights), "attention_mask": mask}
@@ -82,9 +81,9 @@ class Reader:
         return lay_out([], self.size, 1, *self._special())
 
     def row(self) -> dict[str, Any]:
-        """The last reading, for a report."""
-        told = {"encoder": self.name, "window": self.size, "windows": self.windows}
-        return told | {"tokens": self.tokens, "cut": self.cut}
+        """The longest prompt read so far, for a report."""
+        unread = {"window": self.size, "windows": 0, "tokens": 0, "cut": 0}
+        return {"encoder": self.name, **(self.longest or unread)}
 
     def _tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         read = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -101,8 +100,9 @@ def attach_reader(reader: Reader) -> Handle:
     handle.reader = reader
     handle.on_remove(partial(_restore_class, tokenizer))
     tokenizer.__class__ = reading_class(type(tokenizer))
-    # It would warn that a prompt is too long for the model.
-    set_item(handle, tokenizer.deprecation_warnings, TOO_LONG, True)
+    if TOO_LONG not in tokenizer.deprecation_warnings:  # a warning that it gives once, and that is not true now
+        tokenizer.deprecation_warnings[TOO_LONG] = True
+        handle.on_remove(partial(tokenizer.deprecation_warnings.pop, TOO_LONG, None))
     return handle
 
 

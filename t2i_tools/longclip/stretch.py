@@ -19,9 +19,7 @@ PLUGIN = "stretched positions"
 STOCK = 77
 
 
-def stretch_clip(
-    text_encoder: nn.Module, tokenizer: CLIPTokenizer, *, keep: int = KEEP, ratio: int = RATIO
-) -> Handle:
+def stretch_clip(text_encoder: nn.Module, tokenizer: CLIPTokenizer, *, keep: int = KEEP, ratio: int = RATIO) -> Handle:
     """Stretch a CLIP text encoder from 77 positions to keep + (77 - keep) ratio = 248 (Long-CLIP, arXiv 2403.15378).
 
     The first `keep` rows stay as they are, to the bit. Sets the table, its ids, the configuration and the tokenizer's
@@ -30,9 +28,9 @@ def stretch_clip(
 
     text_encoder: CLIPTextModel, CLIPTextModelWithProjection or CLIPModel. Raises UnsupportedModelError or InputError.
     """
-    if positions(text_encoder) != STOCK:
+    if (present := positions(text_encoder)) != STOCK:
         raise UnsupportedModelError(
-            f"{type(text_encoder).__name__} has {positions(text_encoder)} positions, not {STOCK}: it is stretched already"
+            f"{type(text_encoder).__name__} has {present} positions, not {STOCK}: it is stretched already"
         )
     table = stretch_positions(embeddings(text_encoder).position_embedding.weight.detach(), keep, ratio)
     handle = Handle(text_encoder, PLUGIN, lambda: [{"positions": len(table), "were": STOCK, "kept": keep}])
