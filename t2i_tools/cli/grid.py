@@ -64,15 +64,15 @@ def grid(
     fixed = {"negative": negative, "fit": fit, "steps": steps, "guidance": guidance}
     fixed |= {"size": size and parse_size(size), "seed": random.randrange(2**32) if seed is None else seed}
     cells = grid_cells(prompt, axes, fixed)
-    _check_folder(output)
+    check_folder(output)
     chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
     clip = clip or (options.BUNDLED if model == options.BUNDLED else "none")
-    measures = [*([_count(judge, label)] if label else []), *([_clip_score(clip)] if clip != "none" else [])]
+    measures = [*([count_in(judge, label)] if label else []), *([clip_score_of(clip)] if clip != "none" else [])]
     pipe = options.open_model(chosen)
     cells = [Cell(cell.values, with_defaults(cell.request, pipe, model)) for cell in cells]
     for cell in cells:
         check_request(pipe, cell.request)
-    context, files = _context(pipe, chosen), []
+    context, files = image_context(pipe, chosen), []
     with progress(not quiet) as on_cell:
         for cell in cells:
             files.append(make_cell(pipe, cell, output, context, _settings(pipe, chosen, cell)))
@@ -87,13 +87,14 @@ def grid(
         {"file": str(file.relative_to(output)), **cell.values, **one}
         for file, cell, one in zip(files, cells, measured, strict=True)
     ]
-    _write_json(output / "grid.json", {"prompt": prompt, "axes": {a.name: a.values for a in axes}, "cells": told})
+    write_json(output / "grid.json", {"prompt": prompt, "axes": {a.name: a.values for a in axes}, "cells": told})
     save_image(draw_grid(axes, pictures, captions), output / "grid.png", {"prompt": prompt, "axes": axis})
     if not quiet:
         print(output / "grid.png")
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Raise InputError where no folder can be made."""
     place = folder
     while not place.exists():
         place = place.parent
@@ -101,7 +102,8 @@ def _check_folder(folder: Path) -> None:
         raise InputError(f"cannot write {folder}: {place} is not a folder")
 
 
-def _count(judge: str, label: str) -> Measure:
+def count_in(judge: str, label: str) -> Measure:
+    """Counts a class in a picture. Raises InputError for one that the judge does not know."""
     from t2i_tools.cli.judges import check_labels, judge_on
 
     counter = judge_on(judge, None, (label,), None)
@@ -109,7 +111,8 @@ def _count(judge: str, label: str) -> Measure:
     return lambda image, request: {label: counter.detect([image], label)[0].count}
 
 
-def _clip_score(name: str) -> Measure:
+def clip_score_of(name: str) -> Measure:
+    """Scores a picture with its prompt."""
     from t2i_tools.cli.judges import clip_on
     from t2i_tools.metrics import image_embeddings, text_embeddings
 
@@ -122,7 +125,7 @@ def _clip_score(name: str) -> Measure:
     return score
 
 
-def _context(pipe: "DiffusionPipeline", chosen: options.ModelOptions) -> dict[str, Any]:
+def image_context(pipe: "DiffusionPipeline", chosen: options.ModelOptions) -> dict[str, Any]:
     """What determines an image besides its request."""
     import torch
 
@@ -140,7 +143,8 @@ def _settings(pipe: "DiffusionPipeline", chosen: options.ModelOptions, cell: "Ce
     return image_settings(pipe, chosen, cell.request)
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Write it complete or not at all."""
     from t2i_tools.evaluation.files import write_text
 
     write_text(path, json.dumps(value, indent=1) + "\n")

@@ -1,6 +1,7 @@
 """The plugins that `t2i generate` switches on, and what a file tells about them."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def with_plugins(
 
 @contextmanager
 def plugins_on(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[dict[str, Any]]:
-    """While it lasts, the chosen plugins act; yields the settings that tell of them."""
+    """While it lasts, the chosen plugins act; yields the settings that tell of them, complete at the end."""
     if not chosen.entropy_scaling:
         yield {}
         return
@@ -81,9 +82,13 @@ def plugins_on(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[dic
 
     native = chosen.native_of(pipe)
     options = {"rule": chosen.entropy_rule, "strength": chosen.entropy_strength, "layers": chosen.entropy_layers}
-    with entropy_scaling(pipe, native=native, **options):
-        told = {name: value for name, value in options.items() if value is not None}
-        yield {"entropy_scaling": {**told, "native": format_size(native)}}
+    told = {name: value for name, value in options.items() if value is not None} | {"native": format_size(native)}
+    with entropy_scaling(pipe, native=native, **options) as handle:
+        yield {"entropy_scaling": told}
+        with warnings.catch_warnings():  # at the native size it warns that nothing was done
+            warnings.simplefilter("ignore")
+            gains = [row["gain"] for row in handle.report()]
+        told["gain"] = [round(min(gains), 4), round(max(gains), 4)]
 
 
 def _draw(
@@ -98,7 +103,8 @@ def _draw(
     strength = STRENGTH if chosen.two_pass_strength is None else chosen.two_pass_strength
     (image,) = two_pass(pipe, [request], strength=strength, native=native, on_step=on_step)
     first = first_size(pipe, request.size, native)
-    return image, {"two_pass": {"strength": strength, "first": format_size(first)}}
+    told = {"two_pass": {"strength": strength, "first": format_size(first)}}
+    return image, told if first != request.size else {}
 
 
 def side_by_side(left: "Image.Image", right: "Image.Image") -> "Image.Image":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import accumulate, product
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -28,7 +28,7 @@ PARAMETERS = {name: FIELDS[name] for name in ("prompt", "negative", "size", "see
 MOST_CELLS = 1000
 TILE = 256
 MARGIN = 6
-Measure: TypeAlias = Callable[[Image.Image, Request], Mapping[str, Any]]
+Make: TypeAlias = "Callable[[DiffusionPipeline, Request], tuple[Image.Image, Mapping[str, Any]]]"
 
 
 @dataclass(frozen=True)
@@ -79,21 +79,27 @@ def grid_cells(prompt: str, axes: Sequence[Axis], fixed: Mapping[str, Any]) -> l
 
 
 def make_cell(
-    pipe: DiffusionPipeline, cell: Cell, folder: Path, context: Mapping[str, Any], settings: Mapping[str, Any]
+    pipe: DiffusionPipeline,
+    cell: Cell,
+    folder: Path,
+    context: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    make: Make | None = None,
 ) -> Path:
     """The file of a cell, generated alone in its batch unless it is there already.
 
-    context: what determines the image besides the request: the model's hash, device, threads, versions. settings: for
-    the file. Raises InputError, UnsupportedModelError or OutOfMemoryError.
+    context: what determines the image besides the request: the model's hash, device, threads, versions, plugins.
+    settings: for the file. make: gives the image, and more settings. Raises InputError, UnsupportedModelError or
+    OutOfMemoryError.
     """
     key = digest({"request": asdict(cell.request), **context})[:32]
     name = re.sub(r"[^\w.]+", "-", "_".join(f"{name}-{value}" for name, value in cell.values.items())).strip("-")
     path = folder / "cells" / f"{name[:80]}-{key[:8]}.png"
     if path.exists() and read_settings(path).get("key") == key:
         return path
-    image = generate_image(pipe, cell.request)
+    image, more = make(pipe, cell.request) if make else (generate_image(pipe, cell.request), {})
     remove_parts(path)
-    save_image(image, path, {**settings, "key": key})
+    save_image(image, path, {**settings, **more, "width": image.width, "height": image.height, "key": key})
     return path
 
 
@@ -102,22 +108,23 @@ def draw_grid(axes: Sequence[Axis], pictures: Sequence[Image.Image], captions: S
     columns = len(axes[0].values)
     tiles = [_shrunk(picture) for picture in pictures]
     font = ImageFont.load_default(size=13)
-    lines = ["\n".join(f"{axis.name} {value}" for axis, value in row) for row in _rows(axes)]
+    lines = ["\n".join(f"{axis.name} {value}".strip() for axis, value in row) for row in _rows(axes)]
     left = max((_measure(text, font)[0] for text in lines), default=0) + 2 * MARGIN
-    heads = [f"{axes[0].name} {value}" for value in axes[0].values]
+    heads = [f"{axes[0].name} {value}".strip() for value in axes[0].values]
     text_width = max(_measure(text, font)[0] for text in (*heads, *captions))
     width = max(text_width, *(tile.width for tile in tiles)) + MARGIN
     caption = max(_measure(text, font)[1] for text in captions) if any(captions) else 0
-    height = max(tile.height for tile in tiles) + caption + 2 * MARGIN
     top = max(_measure(text, font)[1] for text in heads) + 2 * MARGIN
-    sheet = Image.new("RGB", (left + columns * width, top + len(tiles) // columns * height), "white")
+    tallest = (max(tile.height for tile in tiles[i : i + columns]) for i in range(0, len(tiles), columns))
+    tops = list(accumulate((height + caption + 2 * MARGIN for height in tallest), initial=top))
+    sheet = Image.new("RGB", (left + columns * width, tops[-1]), "white")
     pen = ImageDraw.Draw(sheet)
     for index, text in enumerate(heads):
         pen.text((left + index * width, MARGIN), text, fill="black", font=font)
     for index, text in enumerate(lines):
-        pen.multiline_text((MARGIN, top + index * height), text, fill="black", font=font)
+        pen.multiline_text((MARGIN, tops[index]), text, fill="black", font=font)
     for index, (tile, text) in enumerate(zip(tiles, captions, strict=True)):
-        corner = (left + index % columns * width, top + index // columns * height)
+        corner = (left + index % columns * width, tops[index // columns])
         sheet.paste(tile, corner)
         pen.multiline_text((corner[0], corner[1] + tile.height + 1), text, fill="black", font=font)
     return sheet

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 from PIL import Image
@@ -39,7 +40,8 @@ def test_entropy_scaling_and_comparison(t2i):
         assert both.crop((0, 0, 96, 64)).tobytes() == pixels("off.png")
         assert both.crop((96, 0, 192, 64)).tobytes() == pixels("on.png")
     (told,) = json.loads(out)
-    assert told["entropy_scaling"] == {"rule": "sqrt-log", "strength": 1.0, "native": "64x64"}
+    gain = round((math.log(24) / math.log(16)) ** 0.5, 4)
+    assert told["entropy_scaling"] == {"rule": "sqrt-log", "strength": 1.0, "native": "64x64", "gain": [gain, gain]}
     assert told["compare"] == "off | on"
     assert (told["width"], told["height"]) == (192, 64)
     assert {"file": "both.png", **read_settings("both.png")} == told
@@ -50,6 +52,7 @@ def test_at_the_native_size_nothing_changes(t2i):
     t2i("--output", "off.png")
     t2i("--output", "on.png", "--entropy-scaling")
     assert pixels("off.png") == pixels("on.png")
+    assert read_settings("on.png")["entropy_scaling"]["gain"] == [1.0, 1.0]
 
 
 def test_another_native_size(t2i):
@@ -63,6 +66,7 @@ def test_strength_rule_and_layers(t2i):
     size = ("--size", "96x64")
     t2i(*size, "--output", "off.png")
     told = {"rule": "log", "strength": 0.5, "layers": "mid", "native": "64x64"}
+    told["gain"] = [round((math.log(24) / math.log(16)) ** 0.5, 4)] * 2
     options = ("--entropy-rule", "log", "--entropy-strength", "0.5", "--entropy-layers", "mid")
     t2i(*size, "--output", "on.png", "--entropy-scaling", *options)
     assert read_settings("on.png")["entropy_scaling"] == told

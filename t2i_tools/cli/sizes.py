@@ -1,0 +1,128 @@
+"""`t2i sizes`: one prompt and seed at several sizes, without and with entropy scaling, in one labelled picture."""
+
+import random
+from dataclasses import asdict, replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from t2i_tools.cli import options
+from t2i_tools.cli.plugins import PluginOptions, with_plugins
+from t2i_tools.errors import InputError
+from t2i_tools.generation import Request, check_request
+from t2i_tools.imagefile import read_settings, save_image
+from t2i_tools.models import size_multiple
+from t2i_tools.sizes import FITS, Size, format_size, parse_size, possible_size
+
+if TYPE_CHECKING:
+    from t2i_tools.evaluation.grid import Make
+
+SHAPES = ((0.5, 0.5), (1, 1), (1, 2), (1.5, 1.5), (2, 1), (2, 2))  # height and width in native sides
+
+
+def sizes(
+    prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="For sizes.png, sizes.json and the images.")],
+    size: Annotated[
+        str | None,
+        typer.Option("--sizes", metavar="WxH,WxH...", help="From half to twice the model's own size by default."),
+    ] = None,
+    fit: Annotated[str, typer.Option(help="crop or snap, for a size that the model cannot make.")] = "crop",
+    negative: Annotated[str | None, typer.Option(metavar="TEXT", help="What to stay away from.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every image; random by default.")] = None,
+    label: Annotated[str | None, typer.Option(help="Count this class in every image.")] = None,
+    judge: Annotated[str, typer.Option(metavar="bundled|FOLDER|FILE|HUB_ID", help="The detector.")] = "bundled",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no file name.")] = False,
+    model: options.Model = options.BUNDLED,
+    config: options.Config = None,
+    lora: options.Lora = None,
+    vae: options.Vae = None,
+    scheduler: options.Scheduler = None,
+    offload: options.Offload = False,
+    vae_tiling: options.VaeTiling = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    native: options.Native = None,
+    entropy_rule: options.EntropyRule = "sqrt-log",
+    entropy_strength: options.EntropyStrength = 1.0,
+    entropy_layers: options.EntropyLayers = None,
+    two_pass: options.TwoPass = False,
+    two_pass_strength: options.TwoPassStrength = None,
+) -> None:
+    """Compare sizes off | on: the same seed without and with entropy scaling, and in two passes with --two-pass."""
+    from t2i_tools.cli.generate import image_settings, with_defaults
+    from t2i_tools.cli.grid import check_folder, count_in, image_context, write_json
+    from t2i_tools.cli.running import progress
+    from t2i_tools.evaluation.grid import Axis, Cell, draw_grid, make_cell, read_cells
+
+    entropy = {"entropy_rule": entropy_rule, "entropy_strength": entropy_strength, "entropy_layers": entropy_layers}
+    columns = {"off": PluginOptions(), "entropy scaling": PluginOptions(True, native, **entropy)}
+    if two_pass or two_pass_strength is not None:
+        columns["two-pass"] = PluginOptions(native=native, two_pass=two_pass, two_pass_strength=two_pass_strength)
+    asked = [parse_size(text) for text in size.split(",")] if size else []
+    fixed = {"fit": fit, "negative": negative, "steps": steps, "guidance": guidance}
+    fixed["seed"] = random.randrange(2**32) if seed is None else seed
+    requests = [Request(prompt, size=one, **fixed) for one in asked or [None]]
+    if fit not in FITS:
+        raise InputError(f"unknown fit {fit!r}: choose {' or '.join(FITS)}")
+    check_folder(output)
+    chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
+    measure = count_in(judge, label) if label else None
+    pipe = options.open_model(chosen)
+    if not asked:
+        usual = usual_sizes(columns["entropy scaling"].native_of(pipe), size_multiple(pipe))
+        requests = [replace(requests[0], size=one) for one in usual]
+    requests = [with_defaults(request, pipe, model) for request in dict.fromkeys(requests)]
+    for request in requests:
+        check_request(pipe, request)
+    context = image_context(pipe, chosen)
+    files: list[Path] = []
+    with progress(not quiet) as on_image:
+        for request, (method, plugins) in product(requests, columns.items()):
+            cell = Cell({"size": format_size(request.size), "method": method}, request)
+            own, settings = context | {"plugins": asdict(plugins)}, image_settings(pipe, chosen, request)
+            files.append(make_cell(pipe, cell, output, own, settings, maker(plugins)))
+            on_image("generate", len(files), len(requests) * len(columns))
+    pictures = read_cells(files)
+    told = [
+        {"file": str(file.relative_to(output)), "method": column, **told_of(file)}
+        for file, column in zip(files, list(columns) * len(requests), strict=True)
+    ]
+    for one, picture in zip(told, pictures, strict=True):
+        one |= measure(picture, requests[0]) if measure else {}
+    axes = [Axis("", tuple(columns)), Axis("", tuple(format_size(request.size) for request in requests))]
+    write_json(output / "sizes.json", {"prompt": prompt, "seed": fixed["seed"], "images": told})
+    sheet = draw_grid(axes, pictures, [caption(one, label) for one in told])
+    save_image(sheet, output / "sizes.png", {"prompt": prompt, "seed": fixed["seed"]})
+    if not quiet:
+        print(output / "sizes.png")
+
+
+def usual_sizes(native: Size, multiple: int) -> list[Size]:
+    """Sizes around the native one, (height, width), that the model can make."""
+    return [possible_size((round(native[0] * h), round(native[1] * w)), multiple, "snap") for h, w in SHAPES]
+
+
+def maker(plugins: PluginOptions) -> "Make":
+    """Makes an image with these plugins."""
+    return lambda pipe, request: with_plugins(pipe, plugins, request)
+
+
+def told_of(file: Path) -> dict[str, Any]:
+    """What an image's file tells of its size and plugins."""
+    settings = read_settings(file)
+    return {name: settings[name] for name in ("width", "height", "entropy_scaling", "two_pass") if name in settings}
+
+
+def caption(told: dict[str, Any], label: str | None) -> str:
+    """What stands under an image: how the plugin acted, and how many objects there are."""
+    lines = []
+    if gain := told.get("entropy_scaling", {}).get("gain"):
+        lines.append("native size: as without" if gain == [1.0, 1.0] else f"gain {gain[0]:.2f} to {gain[1]:.2f}")
+    if first := told.get("two_pass", {}).get("first"):
+        lines.append(f"first {first}")
+    return "\n".join([*lines, *([f"{label}: {told[label]}"] if label else [])])

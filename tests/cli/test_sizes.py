@@ -1,0 +1,72 @@
+import json
+
+import pytest
+from PIL import Image
+
+from t2i_tools.cli import main
+from t2i_tools.cli.sizes import usual_sizes
+from t2i_tools.imagefile import read_settings
+
+
+@pytest.fixture
+def run(tiny_folder, tmp_path, monkeypatch, capsys):
+    """Run `t2i` on the tiny model of 64x64 in an empty folder; returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(verb, *arguments):
+        with pytest.raises(SystemExit) as left:
+            main([verb, *arguments, "--model", str(tiny_folder), "--steps", "2", "--seed", "3", "--device", "cpu"])
+        captured = capsys.readouterr()
+        return left.value.code, captured.out, captured.err
+
+    return run
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return image.convert("RGB").tobytes()
+
+
+def test_a_sheet(run):
+    arguments = ("a {cat}", "--sizes", "64x64,96x64,41x30", "--output", "s", "--two-pass")
+    assert run("sizes", *arguments) == (0, "s/sizes.png\n", "")
+    with open("s/sizes.json") as file:
+        images = json.load(file)["images"]
+    assert [(one["width"], one["height"], one["method"]) for one in images] == [
+        (*size, method) for size in ((64, 64), (96, 64), (41, 30)) for method in ("off", "entropy scaling", "two-pass")
+    ]
+    off, on, twice = ([f"s/{one['file']}" for one in images[column::3]] for column in range(3))
+    assert [pixels(a) == pixels(b) for a, b in zip(off, on, strict=True)] == [True, False, False]
+    assert [pixels(a) == pixels(b) for a, b in zip(off, twice, strict=True)] == [True, False, False]
+    gains = [read_settings(file)["entropy_scaling"]["gain"] for file in on]
+    assert gains[0] == [1.0, 1.0] and gains[1][0] > 1 > gains[2][0]
+    run("generate", "a {cat}", "--size", "96x64", "--output", "one.png", "--entropy-scaling")
+    assert pixels("one.png") == pixels(on[1])
+    before = [pixels("s/sizes.png"), *map(pixels, off)]
+    assert run("sizes", *arguments)[0] == 0
+    assert [pixels("s/sizes.png"), *map(pixels, off)] == before
+
+
+def test_sizes_by_default():
+    """The native one is among them, and each can be made."""
+    found = usual_sizes((1024, 768), 16)
+    assert (1024, 768) in found
+    assert all(side % 16 == 0 for size in found for side in size)
+    assert len(set(found)) == len(found) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--sizes", "64x64,big"), "WIDTHxHEIGHT"),
+        (("--fit", "stretch"), "crop or snap"),
+        (("--entropy-rule", "sqrt"), "sqrt-log"),
+        (("--two-pass-strength", "0.3"), "goes with --two-pass"),
+        (("--native", "big"), "WIDTHxHEIGHT"),
+        (("--label", "unicorn"), "unicorn"),
+    ],
+)
+def test_what_cannot_be_shown(run, arguments, says):
+    code, out, err = run("sizes", "cat", "--output", "s", *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert says in err
