@@ -56,6 +56,8 @@ def check_safetensors(path: Path) -> list[str]:
     """The names of the tensors in a file whose header agrees with its length. Raises ModelError."""
     from safetensors import SafetensorError, safe_open
 
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder: give the .safetensors file in it")
     try:
         with safe_open(path, framework="pt") as tensors:
             return list(tensors.keys())

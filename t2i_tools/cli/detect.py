@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from t2i_tools.cli.options import Device
+from t2i_tools.cli.options import Device, silence_libraries
 from t2i_tools.cli.outputs import parse_output
 from t2i_tools.errors import InputError, first_line
 
@@ -114,14 +114,9 @@ def open_detector(name: str, label: str | None, threshold: float | None, device:
         if threshold is not None:
             counter.threshold = threshold
         return counter.to(pick_device(device)) if device else counter
-    import huggingface_hub.utils
-    import transformers.utils
-
     from t2i_tools.detectors import open_counter
 
-    for library in (huggingface_hub, transformers):
-        library.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    silence_libraries()
     return open_counter(name, threshold=threshold, labels=[label] if label else ()).to(pick_device(device))
 
 

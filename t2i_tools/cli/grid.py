@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2i_tools.cli import options
-from t2i_tools.errors import InputError
+from t2i_tools.cli.outputs import check_place
 from t2i_tools.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def grid(
     fixed = {"negative": negative, "fit": fit, "steps": steps, "guidance": guidance}
     fixed |= {"size": size and parse_size(size), "seed": random.randrange(2**32) if seed is None else seed}
     cells = grid_cells(prompt, axes, fixed)
-    check_folder(output)
+    check_place(output)
     chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
     clip = clip or (options.BUNDLED if model == options.BUNDLED else "none")
     measures = [*([count_in(judge, label)] if label else []), *([clip_score_of(clip)] if clip != "none" else [])]
@@ -91,15 +91,6 @@ def grid(
     save_image(draw_grid(axes, pictures, captions), output / "grid.png", {"prompt": prompt, "axes": axis})
     if not quiet:
         print(output / "grid.png")
-
-
-def check_folder(folder: Path) -> None:
-    """Raise InputError where no folder can be made."""
-    place = folder
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir():
-        raise InputError(f"cannot write {folder}: {place} is not a folder")
 
 
 def count_in(judge: str, label: str) -> Measure:

@@ -36,7 +36,7 @@ def judge_on(name: str, threshold: float | None, labels: "Sequence[str]", device
     from t2i_tools.detectors import open_counter
     from t2i_tools.loading import pick_device
 
-    options._silence_libraries()
+    options.silence_libraries()
     return open_counter(name, threshold=threshold, labels=labels).to(pick_device(device))
 
 
@@ -44,7 +44,7 @@ def clip_on(name: str, device: str | None) -> tuple[Any, Any, dict[str, Any]]:
     """The CLIP of --clip, its tokenizer and the pixels it takes. Raises T2IError."""
     from t2i_tools.loading import opening, pick_device
 
-    options._silence_libraries()
+    options.silence_libraries()
     with opening("the bundled CLIP" if name == options.BUNDLED else name):
         if name == options.BUNDLED:
             from t2i_tools.default import load_default_clip

@@ -140,7 +140,7 @@ def open_model(options: ModelOptions) -> "DiffusionPipeline":
     from t2i_tools.loading import open_pipeline, opening, pick_device
     from t2i_tools.parts import use_loras, use_scheduler, use_vae
 
-    _silence_libraries()
+    silence_libraries()
     device = pick_device(options.device)
     if options.offload and device.type == "cpu":
         raise InputError(
@@ -185,14 +185,17 @@ def pick_dtype(options: ModelOptions, device: "torch.device") -> "torch.dtype":
     return getattr(torch, options.dtype or ("float32" if small else "bfloat16"))
 
 
-def _silence_libraries() -> None:
-    """Their loading bars and deprecation notices would bury our one line."""
+def silence_libraries() -> None:
+    """Their loading bars, notices and logged errors would bury our one line."""
+    import logging
     import warnings
 
     import diffusers.utils.logging
+    import huggingface_hub.utils.logging
     import transformers.utils.logging
 
     warnings.simplefilter("ignore")
+    for library in (diffusers, huggingface_hub, transformers):
+        library.utils.logging.set_verbosity(logging.CRITICAL)
     for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()

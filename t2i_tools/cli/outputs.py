@@ -6,23 +6,32 @@ from pathlib import Path
 
 from t2i_tools.errors import InputError
 
+LONGEST_NAME = 255  # bytes, on nearly every file system
+
 
 def parse_output(text: str, images: int) -> Path:
     """The file (it ends in .png) or folder that `images` images can go to. Writes nothing. Raises InputError."""
     path = Path(text).expanduser()
+    if too_long := [part for part in path.parts if len(os.fsencode(part)) > LONGEST_NAME]:
+        raise InputError(f"cannot write {too_long[0][:40]}...: a file's name takes {LONGEST_NAME} bytes at most")
     is_folder = path.is_dir() or text.endswith(("/", os.sep)) or not path.suffix
     if not is_folder and path.suffix.lower() != ".png":
         raise InputError(f"output {text!r}: images are PNG, so end it in .png, or in / for a folder")
     if not is_folder and images > 1:
         raise InputError(f"output {text!r} is one file, but {images} images are asked for: give a folder")
-    place = path if is_folder else path.parent
+    check_place(path if is_folder else path.parent, text)
+    return path
+
+
+def check_place(folder: Path, asked: str | None = None) -> None:
+    """Raise InputError where no folder can be, or no file in it. asked: what the user wrote."""
+    asked, place = asked or str(folder), folder
     while not (place.exists() or place.is_symlink()):
         place = place.parent
     if not place.is_dir():
-        raise InputError(f"cannot write {text}: {place} is not a folder")
+        raise InputError(f"cannot write {asked}: {place} is not a folder")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write {text}: no permission in {place}")
-    return path
+        raise InputError(f"cannot write {asked}: no permission in {place}")
 
 
 def next_file(output: Path, prompt: str, seed: int) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2i_tools.cli import options
+from t2i_tools.cli.outputs import check_place
 from t2i_tools.cli.plugins import PluginOptions, with_plugins
 from t2i_tools.errors import InputError
 from t2i_tools.generation import Request, check_request
@@ -55,7 +56,7 @@ def sizes(
 ) -> None:
     """Compare sizes off | on: the same seed without and with entropy scaling, and in two passes with --two-pass."""
     from t2i_tools.cli.generate import image_settings, with_defaults
-    from t2i_tools.cli.grid import check_folder, count_in, image_context, write_json
+    from t2i_tools.cli.grid import count_in, image_context, write_json
     from t2i_tools.cli.running import progress
     from t2i_tools.evaluation.grid import Axis, Cell, draw_grid, make_cell, read_cells
 
@@ -69,7 +70,7 @@ def sizes(
     requests = [Request(prompt, size=one, **fixed) for one in asked or [None]]
     if fit not in FITS:
         raise InputError(f"unknown fit {fit!r}: choose {' or '.join(FITS)}")
-    check_folder(output)
+    check_place(output)
     chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
     measure = count_in(judge, label) if label else None
     pipe = options.open_model(chosen)

@@ -1,6 +1,8 @@
 import json
+import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from PIL import Image
 from t2i_tools.cli import main
 from t2i_tools.cli.options import parse_lora
 from t2i_tools.cli.outputs import next_file, slug
-from t2i_tools.errors import InputError, OutOfMemoryError
+from t2i_tools.errors import InputError, OutOfMemoryError, first_line
 from t2i_tools.generation import Request, generate_image
 from t2i_tools.imagefile import read_settings
 from t2i_tools.promptfile import read_prompts
@@ -206,12 +208,34 @@ def test_bad_prompts_files(t2i, tmp_path, name, content, says):
         (["cat", "--output", "a.jpg"], "PNG"),
         (["cat", "--output", "a.png", "--number", "2"], "give a folder"),
         (["cat", "--output", "/dev/null/a.png"], "not a folder"),
+        (["cat", "--output", "c" * 252 + ".png"], "255 bytes"),
+        (["cat", "--lora", "."], r"\. is a folder"),
         (["cat", "--nonsense"], "--nonsense"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(t2i, tmp_path, arguments, says):
     complains(t2i(*arguments), says)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_weights_are_one_line_of_ours(t2i, tiny_folder, tmp_path):
+    shutil.copytree(tiny_folder, tmp_path / "model")
+    (tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    said, listener = [], logging.Handler()
+    listener.emit = said.append
+    logging.getLogger("diffusers").addHandler(listener)
+    try:
+        complains(t2i("cat", "--model", "model"), "cannot open model: .*safetensors")
+    finally:
+        logging.getLogger("diffusers").removeHandler(listener)
+    assert said == []
+
+
+def test_a_long_complaint_of_a_library_is_cut_after_its_first_sentence():
+    long = ValueError(f"\nShapes {'differ ' * 30}here. Pass ignore_mismatched_sizes=True to go on.\nMore.")
+    assert first_line(long).endswith("differ here.")
+    assert first_line(ValueError("No. Never.")) == "No. Never."
+    assert first_line(KeyError()) == "KeyError"
 
 
 def test_an_unwritable_place_found_late(t2i, tmp_path):
