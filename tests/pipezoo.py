@@ -28,15 +28,19 @@ def build(name: str) -> Any:
     return pipe
 
 
-def call(pipe: Any, prompt: Any = "two red cats", seed: int = 0, **options: Any) -> torch.Tensor:
-    """The latents of three steps."""
-    settings = {"num_inference_steps": 3, "height": 64, "width": 64, "output_type": "latent", "return_dict": False}
-    if "prompt_embeds" not in options:
-        settings["prompt"] = prompt
+def settings(pipe: Any) -> dict[str, Any]:
+    """Arguments of a call that makes latents in three steps."""
+    values = {"num_inference_steps": 3, "height": 64, "width": 64, "output_type": "latent", "return_dict": False}
     if "PixArt" in type(pipe).__name__:
-        settings |= {"use_resolution_binning": False, "clean_caption": False}
+        values |= {"use_resolution_binning": False, "clean_caption": False}
+    return values
+
+
+def call(pipe: Any, prompt: Any = "two red cats", seed: int = 0, **options: Any) -> torch.Tensor:
+    """The latents that a pipeline makes of a prompt, or of `prompt_embeds` among the options."""
+    text = {} if "prompt_embeds" in options else {"prompt": prompt}
     generator = torch.Generator().manual_seed(seed)
-    output = pipe(**{**settings, "generator": generator, **options})[0]
+    output = pipe(**{**text, **settings(pipe), "generator": generator, **options})[0]
     return output if isinstance(output, torch.Tensor) else torch.stack(list(output))
 
 
@@ -93,7 +97,7 @@ def gemma_tokenizer() -> Any:
 
 def decoder_config(kind: Any, vocabulary: int, **config: Any) -> Any:
     sizes = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
-    heads = {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    heads = {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": None, "bos_token_id": 0, "eos_token_id": 0}
     return kind(vocab_size=vocabulary, **sizes, **heads, **config)
 
 

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from t2i_tools.compiled import is_compiled, unwrapped
 from t2i_tools.entropy.layers import Call, Layer, find_layers, find_layout, read_call
-from t2i_tools.entropy.patch import StepClock, is_compiled, unwrapped
+from t2i_tools.entropy.patch import StepClock
 from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.handle import Handle
 from t2i_tools.models import denoiser

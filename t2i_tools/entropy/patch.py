@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import warnings
 from collections.abc import Callable, Container, Iterator
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from t2i_tools.compiled import forget_compiled, unwrapped
 from t2i_tools.entropy.gain import Rule, find_rule, gain
 from t2i_tools.entropy.layers import Grid, Layer, Layout, find_layers, find_layout, read_call, token_side
 from t2i_tools.errors import InputError
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 PLUGIN = "entropy scaling"
 # Of each key stream: the norm, after which a gain lasts; else the projections, of which fusion decides which one runs.
 KEY_STREAMS = (("norm_k", "to_k", "to_qkv"), ("norm_added_k", "add_k_proj", "to_added_qkv"))
-logger = logging.getLogger(__name__)
 
 
 def entropy_scaling(
@@ -235,20 +234,3 @@ class StepClock:
             self.step, self._rises = (0, None) if back else (self.step + 1, rises)
         self._time = time
         return self.step
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside of what `torch.compile` returns."""
-    return getattr(model, "_orig_mod", model)
-
-
-def is_compiled(model: nn.Module) -> bool:
-    """Whether it, or a block of it, was compiled; as far as the module itself can tell."""
-    return unwrapped(model) is not model or any(m._compiled_call_impl is not None for m in model.modules())
-
-
-def forget_compiled(model: nn.Module) -> None:
-    """Compiled code never looks for new hooks: make it compile again."""
-    if is_compiled(model):
-        logger.warning("%s was compiled before: it compiles again at its next call", type(unwrapped(model)).__name__)
-        torch.compiler.reset()

@@ -1,0 +1,232 @@
+"""Interventions in the diffusion process (Toker et al. 2025, section 3.2): before every attention block, in every step,
+
+    h' = rows of the text where a condition keeps them, of the clean run's text in that block and step elsewhere.
+
+The clean run is a whole run of its own: same noise, same arguments, a prompt that says nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Container, Mapping, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from t2i_tools.compiled import forget_compiled, unwrapped
+from t2i_tools.errors import InputError
+from t2i_tools.handle import Handle
+from t2i_tools.models import denoiser, family
+from t2i_tools.padding.encoder import Clean, Pooled, check_options, encode, encode_clean, fitted, joined, repeated
+from t2i_tools.padding.exchange import Exchange, Plan, Run
+from t2i_tools.padding.keeps import Keep, Rows, own_rows, swapped_rows, text_rows
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+PLUGIN = "padding intervention"
+TEXTS = ("prompt", "prompt_2", "prompt_3")
+# Arguments of the call that change how encode_prompt reads a prompt.
+READING = ("max_sequence_length", "clip_skip", "system_prompt", "clean_caption")
+
+
+def diffusion_intervention(
+    pipe: DiffusionPipeline,
+    keep: Keep,
+    *,
+    steps: Container[int] | None = None,
+    layers: str | None = None,
+    clean: Clean = "empty",
+    pooled: Pooled = "full",
+    other: str | None = None,
+) -> Handle:
+    """Calls of the pipeline with rows of their text exchanged before every attention block (Toker et al. 2025, eq. 2).
+
+    `with diffusion_intervention(pipe, "pads"): pipe(prompt)`. Each call runs the pipeline twice: first with the clean
+    prompt from the same noise, whose text of every block and step is held in memory, then with the prompt. Guidance,
+    batches and several images a prompt go on working; what guidance compares with is left alone. `intervene` shares the
+    clean run between conditions. The handle's report tells for each block in how many calls how many rows went in.
+
+    keep, clean, pooled, other: as in `encoder_intervention`. steps: those to act in, counted from 0, for instance
+    range(10). layers: regular expression on the names of the blocks to act in. On cross-attention denoisers (UNet,
+    PixArt) it does what the intervention in the encoder does.
+    Raises InputError or UnsupportedModelError; in the call for a prompt that is not given as text.
+    """
+    intervention = Intervention(pipe, [keep], steps, layers, clean, pooled, other)
+    handle = intervention.attach()
+    kind = type(pipe)
+
+    @wraps(kind.__call__)  # with its signature, which tools read
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self is not pipe:
+            return kind.__call__(self, *args, **kwargs)
+        return intervention.generate(_named(kind, pipe, args, kwargs))[0]
+
+    # Python looks __call__ up in the class, and no component is told a call's arguments.
+    pipe.__class__ = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
+    handle.on_remove(lambda: setattr(pipe, "__class__", kind))
+    return handle
+
+
+def intervene(
+    pipe: DiffusionPipeline,
+    prompt: str | Sequence[str],
+    keeps: Sequence[Keep],
+    *,
+    steps: Container[int] | None = None,
+    layers: str | None = None,
+    clean: Clean = "empty",
+    pooled: Pooled = "full",
+    other: str | None = None,
+    **call: Any,
+) -> list[Any]:
+    """What the pipeline returns for a prompt under each condition, with one clean run for all: c + 1 runs, not 2 c.
+
+    All start from the same noise. call: arguments of the pipeline's call. Otherwise as `diffusion_intervention`.
+    """
+    intervention = Intervention(pipe, list(keeps), steps, layers, clean, pooled, other)
+    with intervention.attach():
+        return intervention.generate({"prompt": prompt, **call})
+
+
+class Intervention:
+    """Runs of a pipeline that exchange rows of text."""
+
+    def __init__(
+        self,
+        pipe: DiffusionPipeline,
+        keeps: list[Keep],
+        steps: Container[int] | None,
+        layers: str | None,
+        clean: Clean,
+        pooled: Pooled,
+        other: str | None,
+    ) -> None:
+        for keep in keeps:
+            check_options(keep, clean, pooled, other)
+        self.pipe, self.kind = pipe, type(pipe)
+        self.keeps, self.clean, self.pooled, self.other = keeps, clean, pooled, other
+        self.exchange = Exchange(unwrapped(denoiser(pipe)), layers, steps)
+
+    def attach(self) -> Handle:
+        """Set the hooks."""
+        forget_compiled(denoiser(self.pipe))
+        handle = Handle(self.exchange.model, PLUGIN, self.exchange.report)
+        self.exchange.attach(handle)
+        return handle
+
+    def generate(self, call: Mapping[str, Any]) -> list[Any]:
+        """What the pipeline returns under each condition. call: the arguments by name."""
+        prompts = _prompts(call)
+        reading = {name: call[name] for name in READING if name in call}
+        rows = [self._rows(prompt, reading) for prompt in prompts]
+        noise = Noise(call)
+        clean = [encode_clean(self.pipe, prompt, self.clean, **reading) for prompt in prompts]
+        for one, embeds in zip(rows, clean, strict=True):
+            fitted(one, len(embeds["prompt_embeds"][0]))
+        donor = self._record(noise, call, clean)
+        lender = None
+        if "swapped" in self.keeps:
+            lender = self._record(noise, call, [encode(self.pipe, self.other, **reading)] * len(prompts))
+        target = self._target(call, prompts, reading)
+        results = []
+        for keep in self.keeps:
+            plan = self._plan(keep, rows, call.get("num_images_per_prompt") or 1, donor, lender, reading)
+            results.append(self.exchange.follow(plan, noise.same(self._run, target)))
+        return results
+
+    def _run(self, call: Mapping[str, Any]) -> Any:
+        fresh = {name: list(value) if isinstance(value, list) else value for name, value in call.items()}
+        return self.kind.__call__(self.pipe, **fresh)  # Z-Image writes its template into the list of prompts
+
+    def _record(self, noise: Noise, call: Mapping[str, Any], embeds: list[dict[str, Any]]) -> Run:
+        silent = {name: value for name, value in call.items() if not name.startswith("callback")}
+        call = self._with_embeds(silent, joined(embeds)) | {"output_type": "latent"}
+        return self.exchange.record(noise.same(self._run, call))
+
+    def _target(self, call: Mapping[str, Any], prompts: list[str], reading: Mapping[str, Any]) -> dict[str, Any]:
+        """The call as it came, unless the pooled vector is to be the clean prompt's."""
+        if self.pooled == "full":
+            return dict(call)
+        full = joined([encode(self.pipe, prompt, **reading) for prompt in prompts])
+        base = joined([encode_clean(self.pipe, prompt, self.clean, **reading) for prompt in prompts])
+        pooled = {name: value for name, value in base.items() if name == "pooled_prompt_embeds"}
+        return self._with_embeds(call, full | pooled)
+
+    def _with_embeds(self, call: Mapping[str, Any], embeds: Mapping[str, Any]) -> dict[str, Any]:
+        """The call with embeddings in the place of its prompt, one for each image."""
+        kept = {name: value for name, value in call.items() if name not in TEXTS} | dict(embeds)
+        if family(self.pipe) == "z_image" and "negative_prompt_embeds" not in kept:  # its call wants both or none
+            negative = kept.pop("negative_prompt", None) or ""
+            texts = [negative] * len(embeds["prompt_embeds"]) if isinstance(negative, str) else negative
+            kept["negative_prompt_embeds"] = joined([encode(self.pipe, text) for text in texts])["prompt_embeds"]
+        images = kept.pop("num_images_per_prompt", None) or 1  # SD3, Flux and Chroma do not repeat what they are given
+        return {name: repeated(value, images) if "prompt" in name else value for name, value in kept.items()}
+
+    def _rows(self, prompt: str, reading: Mapping[str, Any]) -> Rows:
+        rows = text_rows(self.pipe, prompt, max_sequence_length=reading.get("max_sequence_length"))
+        if family(self.pipe) == "lumina2":  # leaves out what its mask hides: there are no rows to exchange
+            return Rows(rows.prompt, rows.eos, np.zeros_like(rows.pads))
+        return rows
+
+    def _plan(
+        self,
+        keep: Keep,
+        rows: list[Rows],
+        images: int,
+        donor: Run,
+        lender: Run | None,
+        reading: Mapping[str, Any],
+    ) -> Plan:
+        length = max(map(len, rows))
+        rows = [one.to_length(length) for one in rows]
+
+        def each(function: Callable[[Rows], np.ndarray]) -> np.ndarray:
+            return np.repeat([function(one) for one in rows], images, axis=0)
+
+        own = each(lambda one: own_rows(keep, one) | ~(one.prompt | one.pads))
+        if keep == "swapped":
+            other = self._rows(self.other, reading)
+            return Plan(donor, own, lender=lender, lent=each(lambda one: swapped_rows(one, other)))
+        return Plan(donor, own, noise=each(lambda one: one.pads) if keep == "noise" else None)
+
+
+class Noise:
+    """Starts every run of a call from the same random numbers."""
+
+    def __init__(self, call: Mapping[str, Any]) -> None:
+        given = call.get("generator")
+        if given is None:
+            given = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        self.given = given
+        self._generators = list(given) if isinstance(given, (list, tuple)) else [given]
+        self._states = [generator.get_state() for generator in self._generators]
+
+    def same(self, run: Callable[[Mapping[str, Any]], Any], call: Mapping[str, Any]) -> Callable[[], Any]:
+        """The run, to be made from the state in which the generators came."""
+
+        def rewound() -> Any:
+            for generator, state in zip(self._generators, self._states, strict=True):
+                generator.set_state(state)
+            return run({**call, "generator": self.given})
+
+        return rewound
+
+
+def _prompts(call: Mapping[str, Any]) -> list[str]:
+    """The prompts of a call. Raises InputError."""
+    prompt = call.get("prompt")
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
+    if not prompts or not all(isinstance(one, str) for one in prompts):
+        raise InputError("pass the prompt as text: embeddings do not tell which rows are words and which are filling")
+    if any(call.get(name) not in (None, prompt) for name in TEXTS):
+        raise InputError("prompt_2 and prompt_3 have to be the prompt: its rows are looked up in every encoder")
+    return prompts
+
+
+def _named(kind: type, pipe: DiffusionPipeline, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """A call's arguments by name."""
+    given = inspect.signature(kind.__call__).bind(pipe, *args, **kwargs).arguments
+    return {name: value for name, value in given.items() if name not in ("self", "kwargs")} | given.get("kwargs", {})

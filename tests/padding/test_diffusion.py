@@ -1,0 +1,319 @@
+import copy
+import re
+
+import pipezoo
+import pytest
+import torch
+
+from t2i_tools.errors import InputError, UnsupportedModelError
+from t2i_tools.models import denoiser
+from t2i_tools.padding import diffusion_intervention, encoder_intervention, intervene
+from t2i_tools.padding.diffusion import Intervention
+from t2i_tools.padding.exchange import Plan
+from t2i_tools.padding.keeps import own_rows, text_rows
+
+PROMPT, OTHER = "two red cats", "a photo on the cats, two"
+CROSS = ("stable_diffusion", "stable_diffusion_xl", "pixart")
+KEEPS = ("prompt", "pads", "clean", "eos", ("pads", 0, 5), ("random", 5, 0), slice(0, 4), "swapped", "noise")
+
+
+def hooks(model):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def distance(one, other):
+    return float((one - other).abs().max())
+
+
+def latents_of(output):
+    return output[0] if isinstance(output[0], torch.Tensor) else torch.stack(list(output[0]))
+
+
+def intervened(pipe, keeps, prompt=PROMPT, **options):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        latents_of(o) for o in intervene(pipe, prompt, keeps, generator=generator, **pipezoo.settings(pipe), **options)
+    ]
+
+
+def test_full_is_the_plain_call(pipe):
+    plain = pipezoo.call(pipe, PROMPT)
+    with diffusion_intervention(pipe, "full"):
+        assert torch.equal(pipezoo.call(pipe, PROMPT), plain)
+
+
+def test_a_row_by_itself_changes_nothing(pipe):
+    """The run's own rows put in at every block and step: they have to be the right ones, in the right places."""
+    plain, intervention = pipezoo.call(pipe, PROMPT), Intervention(pipe, ["pads"], None, None, "empty", "full", None)
+    with intervention.attach():
+        run = intervention.exchange.record(lambda: pipezoo.call(pipe, PROMPT))
+        run.given = [[text + 1 for text in texts] for texts in run.given]  # else it sees that nothing differs
+        own = own_rows("clean", text_rows(pipe, PROMPT))[None]
+        if type(pipe).__name__ == "Lumina2Pipeline":
+            own = text_rows(pipe, PROMPT).pads[None]
+        made = intervention.exchange.follow(Plan(run, own), lambda: pipezoo.call(pipe, PROMPT))
+        assert all(row["calls"] for row in intervention.exchange.report())
+    assert distance(made, plain) <= 1e-6
+
+
+@pytest.mark.parametrize("name", CROSS)
+def test_on_cross_attention_it_equals_the_encoders(pipe):
+    for keep, made in zip(KEEPS, intervened(pipe, KEEPS, other=OTHER), strict=True):
+        expected = pipezoo.call(pipe, **encoder_intervention(pipe, PROMPT, keep, other=OTHER))
+        assert distance(made, expected) <= 1e-6
+
+
+# Where each block has the text, written down anew: (blocks, argument, first row).
+PLACES = {
+    "stable_diffusion": [(r"transformer_blocks\.\d+$", "encoder_hidden_states", 0)],
+    "stable_diffusion_3": [(r"^transformer_blocks\.\d+$", "encoder_hidden_states", 0)],
+    "flux": [(r"transformer_blocks\.\d+$", "encoder_hidden_states", 0)],
+    "chroma": [
+        (r"^transformer_blocks\.\d+$", "encoder_hidden_states", 0),
+        (r"^single_transformer_blocks\.\d+$", "hidden_states", 0),
+    ],
+    "aura_flow": [
+        (r"^joint_transformer_blocks\.\d+$", "encoder_hidden_states", 8),
+        (r"^single_transformer_blocks\.\d+$", "hidden_states", 8),
+    ],
+    "qwen_image": [(r"^transformer_blocks\.\d+$", "encoder_hidden_states", 0)],
+    "cogview4": [(r"^transformer_blocks\.\d+$", 1, 0)],
+    "lumina2": [(r"^(context_refiner|layers)\.\d+$", 0, 0)],
+    "z_image": [(r"^context_refiner\.\d+$", 0, 0), (r"^layers\.\d+$", 0, 32)],
+}
+
+
+def in_one_batch(pipe, name, clean, own):
+    """The oracle: clean prompt and prompt in one batch from one noise, rows copied over at every block (as the paper).
+
+    In guidance's batch of four the prompt follows its clean one in both halves, of which one is the same for both.
+    """
+    model, places, calls = denoiser(pipe), torch.from_numpy(own), []
+    handles = [model.register_forward_pre_hook(lambda *_: calls.append(1))]
+
+    def copy_rows(argument, first, module, args, kwargs):
+        if name in ("chroma", "lumina2", "cogview4") and len(calls) % 2 == 0:  # guidance's own call
+            return args, kwargs
+        value = (kwargs[argument] if isinstance(argument, str) else args[argument]).clone()
+        half = 2 if name == "z_image" else len(value)  # whose first half follows the prompts, the others' second does
+        rows = first + (~places).nonzero()[:, 0]
+        rows = rows[rows < (length(value, argument, first))]
+        value[half - 1, rows] = value[half - 2, rows]
+        if isinstance(argument, str):
+            return args, kwargs | {argument: value}
+        return (*args[:argument], value, *args[argument + 1 :]), kwargs
+
+    def length(value, argument, first):
+        return value.shape[1] if argument not in ("hidden_states", 0) else first + len(places)
+
+    for pattern, argument, first in PLACES[name]:
+        for path, module in model.named_modules():
+            if re.search(pattern, path):
+                hook = lambda m, a, k, argument=argument, first=first: copy_rows(argument, first, m, a, k)  # noqa: E731
+                handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+    try:
+        generators = [torch.Generator().manual_seed(0) for _ in "ab"]
+        output = pipe(prompt=[clean, PROMPT], generator=generators, **pipezoo.settings(pipe))
+        return latents_of(output)[1:]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("keep", ["prompt", "pads"])
+def test_against_the_papers_way(pipe, name, keep):
+    clean = ""
+    if name in ("qwen_image", "z_image", "cogview4", "lumina2"):
+        from t2i_tools.padding.encoder import clean_texts
+
+        clean = clean_texts(pipe, PROMPT, "empty")["prompt"]
+    rows = text_rows(pipe, PROMPT)
+    own = own_rows(keep, rows) | rows.pads if name == "lumina2" else own_rows(keep, rows)
+    made, clean_run = intervened(pipe, [keep, "clean"])
+    expected, plain = in_one_batch(pipe, name, clean, own), pipezoo.call(pipe, PROMPT)
+    assert distance(made, expected) <= 2e-5 * max(1.0, float(plain.abs().max()))
+    if name != "qwen_image" and (name, keep) != ("lumina2", "prompt"):
+        assert distance(made, plain) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["pixart", "lumina2", "qwen_image"])
+def test_masked_pads_change_nothing(pipe):
+    plain = pipezoo.call(pipe, PROMPT)
+    (made,) = intervened(pipe, ["prompt"])
+    assert torch.equal(made, plain)
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_3", "qwen_image", "z_image"])
+def test_guidance_is_left_alone(pipe):
+    """With a negative prompt, through one call of the denoiser for both or through two."""
+    guided = {"negative_prompt": "a photo"}
+    guided |= {"qwen_image": {"true_cfg_scale": 3.0}}.get("qwen_image" if "Qwen" in type(pipe).__name__ else "", {})
+    plain = pipezoo.call(pipe, PROMPT, **guided)
+    full, clean = intervened(pipe, ["full", "clean"], **guided)
+    assert torch.equal(full, plain)
+    assert not torch.equal(clean, plain)
+    # The clean condition has the clean run's text throughout: where no pooled vector tells of the prompt, its image.
+    if type(pipe).__name__ == "StableDiffusionPipeline":
+        assert distance(clean, pipezoo.call(pipe, "", **guided)) <= 1e-6
+
+
+def test_batches_and_several_images(pipe):
+    """As the images one by one, each from its own noise, up to rounding."""
+    prompts, generators = [PROMPT, "a photo"], [torch.Generator().manual_seed(seed) for seed in range(4)]
+    call = pipezoo.settings(pipe) | {"num_images_per_prompt": 2}
+    with diffusion_intervention(pipe, "pads"):
+        together = latents_of(pipe(prompt=prompts, generator=generators, **call))
+    assert len(together) == 4
+    if type(pipe).__name__ in ("QwenImagePipeline", "CogView4Pipeline", "Lumina2Pipeline"):
+        return  # the shorter text is filled up: another image; Lumina2 mixes the masks up for several images a prompt
+    for seed in range(4):
+        with diffusion_intervention(pipe, "pads"):
+            alone = pipezoo.call(pipe, prompts[seed // 2], seed=seed)
+        assert distance(together[seed : seed + 1], alone) <= 1e-4 * max(1.0, float(alone.abs().max()))
+
+
+def test_it_comes_off_without_a_trace(pipe):
+    plain, before, kind = pipezoo.call(pipe, PROMPT), hooks(denoiser(pipe)), type(pipe)
+    with pytest.raises(KeyError), diffusion_intervention(pipe, "clean") as handle:
+        assert not torch.equal(pipezoo.call(pipe, PROMPT), plain)
+        raise KeyError
+    assert type(pipe) is kind
+    assert hooks(denoiser(pipe)) == before
+    assert torch.equal(pipezoo.call(pipe, PROMPT), plain)
+    assert all(row["calls"] and row["rows"] for row in handle.report())
+
+
+def test_after_a_failure_inside_a_call(pipes):
+    pipe = pipes("stable_diffusion_3")
+    plain = pipezoo.call(pipe, PROMPT)
+
+    def fail(pipe, step, time, values):
+        raise KeyError
+
+    with diffusion_intervention(pipe, "clean"):
+        with pytest.raises(KeyError):
+            pipezoo.call(pipe, PROMPT, callback_on_step_end=fail)
+        made = pipezoo.call(pipe, PROMPT)
+    assert torch.equal(made, intervened(pipe, ["clean"])[0])
+    assert torch.equal(pipezoo.call(pipe, PROMPT), plain)
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion_3", "flux"])
+def test_compiled(name):
+    """Attached before or after, without a graph break, and gone after the removal."""
+    pipe = pipezoo.build(name)
+    plain, (expected,) = pipezoo.call(pipe, PROMPT), intervened(pipe, ["pads"])
+    torch.compiler.reset()
+    model = pipe.transformer
+    pipe.transformer = torch.compile(model, backend="eager", fullgraph=True)
+    assert distance(pipezoo.call(pipe, PROMPT), plain) <= 1e-5
+    with diffusion_intervention(pipe, "pads"):
+        assert distance(pipezoo.call(pipe, PROMPT), expected) <= 1e-5
+    assert distance(pipezoo.call(pipe, PROMPT), plain) <= 1e-5
+
+
+@pytest.mark.parametrize(("name", "layers"), [("stable_diffusion_3", r"\.0$"), ("z_image", r"^layers\.0$")])
+def test_a_part_of_steps_and_layers(pipe, layers):
+    plain = pipezoo.call(pipe, PROMPT)
+    made = {
+        "all": intervened(pipe, ["prompt"])[0],
+        "first": intervened(pipe, ["prompt"], steps=range(1))[0],
+        "last": intervened(pipe, ["prompt"], steps=(2,))[0],
+        "layers": intervened(pipe, ["prompt"], layers=layers)[0],
+    }
+    assert torch.equal(intervened(pipe, ["prompt"], steps=())[0], plain)
+    assert torch.equal(intervened(pipe, ["prompt"], steps=range(99))[0], made["all"])
+    values = [plain, *made.values()]
+    assert all(distance(a, b) > 1e-6 for i, a in enumerate(values) for b in values[:i])
+    with diffusion_intervention(pipe, "prompt", steps=(1, 2), layers=layers) as handle:
+        pipezoo.call(pipe, PROMPT)
+    assert all(re.search(layers, row["layer"]) and row["calls"] == 2 for row in handle.report())
+
+
+def test_other_clean_prompts_and_pooled_vectors(pipes):
+    pipe = pipes("stable_diffusion_3")
+    made = [intervened(pipe, ["prompt"], clean=clean)[0] for clean in ("empty", "pad", "zeros")]
+    made += [intervened(pipe, ["prompt"], pooled="clean")[0]]
+    assert all(distance(a, b) > 1e-6 for i, a in enumerate(made) for b in made[:i])
+    # All of the text and the pooled vector from the clean run, from the same noise: its image.
+    (clean,) = intervened(pipe, ["clean"], pooled="clean")
+    assert distance(clean, pipezoo.call(pipe, "")) <= 1e-6
+
+
+def test_conditions_share_the_clean_run(pipes, monkeypatch):
+    """c conditions take c + 1 runs, and give what each gives alone."""
+    pipe = pipes("stable_diffusion_3")
+    calls = []
+    forward = type(pipe.transformer).forward
+    monkeypatch.setattr(type(pipe.transformer), "forward", lambda *a, **k: calls.append(1) or forward(*a, **k))
+    together = intervened(pipe, ["prompt", "pads", "eos"])
+    assert len(calls) == 3 * (3 + 1)
+    for keep, made in zip(["prompt", "pads", "eos"], together, strict=True):
+        with diffusion_intervention(pipe, keep):
+            assert torch.equal(pipezoo.call(pipe, PROMPT), made)
+    assert len(calls) == 3 * (3 + 1) + 3 * 3 * 2
+
+
+def test_cross_attention_holds_its_text_once(pipes):
+    pipe = pipes("stable_diffusion_xl")
+    intervention = Intervention(pipe, ["pads"], None, None, "empty", "full", None)
+    with intervention.attach():
+        run = intervention.exchange.record(lambda: pipezoo.call(pipe, PROMPT))
+    assert len({text.data_ptr() for block in run.blocks for text in block.values()}) == 1
+
+
+def test_the_generator_ends_as_after_one_call(pipes):
+    pipe, generator = pipes("stable_diffusion"), torch.Generator().manual_seed(3)
+    pipe(PROMPT, generator=generator, **pipezoo.settings(pipe))
+    state = generator.get_state()
+    generator = torch.Generator().manual_seed(3)
+    with diffusion_intervention(pipe, "pads"):
+        pipe(PROMPT, generator=generator, **pipezoo.settings(pipe))
+    assert torch.equal(generator.get_state(), state)
+
+
+def test_without_a_generator_the_runs_share_their_noise(pipes):
+    pipe = pipes("stable_diffusion")
+    with diffusion_intervention(pipe, "full"):
+        made = [latents_of(pipe(PROMPT, **pipezoo.settings(pipe))) for _ in "ab"]
+    assert not torch.equal(*made)
+    full, same = (latents_of(o) for o in intervene(pipe, PROMPT, ["full", "full"], **pipezoo.settings(pipe)))
+    assert torch.equal(full, same)
+
+
+def test_another_pipeline_with_the_same_denoiser_is_not_told(pipes):
+    pipe = pipes("stable_diffusion")
+    twin = copy.copy(pipe)
+    plain = pipezoo.call(twin, PROMPT)
+    with diffusion_intervention(pipe, "clean"):
+        assert torch.equal(pipezoo.call(twin, PROMPT), plain)
+    assert type(twin) is type(pipe)
+
+
+def test_what_cannot_be_intervened_in(pipes):
+    pipe = pipes("stable_diffusion")
+    with pytest.raises(InputError, match="unknown condition"):
+        diffusion_intervention(pipe, "words")
+    with pytest.raises(InputError, match="other="):
+        intervene(pipe, PROMPT, ["pads", "swapped"])
+    with pytest.raises(InputError, match="regular expression"):
+        diffusion_intervention(pipe, "pads", layers="(")
+    with pytest.raises(InputError, match="matches none"):
+        diffusion_intervention(pipe, "pads", layers="attn7")
+    embeds = encoder_intervention(pipe, PROMPT, "full")
+    with diffusion_intervention(pipe, "pads"), pytest.raises(InputError, match="as text"):
+        pipezoo.call(pipe, **embeds)
+    with diffusion_intervention(pipes("flux"), "pads"), pytest.raises(InputError, match="prompt_2"):
+        pipezoo.call(pipes("flux"), PROMPT, prompt_2="another")
+    with diffusion_intervention(pipe, "pads") as handle, pytest.warns(UserWarning, match="not been called"):
+        handle.report()
+
+
+def test_unknown_denoisers():
+    import zoo
+
+    from t2i_tools.padding.sites import find_sites
+
+    with pytest.raises(UnsupportedModelError, match="HunyuanDiT.*supported"):
+        find_sites(zoo.build("hunyuan_dit"))
