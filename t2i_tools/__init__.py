@@ -8,6 +8,8 @@ __version__ = "0.1.0"
 
 # Public name -> the module that holds it, imported when the name is first used: torch takes seconds.
 _PUBLIC = {
+    "ClipTerm": "t2i_tools.counting",
+    "CountToken": "t2i_tools.counting",
     "Handle": "t2i_tools.handle",
     "InputError": "t2i_tools.errors",
     "ModelError": "t2i_tools.errors",
@@ -16,6 +18,8 @@ _PUBLIC = {
     "T2IError": "t2i_tools.errors",
     "UnsupportedModelError": "t2i_tools.errors",
     "attention_entropy": "t2i_tools.entropy",
+    "best_of": "t2i_tools.counting",
+    "count_token": "t2i_tools.counting",
     "diffusion_intervention": "t2i_tools.padding",
     "encoder_intervention": "t2i_tools.padding",
     "entropy_scaling": "t2i_tools.entropy",
@@ -25,6 +29,7 @@ _PUBLIC = {
     "load_default_counter": "t2i_tools.default",
     "load_default_judge": "t2i_tools.default",
     "long_prompts": "t2i_tools.longclip",
+    "optimize_count": "t2i_tools.counting",
     "stretch_clip": "t2i_tools.longclip",
     "token_spans": "t2i_tools.prompts",
     "two_pass": "t2i_tools.twopass",

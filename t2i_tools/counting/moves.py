@@ -1,0 +1,241 @@
+"""How a search goes from one trial to the next: other seeds, a gradient, a random direction, or rounds of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from t2i_tools.counting.judging import Trial
+from t2i_tools.counting.loss import clip_gradient, root_mean_square
+from t2i_tools.counting.options import Options
+from t2i_tools.counting.sampling import Sampler
+from t2i_tools.counting.token import CountToken
+from t2i_tools.models import text_encoders
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+STRIDE = 1_000_003  # between the seeds that one image tries, so that the next image's do not meet them
+State = dict[str, torch.Tensor]
+
+
+class Move:
+    """Seeds as they are, once; the base of the other moves."""
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self.seeds = tuple(seeds)
+
+    def propose(self) -> Trial:
+        """The next trial."""
+        return Trial(self.seeds)
+
+    def learn(self, error: float) -> float | None:
+        """Take in how far the trial was off, after its backward pass if it had one. Returns the gradient's length."""
+        return None
+
+    def restart(self) -> bool:
+        """Begin a new round after a stretch without success; False if there is none."""
+        return False
+
+    def state(self) -> State:
+        """Everything that changes, as tensors."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """The inverse of `state`."""
+
+
+class NewSeeds(Move):
+    """Best-of-N: the first trial has the given seeds, every further one others."""
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        super().__init__(seeds)
+        self.trials = 0
+
+    def propose(self) -> Trial:
+        seeds = tuple((seed + STRIDE * self.trials) % 2**63 for seed in self.seeds)
+        self.trials += 1
+        return Trial(seeds)
+
+    def state(self) -> State:
+        return {"trials": torch.tensor(self.trials)}
+
+    def restore(self, state: State) -> None:
+        self.trials = int(state["trials"])
+
+
+class Learned(Move):
+    """AdamW on the tokens, on the initial noise, or on both (Zafar et al. 2024; Eyring et al. 2024, ReNO)."""
+
+    def __init__(self, vectors: list[Vector], noise: torch.Tensor | None, seeds: Sequence[int], options: Options):
+        super().__init__(seeds)
+        self.vectors, self.noise, self.options = vectors, noise, options
+        self.first = {vector.name: vector.tensor.detach().clone() for vector in vectors}
+        self.length = None if noise is None else noise.flatten(1).norm(dim=1)
+        self._begin()
+
+    def propose(self) -> Trial:
+        for tensor in self._tensors():
+            tensor.grad = None
+        return Trial(self.seeds, self.noise, gradient=True)
+
+    def learn(self, error: float) -> float | None:
+        tensors = [tensor for tensor in self._tensors() if tensor.grad is not None]
+        if not tensors:
+            return None
+        length = clip_gradient(tensors, self.options.max_norm)
+        if length == length and length != float("inf"):  # a step that is no number would lose all that was learned
+            self.optimizer.step()
+            if self.noise is not None:
+                with torch.no_grad():  # noise is a sphere's surface: elsewhere the model has never been
+                    shape = (-1, *[1] * (self.noise.ndim - 1))
+                    self.noise.mul_((self.length / self.noise.flatten(1).norm(dim=1)).view(shape))
+        return length
+
+    def forget(self, seeds: Sequence[int]) -> None:
+        """Start again from the first vectors, with other seeds."""
+        self.seeds = tuple(seeds)
+        with torch.no_grad():
+            for vector in self.vectors:
+                vector.tensor.copy_(self.first[vector.name])
+        self._begin()
+
+    def state(self) -> State:
+        state = {f"vector.{v.name}": v.tensor.detach() for v in self.vectors} | {"seeds": torch.tensor(self.seeds)}
+        if self.noise is not None:
+            state["noise"] = self.noise.detach()
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            state |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+        return state
+
+    def restore(self, state: State) -> None:
+        self.seeds = tuple(state["seeds"].tolist())
+        with torch.no_grad():
+            for vector in self.vectors:
+                vector.tensor.copy_(state[f"vector.{vector.name}"])
+            if self.noise is not None:
+                self.noise.copy_(state["noise"])
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in state.items():
+            match key.split("."):
+                case ["adam", index, name]:
+                    moments.setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+
+    def _tensors(self) -> list[torch.Tensor]:
+        return [v.tensor for v in self.vectors] + ([] if self.noise is None else [self.noise])
+
+    def _begin(self) -> None:
+        groups = [{"params": [v.tensor], "lr": self.options.lr * v.unit} for v in self.vectors]
+        if self.noise is not None:
+            groups.append({"params": [self.noise], "lr": self.options.noise_lr})
+        for tensor in self._tensors():
+            tensor.requires_grad_(True)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+
+
+class RandomWalk(Move):
+    """Steps of the length of AdamW's in random directions: what the gradient adds to trying many tokens."""
+
+    def __init__(self, vectors: list[Vector], seeds: Sequence[int], options: Options):
+        super().__init__(seeds)
+        self.vectors, self.options = vectors, options
+        self.generator = torch.Generator().manual_seed(seeds[0])
+
+    def learn(self, error: float) -> float | None:
+        for vector in self.vectors:
+            noise = torch.randn(vector.tensor.shape, generator=self.generator)
+            vector.tensor.add_(noise, alpha=self.options.lr * vector.unit)
+        return None
+
+    def state(self) -> State:
+        return {f"vector.{v.name}": v.tensor for v in self.vectors} | {"random": self.generator.get_state()}
+
+    def restore(self, state: State) -> None:
+        for vector in self.vectors:
+            vector.tensor.copy_(state[f"vector.{vector.name}"])
+        self.generator.set_state(state["random"])
+
+
+class Rounds(Move):
+    """Token and best-of together: some new seeds, then the token on the best of them, and so on."""
+
+    def __init__(self, learned: Learned, explore: int):
+        super().__init__(learned.seeds)
+        self.fresh, self.learned, self.explore = NewSeeds(learned.seeds), learned, explore
+        self.left = explore
+        self.best: tuple[float, tuple[int, ...]] | None = None
+
+    def propose(self) -> Trial:
+        if self.left:
+            self.trial = self.fresh.propose()
+            return self.trial
+        return self.learned.propose()
+
+    def learn(self, error: float) -> float | None:
+        if not self.left:
+            return self.learned.learn(error)
+        self.left -= 1
+        if self.best is None or error < self.best[0]:
+            self.best = (error, self.trial.seeds)
+        if not self.left:
+            self.learned.forget(self.best[1])
+        return None
+
+    def restart(self) -> bool:
+        if not self.left:
+            self.left, self.best = self.explore, None
+            self.learned.forget(self.learned.seeds)
+        return True
+
+    def state(self) -> State:
+        error, seeds = self.best or (-1.0, self.seeds)
+        own = {"left": torch.tensor(self.left), "error": torch.tensor(error).double(), "chosen": torch.tensor(seeds)}
+        return own | self.fresh.state() | self.learned.state()
+
+    def restore(self, state: State) -> None:
+        self.left, error = int(state["left"]), float(state["error"])
+        self.best = None if error < 0 else (error, tuple(state["chosen"].tolist()))
+        self.fresh.restore(state)
+        self.learned.restore(state)
+
+
+@dataclass(frozen=True)
+class Vector:
+    """One vector to learn. unit: root mean square of the embeddings it stands among."""
+
+    name: str
+    tensor: torch.Tensor
+    unit: float
+
+
+def make_move(
+    pipe: DiffusionPipeline, tokens: Sequence[CountToken], sampler: Sampler, seeds: Sequence[int], options: Options
+) -> Move:
+    """The move of a method."""
+    noise = sampler.noise(seeds) if "noise" in options.method else None
+    if options.method == "plain":
+        return Move(seeds)
+    if options.method == "best_of":
+        return NewSeeds(seeds)
+    vectors = [] if options.method == "noise" else _vectors(pipe, tokens, options)
+    if options.method == "random_walk":
+        return RandomWalk(vectors, seeds, options)
+    learned = Learned(vectors, noise, seeds, options)
+    return Rounds(learned, options.explore) if options.method == "token+best_of" else learned
+
+
+def _vectors(pipe: DiffusionPipeline, tokens: Sequence[CountToken], options: Options) -> list[Vector]:
+    parts = [part for part in text_encoders(pipe) if options.encoders is None or part.name in options.encoders]
+    return [
+        Vector(
+            f"{index}:{part.name}",
+            token.vectors[part.name],
+            root_mean_square(part.encoder.get_input_embeddings().weight),
+        )
+        for index, token in enumerate(tokens)
+        for part in parts
+    ]

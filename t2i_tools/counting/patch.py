@@ -1,0 +1,154 @@
+"""The count token put into a pipeline's tokenizers and text encoders, without a row in their vocabulary."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from t2i_tools.counting.token import CountToken, token_encoders
+from t2i_tools.errors import InputError
+from t2i_tools.handle import Handle
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+
+def count_token(pipe: DiffusionPipeline, token: CountToken | str | os.PathLike) -> Handle:
+    """Let prompts contain a count token's word until the handle's `remove()`; what else they say is read as before.
+
+    Each encoder reads the token's vector where the word stands. No embedding is resized, and the pooled vector of CLIP
+    is taken at the end of the text also where an old config would take it at the highest id, the new word's.
+    token: a `CountToken`, or the file that its `save` wrote. Several tokens may be in use at once.
+    Raises ModelError, UnsupportedModelError, or InputError for a word that the tokenizer already has.
+    """
+    token = token if isinstance(token, CountToken) else CountToken.load(token)
+    token.check(pipe)
+    parts = token_encoders(pipe)
+    writers: list[VectorWriter] = []
+    handle = Handle(parts[0].encoder, f"count token {token.word}", lambda: [writer.row() for writer in writers])
+    words: dict[int, AddedWord] = {}
+    try:
+        for part in parts:
+            if id(part.tokenizer) not in words:  # two encoders may share one
+                words[id(part.tokenizer)] = word = AddedWord(part.tokenizer, token.word)
+                handle.on_remove(word.remove)
+            writer = VectorWriter(part.name, part.encoder, token, words[id(part.tokenizer)].id)
+            handle.on_remove(writer.end)
+            writers.append(writer)
+    except BaseException:
+        handle.remove()
+        raise
+    return handle
+
+
+class AddedWord:
+    """A word that a tokenizer knows for a while. Tokenizers only add; to remove one, theirs is written out and read."""
+
+    def __init__(self, tokenizer: Any, word: str) -> None:
+        if word in tokenizer.get_added_vocab():
+            raise InputError(f"{word} is already in use: remove its handle, or unload that textual inversion")
+        self.tokenizer, self.word = tokenizer, word
+        tokenizer.add_tokens([word])
+        self.id = tokenizer.convert_tokens_to_ids(word)
+
+    def remove(self) -> None:
+        """Forget the word. Where others were added since, its number stays taken, so that theirs stay right."""
+        from tokenizers import Tokenizer
+
+        state = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        entries = state["added_tokens"]
+        own = next((entry for entry in entries if entry["content"] == self.word), None)
+        if own is None:  # somebody has unloaded it
+            return
+        if own["id"] == max(entry["id"] for entry in entries):
+            entries.remove(own)
+        else:
+            own["content"] = f"{self.word} (removed)"
+        self.tokenizer._tokenizer = Tokenizer.from_str(json.dumps(state))  # transformers has no public way
+
+
+class VectorWriter:
+    """Writes a token's vector over the embedding of its word.
+
+    The word's id lies outside the vocabulary: it is exchanged for 0 before anything looks at the ids.
+    """
+
+    def __init__(self, name: str, encoder: nn.Module, token: CountToken, word: int) -> None:
+        self.name, self.encoder, self.token, self.word = name, encoder, token, word
+        self.places: torch.Tensor | None = None
+        self.seen = 0
+        self._hooks = [
+            encoder.register_forward_pre_hook(self.before_encoder, with_kwargs=True),
+            encoder.register_forward_hook(self.after_encoder, always_call=True),
+        ]
+        self._embeddings: list[nn.Module] = []
+        self._bound: list[Any] = []
+        self.bind()
+
+    def bind(self) -> None:
+        """Put the hooks on the embedding, which a textual inversion loaded meanwhile may have exchanged."""
+        embeddings = input_embeddings(self.encoder)
+        if [id(one) for one in embeddings] == [id(one) for one in self._embeddings]:
+            return
+        self._unbind()
+        self._embeddings = embeddings
+        for embedding in embeddings:
+            self._bound.append(embedding.register_forward_pre_hook(self.before_embedding))
+            self._bound.append(embedding.register_forward_hook(self.after_embedding))
+
+    def end(self) -> None:
+        """Take the hooks off."""
+        for hook in self._hooks:
+            hook.remove()
+        self._unbind()
+
+    def before_encoder(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """Pre-hook of the encoder: what it looks up in the ids, such as the end of the text, it finds as ever."""
+        self.bind()
+        if kwargs.get("input_ids") is not None:
+            return args, {**kwargs, "input_ids": self.hide(kwargs["input_ids"])}
+        if args and isinstance(args[0], torch.Tensor):
+            return (self.hide(args[0]), *args[1:]), kwargs
+        return args, kwargs
+
+    def before_embedding(self, module: nn.Module, args: tuple) -> tuple | None:
+        """Pre-hook of the embedding, for those who call a part of the encoder alone."""
+        return (self.hide(args[0]), *args[1:]) if self.places is None and args else None
+
+    def hide(self, ids: torch.Tensor) -> torch.Tensor:
+        """The ids with 0 where the word stands, which is noted."""
+        self.places = ids == self.word
+        return torch.where(self.places, torch.zeros_like(ids), ids)
+
+    def after_embedding(self, module: nn.Module, args: tuple, embeds: torch.Tensor) -> torch.Tensor:
+        """Hook of the embedding: (B, L, d) with the vector in its places."""
+        places, self.places = self.places, None
+        if places is None:
+            return embeds
+        self.seen += int(places.sum())
+        vector = self.token.vectors[self.name].to(embeds.device, embeds.dtype)
+        return torch.where(places[..., None], vector * getattr(module, "embed_scale", 1.0), embeds)  # Gemma's scale
+
+    def after_encoder(self, module: nn.Module, args: tuple, output: Any) -> None:
+        """Hook of the encoder, called after an exception too."""
+        self.places = None
+
+    def row(self) -> dict[str, Any]:
+        """For the report: `seen` is how often the word was read."""
+        vector = self.token.vectors[self.name]
+        return {"encoder": self.name, "word": self.token.word, "width": vector.shape[-1], "seen": self.seen}
+
+    def _unbind(self) -> None:
+        for hook in self._bound:
+            hook.remove()
+        self._bound = []
+
+
+def input_embeddings(encoder: nn.Module) -> list[nn.Module]:
+    """The modules that look ids up in an encoder's table: T5 has two that share it, and calls the hidden one."""
+    table = encoder.get_input_embeddings().weight
+    return [module for module in encoder.modules() if isinstance(module, nn.Embedding) and module.weight is table]
