@@ -39,7 +39,7 @@ def optimize_count(
     options: fields of `Options`, among them method, budget, steps, guidance, size and checkpoint.
     Raises InputError or UnsupportedModelError.
     """
-    chosen = Options(**options)
+    chosen = Options.of(options)
     goal = find_goal(template, n, label, counts, counter)
     names = {label: "count" if counts is None else label for label in goal.counts}
     plain = fill_template(template, {names[label]: number_word(n) for label, n in goal.counts.items()})
@@ -68,7 +68,7 @@ def best_of(
     prompt: as a person writes it, "a photo of seven apples". on_step: called with every `Step`. For the rest see
     `optimize_count`. Raises InputError.
     """
-    chosen = Options(method="best_of", **options)
+    chosen = Options.of({"method": "best_of", **options})
     goal = find_goal(prompt, n, label, None, counter)
     return Search(pipe, (prompt, prompt), goal, counter, [], seeds, chosen).run(on_step)
 

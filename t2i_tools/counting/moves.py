@@ -13,6 +13,7 @@ from t2i_tools.counting.loss import clip_gradient, root_mean_square
 from t2i_tools.counting.options import Options
 from t2i_tools.counting.sampling import Sampler
 from t2i_tools.counting.token import CountToken
+from t2i_tools.errors import InputError
 from t2i_tools.models import text_encoders
 
 if TYPE_CHECKING:
@@ -229,7 +230,11 @@ def make_move(
 
 
 def _vectors(pipe: DiffusionPipeline, tokens: Sequence[CountToken], options: Options) -> list[Vector]:
-    parts = [part for part in text_encoders(pipe) if options.encoders is None or part.name in options.encoders]
+    parts = text_encoders(pipe)
+    names = [part.name for part in parts]
+    for name in options.encoders or ():
+        if name not in names:
+            raise InputError(f"there is no text encoder {name!r}: choose {', '.join(names)}")
     return [
         Vector(
             f"{index}:{part.name}",
@@ -238,4 +243,5 @@ def _vectors(pipe: DiffusionPipeline, tokens: Sequence[CountToken], options: Opt
         )
         for index, token in enumerate(tokens)
         for part in parts
+        if options.encoders is None or part.name in options.encoders
     ]

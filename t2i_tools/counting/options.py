@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from t2i_tools.detectors import Counter, Guide
-from t2i_tools.detectors.detections import Detections, spelling
+from t2i_tools.detectors import Counter, Detections, Guide, ZeroShotCounter, find_label
+from t2i_tools.detectors.detections import spelling
 from t2i_tools.errors import InputError
 from t2i_tools.sizes import Size
 
@@ -75,6 +75,14 @@ class Options:
             if value is not None and not (0 < value < math.inf):
                 raise InputError(f"{name} {value} is out of range: it takes a number above 0")
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Options:
+        """From keyword arguments. Raises InputError for one it does not know."""
+        known = [field.name for field in fields(cls)]
+        if unknown := [name for name in values if name not in known]:
+            raise InputError(f"a count search knows no option {unknown[0]!r}, only {', '.join(known)}")
+        return cls(**values)
+
     @property
     def gradient(self) -> bool:
         """Whether the method needs one."""
@@ -108,6 +116,8 @@ def find_goal(text: str, n: int | None, label: str | None, counts: Mapping[str, 
     for name, number in counts.items():
         if number < 1:
             raise InputError(f"count {number} of {name!r} is out of range: it takes 1 or more")
+        if (known := getattr(counter, "labels", ())) and not isinstance(counter, ZeroShotCounter):
+            find_label(name, known)
     return Goal(dict(counts))
 
 

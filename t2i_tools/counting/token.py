@@ -21,7 +21,7 @@ from t2i_tools.models import TextEncoder, text_encoders
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-FORMAT = "t2i-tools count token 1"
+HEADER = "t2i-tools count token"
 # fmt: off
 SMALL = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -65,8 +65,9 @@ class CountToken:
         if path.suffix != ".safetensors":
             raise InputError(f"a count token is written as .safetensors, not as {path.name}")
         tensors = {self.keys[name]: v.detach().float().cpu().contiguous() for name, v in self.vectors.items()}
-        about = {"word": self.word, "n": self.n, "label": self.label, "keys": self.keys, "settings": self.settings}
-        content = to_bytes(tensors, {"format": FORMAT, "count_token": json.dumps(about, sort_keys=True)})
+        about = {name: getattr(self, name) for name in ("word", "n", "label", "keys", "settings")}
+        # One entry only: safetensors writes several in an order that differs from run to run.
+        content = to_bytes(tensors, {HEADER: json.dumps(about, sort_keys=True)})
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,12 +91,12 @@ class CountToken:
         with opening(path), safe_open(path, "pt") as file:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in names}
-        if about.get("format") != FORMAT:
+        if HEADER not in about:
             raise ModelError(
                 f"{path} is no count token: open other textual inversions with pipe.load_textual_inversion"
             )
         with opening(path):
-            about = json.loads(about["count_token"])
+            about = json.loads(about[HEADER])
             vectors = {name: tensors[key] for name, key in about["keys"].items()}
             token = cls(vectors=vectors, **{name: about[name] for name in ("word", "n", "label", "keys", "settings")})
         for name, vector in vectors.items():
