@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,13 +11,13 @@ import typer
 
 from t2i_tools.cli import options
 from t2i_tools.cli.outputs import check_place
+from t2i_tools.cli.plugins import PluginOptions, maker, plugin_axes, plugins_of
 from t2i_tools.sizes import parse_size
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from PIL import Image
 
-    from t2i_tools.evaluation.grid import Cell
     from t2i_tools.generation import Request
 
 Measure = Callable[["Image.Image", "Request"], Mapping[str, Any]]
@@ -27,7 +28,9 @@ def grid(
     axis: Annotated[
         list[str],
         typer.Option(
-            metavar="NAME=V,V...", help="size, seed, steps, guidance, prompt, a word...; the first goes across."
+            metavar="NAME=V,V...",
+            help="size, seed, steps, guidance, a word, a plugin's option, as in entropy-scaling=off,on; the first goes "
+            "across.",
         ),
     ],
     output: Annotated[Path, typer.Option(metavar="FOLDER", help="For grid.png, grid.json and the cells.")],
@@ -52,30 +55,44 @@ def grid(
     vae_tiling: options.VaeTiling = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    entropy_scaling: options.EntropyScaling = False,
+    native: options.Native = None,
+    entropy_rule: options.EntropyRule = "sqrt-log",
+    entropy_strength: options.EntropyStrength = 1.0,
+    entropy_layers: options.EntropyLayers = None,
+    two_pass: options.TwoPass = False,
+    two_pass_strength: options.TwoPassStrength = None,
 ) -> None:
-    """Compare sizes, seeds, steps, words... in a grid; cells that are there are not made again."""
-    from t2i_tools.cli.generate import with_defaults
+    """Compare sizes, seeds, steps, words, plugins... in a grid; cells that are there are not made again."""
+    from t2i_tools.cli.generate import image_settings, with_defaults
     from t2i_tools.cli.running import progress
-    from t2i_tools.evaluation.grid import Cell, draw_grid, grid_cells, make_cell, parse_axis, read_cells
+    from t2i_tools.evaluation.grid import draw_grid, grid_cells, make_cell, parse_axis, read_cells
     from t2i_tools.generation import check_request
     from t2i_tools.imagefile import save_image
 
     axes = [parse_axis(text) for text in axis]
     fixed = {"negative": negative, "fit": fit, "steps": steps, "guidance": guidance}
     fixed |= {"size": size and parse_size(size), "seed": random.randrange(2**32) if seed is None else seed}
-    cells = grid_cells(prompt, axes, fixed)
+    cells = grid_cells(prompt, axes, fixed, plugin_axes())
+    plugins = {"entropy_scaling": entropy_scaling, "native": native, "entropy_rule": entropy_rule}
+    plugins |= {"entropy_strength": entropy_strength, "entropy_layers": entropy_layers}
+    plugins |= {"two_pass": two_pass, "two_pass_strength": two_pass_strength}
+    if not any(cell.plugins for cell in cells):
+        PluginOptions(**plugins)  # complains of an option whose plugin is off in every cell
+    acting = [plugins_of({**plugins, **cell.plugins}) for cell in cells]
     check_place(output)
     chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
     clip = clip or (options.BUNDLED if model == options.BUNDLED else "none")
     measures = [*([count_in(judge, label)] if label else []), *([clip_score_of(clip)] if clip != "none" else [])]
     pipe = options.open_model(chosen)
-    cells = [Cell(cell.values, with_defaults(cell.request, pipe, model)) for cell in cells]
+    cells = [replace(cell, request=with_defaults(cell.request, pipe, model)) for cell in cells]
     for cell in cells:
         check_request(pipe, cell.request)
     context, files = image_context(pipe, chosen), []
     with progress(not quiet) as on_cell:
-        for cell in cells:
-            files.append(make_cell(pipe, cell, output, context, _settings(pipe, chosen, cell)))
+        for cell, on in zip(cells, acting, strict=True):
+            own, settings = context | {"plugins": asdict(on)}, image_settings(pipe, chosen, cell.request)
+            files.append(make_cell(pipe, cell, output, own, settings, maker(on)))
             on_cell("generate", len(files), len(cells))
     pictures = read_cells(files)
     measured = [
@@ -126,12 +143,6 @@ def image_context(pipe: "DiffusionPipeline", chosen: options.ModelOptions) -> di
 
     machine = {"device": denoiser(pipe).device.type, "threads": torch.get_num_threads(), "tiling": chosen.vae_tiling}
     return {"model": pipeline_fingerprint(pipe), "versions": installed_versions(), **machine}
-
-
-def _settings(pipe: "DiffusionPipeline", chosen: options.ModelOptions, cell: "Cell") -> dict[str, Any]:
-    from t2i_tools.cli.generate import image_settings
-
-    return image_settings(pipe, chosen, cell.request)
 
 
 def write_json(path: Path, value: Any) -> None:

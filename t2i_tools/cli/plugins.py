@@ -2,10 +2,10 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_type_hints
 
 from t2i_tools.errors import InputError
 from t2i_tools.generation import Request, generate_image
@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from PIL import Image
 
+    from t2i_tools.evaluation.grid import Make
+
 OnStep: TypeAlias = Callable[[int, int], None]
+# Option -> the plugins of which one must be on for it to mean anything.
+OWNERS = {
+    "native": ("entropy_scaling", "two_pass"),
+    "compare": ("entropy_scaling", "two_pass"),
+    "entropy_rule": ("entropy_scaling",),
+    "entropy_strength": ("entropy_scaling",),
+    "entropy_layers": ("entropy_scaling",),
+    "two_pass_strength": ("two_pass",),
+}
 
 
 @dataclass(frozen=True)
@@ -33,23 +44,17 @@ class PluginOptions:
     two_pass_strength: float | None = None
 
     def __post_init__(self) -> None:
-        if self.native and not (self.entropy_scaling or self.two_pass):
-            raise InputError("--native goes with --entropy-scaling or --two-pass")
-        if self.compare and not (self.entropy_scaling or self.two_pass):
-            raise InputError("--compare shows a plugin's effect: add --entropy-scaling or --two-pass")
+        for name, owners in OWNERS.items():
+            if getattr(self, name) != getattr(type(self), name) and not any(getattr(self, one) for one in owners):
+                raise InputError(f"{_flag(name)} goes with {' or '.join(map(_flag, owners))}")
         if self.native:
             parse_size(self.native)
-        given = (self.entropy_rule, self.entropy_strength, self.entropy_layers)
-        if given != ("sqrt-log", 1.0, None) and not self.entropy_scaling:
-            raise InputError("--entropy-rule, --entropy-strength and --entropy-layers go with --entropy-scaling")
         if self.entropy_scaling:
             from t2i_tools.entropy.gain import find_rule
 
             find_rule(self.entropy_rule)
             if not math.isfinite(self.entropy_strength):
                 raise InputError(f"--entropy-strength {self.entropy_strength} is not a finite number")
-        if self.two_pass_strength is not None and not self.two_pass:
-            raise InputError("--two-pass-strength goes with --two-pass")
 
     def native_of(self, pipe: "DiffusionPipeline") -> Size:
         """(height, width) in pixels, given or the model's own. Raises InputError."""
@@ -57,6 +62,18 @@ class PluginOptions:
         if native is None:
             raise InputError("this model does not say at which size it was trained: add --native WxH")
         return native
+
+
+def plugin_axes() -> dict[str, Callable[[str], Any]]:
+    """Each option that a grid may vary -> what reads its values: off and on for a plugin, else a text or number."""
+    kinds = get_type_hints(PluginOptions)
+    return {name: _reader(kind) for name, kind in kinds.items() if name != "compare"}
+
+
+def plugins_of(values: Mapping[str, Any]) -> PluginOptions:
+    """The options of one cell of a grid, where those of a plugin that is off in it do not count."""
+    on = {name: value for name, value in values.items() if name not in OWNERS or any(map(values.get, OWNERS[name]))}
+    return PluginOptions(**on)
 
 
 def with_plugins(
@@ -70,6 +87,11 @@ def with_plugins(
     if without is None:
         return image, settings
     return side_by_side(without, image), {**settings, "compare": "off | on"}
+
+
+def maker(chosen: PluginOptions) -> "Make":
+    """`with_plugins` for `make_cell`."""
+    return lambda pipe, request: with_plugins(pipe, chosen, request)
 
 
 @contextmanager
@@ -115,3 +137,14 @@ def side_by_side(left: "Image.Image", right: "Image.Image") -> "Image.Image":
     both.paste(left, (0, 0))
     both.paste(right, (left.width, 0))
     return both
+
+
+def _reader(kind: Any) -> Callable[[str], Any]:
+    """What makes a value of an option's type from its text. Raises ValueError."""
+    if kind is bool:
+        return lambda text: ("off", "on").index(text) == 1
+    return float if float in (kind, *get_args(kind)) else str
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

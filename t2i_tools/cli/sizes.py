@@ -4,21 +4,18 @@ import random
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from t2i_tools.cli import options
 from t2i_tools.cli.outputs import check_place
-from t2i_tools.cli.plugins import PluginOptions, with_plugins
+from t2i_tools.cli.plugins import PluginOptions, maker
 from t2i_tools.errors import InputError
 from t2i_tools.generation import Request, check_request
 from t2i_tools.imagefile import read_settings, save_image
 from t2i_tools.models import size_multiple
 from t2i_tools.sizes import FITS, Size, format_size, parse_size, possible_size
-
-if TYPE_CHECKING:
-    from t2i_tools.evaluation.grid import Make
 
 SHAPES = ((0.5, 0.5), (1, 1), (1, 2), (1.5, 1.5), (2, 1), (2, 2))  # height and width in native sides
 
@@ -106,11 +103,6 @@ def sizes(
 def usual_sizes(native: Size, multiple: int) -> list[Size]:
     """Sizes around the native one, (height, width), that the model can make."""
     return [possible_size((round(native[0] * h), round(native[1] * w)), multiple, "snap") for h, w in SHAPES]
-
-
-def maker(plugins: PluginOptions) -> "Make":
-    """Makes an image with these plugins."""
-    return lambda pipe, request: with_plugins(pipe, plugins, request)
 
 
 def told_of(file: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate, product
 from pathlib import Path
 from string import Formatter
@@ -16,7 +16,7 @@ from t2i_tools.errors import InputError
 from t2i_tools.evaluation.files import remove_parts
 from t2i_tools.evaluation.items import digest
 from t2i_tools.evaluation.stages import read_picture
-from t2i_tools.generation import Request, generate_image
+from t2i_tools.generation import Request
 from t2i_tools.imagefile import read_settings, save_image
 from t2i_tools.promptfile import FIELDS
 from t2i_tools.sizes import FITS
@@ -28,12 +28,13 @@ PARAMETERS = {name: FIELDS[name] for name in ("prompt", "negative", "size", "see
 MOST_CELLS = 1000
 TILE = 256
 MARGIN = 6
+Reader: TypeAlias = Callable[[str], Any]  # of an axis' value; raises ValueError
 Make: TypeAlias = "Callable[[DiffusionPipeline, Request], tuple[Image.Image, Mapping[str, Any]]]"
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A parameter of `Request`, or a word in braces in the prompt, and the values it takes, as texts."""
+    """A parameter of `Request`, a plugin's option or a word in braces in the prompt, and its values, as texts."""
 
     name: str
     values: tuple[str, ...]
@@ -41,10 +42,11 @@ class Axis:
 
 @dataclass(frozen=True)
 class Cell:
-    """values: name of each axis -> text of this cell's value."""
+    """values: name of each axis -> text of this cell's value. plugins: option -> value."""
 
     values: Mapping[str, str]
     request: Request
+    plugins: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_axis(text: str) -> Axis:
@@ -55,27 +57,35 @@ def parse_axis(text: str) -> Axis:
         raise InputError(f"axis {text!r} is not NAME=VALUE,VALUE, for instance steps=5,10,20")
     if len(set(parts)) < len(parts):
         raise InputError(f"axis {text!r} has a value twice")
-    return Axis(name.strip(), tuple(parts))
+    return Axis(name.strip().replace("-", "_"), tuple(parts))
 
 
-def grid_cells(prompt: str, axes: Sequence[Axis], fixed: Mapping[str, Any]) -> list[Cell]:
-    """One cell a combination, the last axis slowest. fixed: the other fields of `Request`. Raises InputError."""
-    words = _words(prompt)
+def grid_cells(
+    prompt: str, axes: Sequence[Axis], fixed: Mapping[str, Any], options: Mapping[str, Reader] | None = None
+) -> list[Cell]:
+    """One cell a combination, the last axis slowest.
+
+    fixed: the other fields of `Request`. options: those of plugins that may be an axis, and what reads their values.
+    Raises InputError.
+    """
+    options = options or {}
+    words = _words(prompt, (*PARAMETERS, *options))
     names = [axis.name for axis in axes]
     if not axes:
         raise InputError("a grid needs an axis, for instance --axis steps=5,10,20")
     if len(set(names)) < len(names):
         raise InputError("an axis comes twice: give its values together")
     for axis in axes:
-        if axis.name not in (*PARAMETERS, *words):
-            known = ", ".join([*PARAMETERS, *words])
-            raise InputError(f"unknown axis {axis.name!r}: choose {known}, or put {{{axis.name}}} into the prompt")
+        if axis.name not in (known := (*PARAMETERS, *options, *words)):
+            raise InputError(
+                f"unknown axis {axis.name!r}: choose {', '.join(known)}, or put {{{axis.name}}} into the prompt"
+            )
     if missing := [word for word in words if word not in names]:
         raise InputError(f"the prompt has {{{missing[0]}}} in it: give its values, --axis {missing[0]}=one,two")
     combinations = [values[::-1] for values in product(*(axis.values for axis in reversed(axes)))]
     if len(combinations) > MOST_CELLS:
         raise InputError(f"a grid of {len(combinations)} cells is too large: it takes {MOST_CELLS}")
-    return [_cell(prompt, dict(zip(names, values, strict=True)), fixed) for values in combinations]
+    return [_cell(prompt, dict(zip(names, values, strict=True)), fixed, options) for values in combinations]
 
 
 def make_cell(
@@ -84,7 +94,7 @@ def make_cell(
     folder: Path,
     context: Mapping[str, Any],
     settings: Mapping[str, Any],
-    make: Make | None = None,
+    make: Make,
 ) -> Path:
     """The file of a cell, generated alone in its batch unless it is there already.
 
@@ -97,7 +107,7 @@ def make_cell(
     path = folder / "cells" / f"{name[:80]}-{key[:8]}.png"
     if path.exists() and read_settings(path).get("key") == key:
         return path
-    image, more = make(pipe, cell.request) if make else (generate_image(pipe, cell.request), {})
+    image, more = make(pipe, cell.request)
     remove_parts(path)
     save_image(image, path, {**settings, **more, "width": image.width, "height": image.height, "key": key})
     return path
@@ -135,28 +145,33 @@ def read_cells(paths: Sequence[Path]) -> list[Image.Image]:
     return [read_picture(path) for path in paths]
 
 
-def _cell(prompt: str, values: Mapping[str, str], fixed: Mapping[str, Any]) -> Cell:
-    fields: dict[str, Any] = {}
-    for name in values.keys() & PARAMETERS.keys():
-        try:
-            fields[name] = PARAMETERS[name](values[name])
-        except ValueError as error:
-            raise InputError(f"axis {name}: {values[name]!r} is no number") from error
+def _cell(prompt: str, values: Mapping[str, str], fixed: Mapping[str, Any], options: Mapping[str, Reader]) -> Cell:
+    fields, plugins = _read(values, PARAMETERS), _read(values, options)
     text = fields.pop("prompt", prompt)
-    for name in values.keys() - PARAMETERS.keys():
+    for name in values.keys() - PARAMETERS.keys() - options.keys():
         text = text.replace(f"{{{name}}}", values[name])
     request = {**fixed, **fields}
     if request.get("fit", "crop") not in FITS:
         raise InputError(f"unknown fit {request['fit']!r}: choose {' or '.join(FITS)}")
-    return Cell(values, Request(text, **request))
+    return Cell(values, Request(text, **request), plugins)
 
 
-def _words(prompt: str) -> list[str]:
+def _read(values: Mapping[str, str], readers: Mapping[str, Reader]) -> dict[str, Any]:
+    read = {}
+    for name in values.keys() & readers.keys():
+        try:
+            read[name] = readers[name](values[name])
+        except ValueError as error:
+            raise InputError(f"axis {name}: {values[name]!r} is no value for it") from error
+    return read
+
+
+def _words(prompt: str, reserved: Sequence[str]) -> list[str]:
     try:
         names = [name for _, name, _, _ in Formatter().parse(prompt) if name is not None]
     except ValueError as error:
         raise InputError(f"the prompt has a brace without its partner: {prompt!r}") from error
-    if bad := [name for name in names if not re.fullmatch(r"\w+", name) or name in PARAMETERS]:
+    if bad := [name for name in names if not re.fullmatch(r"\w+", name) or name in reserved]:
         raise InputError(f"{{{bad[0]}}} in the prompt is no name for an axis: take one word that is no parameter")
     return list(dict.fromkeys(names))
 

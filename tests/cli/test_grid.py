@@ -66,13 +66,34 @@ def test_a_cell_is_the_image_that_generate_makes(t2i, tiny_folder, tmp_path):
         assert one.tobytes() == other.tobytes()
 
 
+def test_a_plugin_off_and_on(t2i, tiny_folder, tmp_path):
+    options = ("--axis", "entropy-scaling=off,on", "--steps", 1, "--size", "32x16", "--seed", 3, "--output", "g")
+    assert t2i("a cat", *options, "--axis", "entropy-strength=1,-1")[::2] == (0, "")
+    cells = {
+        (cell["entropy_scaling"], cell["entropy_strength"]): tmp_path / "g" / cell["file"]
+        for cell in json.loads((tmp_path / "g" / "grid.json").read_text())["cells"]
+    }
+    pixels = {values: Image.open(file).tobytes() for values, file in cells.items()}
+    assert pixels["off", "1"] == pixels["off", "-1"]  # what is off has no strength
+    assert len(set(pixels.values())) == 3
+    assert read_settings(cells["on", "-1"])["entropy_scaling"]["strength"] == -1
+    assert "entropy_scaling" not in read_settings(cells["off", "-1"])
+    t2i("a cat", "--axis", "seed=3", "--entropy-scaling", *options[2:-1], "fixed")
+    (cell,) = (tmp_path / "fixed" / "cells").iterdir()
+    assert Image.open(cell).tobytes() == pixels["on", "1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["a cat", "--axis", "entropy-scaling=off,maybe"], "'maybe' is no value"),
+        (["a cat", "--axis", "seed=1", "--entropy-strength", "2"], "goes with --entropy-scaling"),
+        (["a cat", "--axis", "entropy-scaling=on", "--axis", "entropy-rule=magic"], "magic"),
+        (["a {native} cat", "--axis", "native=8x8"], "no name for an axis"),
         (["a cat", "--axis", "steps"], "NAME=VALUE"),
         (["a cat", "--axis", "steps=1,,2"], "NAME=VALUE"),
         (["a cat", "--axis", "steps=1,1"], "a value twice"),
-        (["a cat", "--axis", "steps=one"], "'one' is no number"),
+        (["a cat", "--axis", "steps=one"], "'one' is no value for it"),
         (["a cat", "--axis", "steps=0"], "steps 0"),
         (["a cat", "--axis", "size=big"], "WIDTHxHEIGHT"),
         (["a cat", "--axis", "fit=tight"], "crop or snap"),

@@ -97,7 +97,7 @@ def test_two_passes(t2i):
         (["--compare"], "--entropy-scaling"),
         (["--native", "64x64"], "--entropy-scaling"),
         (["--entropy-scaling", "--native", "big"], "WIDTHxHEIGHT"),
-        (["--entropy-strength", "2"], "go with --entropy-scaling"),
+        (["--entropy-strength", "2"], "goes with --entropy-scaling"),
         (["--entropy-scaling", "--entropy-strength", "nan"], "finite"),
         (["--entropy-scaling", "--entropy-rule", "sqrt"], "sqrt-log, log"),
         (["--entropy-scaling", "--entropy-layers", "("], "regular expression"),
