@@ -28,9 +28,11 @@ _PUBLIC = {
     "load_default_clip": "t2i_tools.default",
     "load_default_counter": "t2i_tools.default",
     "load_default_judge": "t2i_tools.default",
+    "load_long_clip": "t2i_tools.longclip",
     "long_prompts": "t2i_tools.longclip",
     "optimize_count": "t2i_tools.counting",
     "stretch_clip": "t2i_tools.longclip",
+    "token_ruler": "t2i_tools.longclip",
     "token_spans": "t2i_tools.prompts",
     "two_pass": "t2i_tools.twopass",
 }

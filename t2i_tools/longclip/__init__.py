@@ -1,8 +1,22 @@
 """Long prompts: windows one by one, or positions stretched as in Long-CLIP (Zhang et al., ECCV 2024)."""
 
+from t2i_tools.longclip.checkpoint import load_long_clip
 from t2i_tools.longclip.matching import primary_component_loss
-from t2i_tools.longclip.patch import METHODS, long_prompts
+from t2i_tools.longclip.patch import long_prompts
 from t2i_tools.longclip.positions import stretch_positions
+from t2i_tools.longclip.reader import METHODS, Method
+from t2i_tools.longclip.ruler import Ruler, RulerWord, token_ruler
 from t2i_tools.longclip.stretch import stretch_clip
 
-__all__ = ["METHODS", "long_prompts", "primary_component_loss", "stretch_clip", "stretch_positions"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "Ruler",
+    "RulerWord",
+    "load_long_clip",
+    "long_prompts",
+    "primary_component_loss",
+    "stretch_clip",
+    "stretch_positions",
+    "token_ruler",
+]

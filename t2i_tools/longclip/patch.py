@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from t2i_tools.errors import InputError, UnsupportedModelError
-from t2i_tools.handle import Handle
+from t2i_tools.handle import Handle, active_handle
+from t2i_tools.longclip.adopt import adopt, fits, told
 from t2i_tools.longclip.carried import PromptEmbeds, PromptIds, plain
-from t2i_tools.longclip.reader import PLUGIN, Reader, attach_reader
-from t2i_tools.longclip.stretch import STOCK, positions, stretch_clip
+from t2i_tools.longclip.checkpoint import load_long_clip
+from t2i_tools.longclip.reader import METHODS, PLUGIN, Method, Reader, attach_reader
+from t2i_tools.longclip.stretch import STOCK, positions, set_attribute, stretch_clip
 from t2i_tools.models import TextEncoder, text_encoders
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from diffusers import DiffusionPipeline
 
-Method = Literal["stretch", "chunk", "truncate"]
-METHODS: tuple[Method, ...] = get_args(Method)
+Weights: TypeAlias = "str | Path | nn.Module"
 POOLED = ("pooler_output", "text_embeds")
 
 
-def long_prompts(pipe: DiffusionPipeline, method: Method = "stretch", *, syntax: bool = True) -> Handle:
+def long_prompts(
+    pipe: DiffusionPipeline,
+    method: Method = "stretch",
+    *,
+    weights: Weights | Mapping[str, Weights] | None = None,
+    syntax: bool = True,
+) -> Handle:
     """Let the CLIP text encoders of a pipeline read prompts and negative prompts of any length.
 
     method: "chunk" reads windows of 77 tokens one by one, as many as the longer of the two needs, and joins their
@@ -32,24 +41,36 @@ def long_prompts(pipe: DiffusionPipeline, method: Method = "stretch", *, syntax:
     (`stretch_clip`). "truncate" cuts as the plain pipeline does, and says what. The pooled vector is the first
     window's. T5 stays as it is.
 
+    weights: a Long-CLIP for "stretch", as `load_long_clip` reads or returns it, which every text encoder that it fits
+    takes over, or {"text_encoder": ...}; the others are stretched as they are.
+
     syntax: read "(word:1.3)", "(word)", "[word]" as weights and BREAK as the beginning of a new window, as
     AUTOMATIC1111 writes them. A weight w turns the hidden state z of a token into e + w (z - e), e being that of an
     empty prompt at the same place, as in ComfyUI: 0 is the word unsaid.
 
     Edits text encoders and tokenizers until the handle's `remove()`; its `report()` tells of the longest prompt read.
-    Raises UnsupportedModelError or InputError.
+    Raises UnsupportedModelError, ModelError or InputError.
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r} for long prompts: choose {', '.join(METHODS)}")
-    parts, limit, readers = clip_encoders(pipe), 1 if method == "truncate" else None, {}
-    for part in parts:  # two text encoders may share a tokenizer
-        readers.setdefault(id(part.tokenizer), Reader(part.name, part.encoder, part.tokenizer, limit, syntax))
+    if weights is not None and method != "stretch":
+        raise InputError(f"weights go with method 'stretch', not {method!r}")
+    parts, readers = clip_encoders(pipe), {}
+    tuned = find_weights(parts, weights)
+    for part in parts:
+        if earlier := active_handle(part.encoder, PLUGIN):
+            earlier.remove()
+        # Two text encoders may share a tokenizer.
+        readers.setdefault(id(part.tokenizer), Reader(part.name, part.encoder, part.tokenizer, method, syntax))
     handles = [Handle(part.encoder, PLUGIN, partial(map, Reader.row, list(readers.values()))) for part in parts]
     for handle in handles[1:]:
         handles[0].on_remove(handle.remove)
     try:
         for handle, part in zip(handles, parts, strict=True):
-            if method == "stretch" and positions(part.encoder) == STOCK:
+            if part.name in tuned:
+                adopt(handle, part.encoder, tuned[part.name])
+                set_attribute(handle, part.tokenizer, "model_max_length", positions(part.encoder))
+            elif method == "stretch" and positions(part.encoder) == STOCK:
                 handle.on_remove(stretch_clip(part.encoder, part.tokenizer).remove)
             WindowedEncoder(readers[id(part.tokenizer)]).attach(handle, part.encoder)
         for reader in readers.values():
@@ -61,12 +82,46 @@ def long_prompts(pipe: DiffusionPipeline, method: Method = "stretch", *, syntax:
     return handles[0]
 
 
+def is_clip(part: TextEncoder) -> bool:
+    """Whether it reads a fixed number of positions, as CLIP does."""
+    return str(part.encoder.config.model_type).startswith("clip")
+
+
 def clip_encoders(pipe: DiffusionPipeline) -> list[TextEncoder]:
     """A pipeline's text encoders that are CLIP. Raises UnsupportedModelError when there are none."""
-    found = [part for part in text_encoders(pipe) if str(part.encoder.config.model_type).startswith("clip")]
+    found = list(filter(is_clip, text_encoders(pipe)))
     if not found:
         raise UnsupportedModelError(f"{type(pipe).__name__} has no CLIP text encoder whose prompts need lengthening")
     return found
+
+
+def find_weights(parts: list[TextEncoder], weights: Weights | Mapping[str, Weights] | None) -> dict[str, nn.Module]:
+    """The Long-CLIP of each text encoder that takes one. Raises UnsupportedModelError, ModelError or InputError."""
+    if isinstance(weights, Mapping):
+        if unknown := weights.keys() - {part.name for part in parts}:
+            raise InputError(
+                f"weights for {sorted(unknown)[0]!r}: the pipeline's are {', '.join(p.name for p in parts)}"
+            )
+        return {name: _opened(source) for name, source in weights.items()}
+    if weights is None:
+        return {}
+    model = _opened(weights)
+    found = {part.name: model for part in parts if fits(part.encoder, model)}
+    if not found:
+        raise UnsupportedModelError(
+            f"the weights are of {told(model)}, the pipeline's of {', '.join(told(p.encoder) for p in parts)}"
+        )
+    return found
+
+
+def _opened(weights: Weights) -> nn.Module:
+    if not isinstance(weights, nn.Module):
+        return load_long_clip(weights)
+    if positions(weights) <= STOCK:
+        raise UnsupportedModelError(
+            f"weights has {positions(weights)} positions: it is a plain CLIP, not a stretched one"
+        )
+    return weights
 
 
 class WindowedEncoder:

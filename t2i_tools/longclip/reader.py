@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -18,6 +18,8 @@ from t2i_tools.longclip.stretch import positions
 from t2i_tools.longclip.syntax import Piece, parse_prompt
 from t2i_tools.longclip.windows import Row, Token, fill_windows, lay_out, read_tokens, written
 
+Method = Literal["stretch", "chunk", "truncate"]
+METHODS: tuple[Method, ...] = get_args(Method)
 PLUGIN = "long prompts"
 TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"
 logger = logging.getLogger("t2i_tools.longclip")
@@ -27,20 +29,29 @@ logger = logging.getLogger("t2i_tools.longclip")
 class Reader:
     """Reads for one text encoder, in windows of its own length.
 
-    limit: the most windows that it is given; None: as many as the prompt needs. syntax: whether brackets are weights.
+    syntax: whether brackets are weights. length: of a window, where it is not to be what the encoder has at present.
     """
 
     name: str
     encoder: nn.Module
     tokenizer: Any
-    limit: int | None = None
+    method: Method = "chunk"
     syntax: bool = True
+    length: int | None = None
     longest: dict[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        self.own = positions(self.encoder)
+
+    @property
+    def limit(self) -> int | None:
+        """The most windows that the encoder is given; None: as many as the prompt needs."""
+        return 1 if self.method == "truncate" else None
 
     @property
     def size(self) -> int:
         """Tokens of a window, begin and end included."""
-        return positions(self.encoder)
+        return self.length or positions(self.encoder)
 
     def read(self, prompt: str) -> list[list[Token]]:
         """All windows of a prompt, also those beyond the limit."""

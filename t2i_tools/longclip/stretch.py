@@ -39,9 +39,14 @@ def stretch_clip(text_encoder: nn.Module, tokenizer: CLIPTokenizer, *, keep: int
     return handle
 
 
+def core(text_encoder: nn.Module) -> nn.Module:
+    """The module with embeddings and layers: CLIPTextModel itself, or what other classes keep as `text_model`."""
+    return getattr(text_encoder, "text_model", text_encoder)
+
+
 def embeddings(text_encoder: nn.Module) -> nn.Module:
     """Token and position embeddings, wherever transformers keeps them. Raises UnsupportedModelError."""
-    found = getattr(getattr(text_encoder, "text_model", text_encoder), "embeddings", None)
+    found = getattr(core(text_encoder), "embeddings", None)
     if not hasattr(found, "position_embedding") or not hasattr(found, "token_embedding"):
         raise UnsupportedModelError(f"{type(text_encoder).__name__} is no CLIP text encoder: it has no such positions")
     return found
@@ -60,8 +65,7 @@ def set_positions(handle: Handle, text_encoder: nn.Module, table: torch.Tensor) 
     handle.on_remove(partial(_put_back, inner, new, old))
     inner.position_embedding = new
     _number(inner)
-    core = getattr(text_encoder, "text_model", text_encoder)
-    configs = [text_encoder.config, core.config, getattr(text_encoder.config, "text_config", None)]
+    configs = [text_encoder.config, core(text_encoder).config, getattr(text_encoder.config, "text_config", None)]
     for config in {id(config): config for config in configs}.values():
         if hasattr(config, "max_position_embeddings"):
             set_attribute(handle, config, "max_position_embeddings", len(table))
