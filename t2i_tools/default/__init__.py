@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from t2i_tools.detectors.yolo import YoloCounter
 
 WEIGHTS = Path(__file__).with_name("weights")
+SIZES = Path(__file__).with_name("sizes.json")  # evidence for `t2i advise`, written by examples/evaluate_sizes.py
 DEFAULT_STEPS = 20
 DEFAULT_GUIDANCE = 3.0
 

@@ -42,18 +42,17 @@ def shifted(pipe: DiffusionPipeline, items: Sequence[Item]) -> list[Image.Image]
     """With as many timesteps, at noises that are higher by the square root of the share of pixels."""
     size, native = items[0].size, native_size(pipe)
     shift = math.sqrt(math.prod(size) / math.prod(native)) if size and native else 1.0
+    requests = [item.request() for item in items]
+    timesteps = shifted_timesteps(pipe.scheduler, items[0].steps, shift)
     with first_order_solver(pipe):
-        requests = [item.request() for item in items]
-        timesteps = shifted_timesteps(pipe.scheduler, items[0].steps, shift)
         return call_pipeline(pipe, requests, call_arguments(pipe, requests) | {"timesteps": timesteps})
 
 
 METHODS: dict[str, Method] = {
     "plain": plain,
     "entropy_scaling": scaled,
-    "entropy_log": partial(scaled, rule="log"),
     "entropy_half": partial(scaled, strength=0.5),
-    "entropy_double": partial(scaled, strength=2.0),
+    "entropy_log": partial(scaled, rule="log"),  # the same as strength 2
     "entropy_opposite": partial(scaled, strength=-1.0),
     "two_pass": in_two_passes,
     "shifted": shifted,

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def shifted_timesteps(scheduler: Any, steps: int, shift: float) -> list[int]:
-    """The scheduler's own timesteps but the first, moved to where noise / signal is `shift` times as high."""
+    """The scheduler's own timesteps but the first, moved to where noise / signal is `shift` times as high.
+
+    Raises UnsupportedModelError for a scheduler without variance-preserving noise, such as flow matching.
+    """
+    if not hasattr(scheduler, "alphas_cumprod"):
+        raise UnsupportedModelError(f"{type(scheduler).__name__} has no timesteps to shift")
     scheduler.set_timesteps(steps)
     noise = np.sqrt(1 / scheduler.alphas_cumprod.double().numpy() - 1)  # rising with the timestep
     wanted = noise[scheduler.timesteps.long().numpy()] * shift
@@ -30,13 +35,13 @@ def shifted_timesteps(scheduler: Any, steps: int, shift: float) -> list[int]:
 def first_order_solver(pipe: DiffusionPipeline) -> Iterator[None]:
     """While it lasts, the pipeline's scheduler is DDIM in a form that takes any timesteps: DPM-Solver++ of first order.
 
-    Raises UnsupportedModelError for a scheduler without variance-preserving noise, such as flow matching.
+    Raises UnsupportedModelError for a pipeline that takes none.
     """
     from diffusers import DPMSolverMultistepScheduler
 
     own = pipe.scheduler
-    if not (hasattr(own, "alphas_cumprod") and takes(pipe, "timesteps")):
-        raise UnsupportedModelError(f"{type(own).__name__} has no timesteps to shift")
+    if not takes(pipe, "timesteps"):
+        raise UnsupportedModelError(f"{type(pipe).__name__} takes no timesteps")
     pipe.scheduler = DPMSolverMultistepScheduler.from_config(
         own.config, algorithm_type="dpmsolver++", solver_order=1, final_sigmas_type="zero", use_flow_sigmas=False
     )

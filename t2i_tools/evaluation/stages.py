@@ -112,7 +112,7 @@ def _detect(store: Store, models: Models, device: str | None) -> Stage:
         return [
             (_error(row["key"], one) if row["status"] == "ok" else {"key": row["key"], "status": "skipped"})
             if isinstance(one, Exception)
-            else {"key": row["key"], "status": "ok", "objects": _objects(one)}
+            else {"key": row["key"], "status": "ok", "objects": objects_of(one)}
             for row, one in zip(rows, found, strict=True)
         ]
 
@@ -195,7 +195,7 @@ def _with_blanks(pictures: list[Image.Image]) -> enumerate:
     return enumerate(zip(pictures, _blanks(pictures), strict=True))
 
 
-def _objects(found: Detections) -> list[Row]:
+def objects_of(found: Detections) -> list[Row]:
     """Rounded to what a last bit cannot change; boxes are xyxy in pixels."""
     boxes, scores = np.round(found.boxes.tolist(), 1).tolist(), np.round(found.scores.tolist(), 4).tolist()
     return [

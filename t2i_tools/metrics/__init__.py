@@ -15,6 +15,7 @@ _MODULES = {
     "distribution": ("Distance", "fid", "kid"),
     "duplication": ("Inflation", "count_inflation"),
     "intervals": ("Interval", "cluster_bootstrap", "paired_bootstrap", "two_level_bootstrap", "wilson"),
+    "objects": ("FIGURES", "object_columns"),
     "judge": ("Agreement", "agreement", "corrected_accuracy"),
     "power": ("mcnemar_power", "prompts_for_half_width", "prompts_for_mcnemar", "prompts_for_two_shares"),
 }

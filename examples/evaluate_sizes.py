@@ -1,0 +1,109 @@
+"""How well the bundled model draws at sizes that are not its own, off | entropy scaling | its controls | two passes.
+
+    python examples/evaluate_sizes.py outputs/sizes --split dev --number 16 --sizes 64x64,256x256
+    python examples/evaluate_sizes.py outputs/sizes-test --split test --evidence t2i_tools/default/sizes.json
+
+Stopped at any moment, it goes on where it was. Writes sizes.json and sizes.md into the folder, and the evidence for
+`t2i advise`. What is claimed stands in evaluate_sizes.protocol.json, written before the test split was run.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from size_scenes import COUNTS, OBJECTS, Features, benchmark, calibrated, judged, references
+
+import t2i_tools as t2i
+from t2i_tools.cli.judges import models_of
+from t2i_tools.cli.options import ModelOptions
+from t2i_tools.cli.running import progress
+from t2i_tools.default import DEFAULT_GUIDANCE, DEFAULT_STEPS
+from t2i_tools.evaluation import METHODS, Manifest, Settings, Store, counts_rows, make_items, read_protocol, settle
+from t2i_tools.evaluation.advice import Evidence, held_out, points_of, write_evidence
+from t2i_tools.evaluation.engines import run_processes
+from t2i_tools.evaluation.files import write_text
+from t2i_tools.evaluation.fingerprint import detector_fingerprint, pipeline_fingerprint
+from t2i_tools.evaluation.protocol import log_test_run
+from t2i_tools.evaluation.sizes import DRAFT_THRESHOLD, figures_of, figures_table, fitting, summarise_size, to_markdown
+from t2i_tools.evaluation.stages import read_picture
+from t2i_tools.handle import Report
+from t2i_tools.sizes import format_size, parse_size
+
+NATIVE = (128, 128)
+SIZES = "64x64,96x96,128x64,128x128,192x192,256x256,256x128,192x320"
+PROTOCOL = Path(__file__).with_suffix(".protocol.json")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--split", choices=("dev", "test"), default="dev")
+    parser.add_argument("--sizes", default=SIZES)
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--number", type=int, help="so many prompts, not all")
+    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--evidence", type=Path, help="where to write it for `t2i advise`; test split only")
+    args = parser.parse_args()
+    if args.evidence and args.split != "test":
+        parser.error("--evidence is what the test split gives: add --split test")
+
+    pipe, judge = t2i.load_default(), t2i.load_default_judge()
+    judge.threshold = DRAFT_THRESHOLD
+    prompts = counts_rows(benchmark(args.split), args.split, COUNTS, args.number)
+    rows = [{"steps": args.steps, "guidance": DEFAULT_GUIDANCE, **row} for row in prompts]
+    sizes, methods = [parse_size(size) for size in args.sizes.split(",")], args.methods.split(",")
+    others = [size for size in sizes if size != NATIVE]
+    # At the native size all methods make the same image.
+    items = [*make_items(rows, sizes=[NATIVE]), *(make_items(rows, methods, others) if others else [])]
+    fingerprint = pipeline_fingerprint(pipe)
+    manifest = Manifest(
+        items,
+        Settings(),
+        model={"name": "bundled", "fingerprint": fingerprint},
+        judge={"name": "bundled", "fingerprint": detector_fingerprint(judge)},
+        about={"benchmark": "sizes-bundled", "split": args.split},
+    )
+    settle(args.folder, manifest)
+    if args.split == "test":
+        log_test_run(PROTOCOL, args.folder, manifest.digest())
+    models = models_of(ModelOptions(), "bundled", DRAFT_THRESHOLD, (), None)
+    with progress(True) as on_batch:
+        run_processes(args.folder, models, args.workers, on_batch=on_batch)
+    done = Store(args.folder).write_merged()
+
+    rule = replace(read_protocol(PROTOCOL), split=args.split)
+    judges = {size: {kind: calibrated(judge, size, args.split, kind) for kind in OBJECTS} for size in [NATIVE, *others]}
+    summaries = {size: summary(args, size, judges[size], judge, done, prompts, rule) for size in judges}
+    evidence = Evidence("bundled", fingerprint, NATIVE, args.split, len(prompts), points_of(summaries))
+    calibration = [
+        {"size": format_size(size), "scenes": kind, "threshold": one.threshold, "judge exact": str(one.exact)}
+        for size, found in judges.items()
+        for kind, one in found.items()
+    ]
+    tables = figures_table(summaries), calibration, held_out(evidence)
+    write_text(args.folder / "sizes.md", "\n\n".join(map(to_markdown, tables)) + "\n")
+    write_evidence(args.evidence or args.folder / "evidence.json", evidence)
+    print((args.folder / "sizes.md").read_text())
+
+
+def summary(args, size, calibrations, judge, done, prompts, rule) -> list[dict]:
+    """Figures of the methods and of the reference scenes at one size, with KID from either kind of scene."""
+    here = [row for row in done if tuple(row["size"]) == size and row["status"] == "ok"]
+    calibration = fitting(list(calibrations.values()), [row for row in here if row["method"] == rule.baseline])
+    found, features = summarise_size(here, calibration, rule), Features()
+    scenes = {objects: references(prompts, size, args.split, objects) for objects in OBJECTS}
+    real = {objects: features(pictures) for objects, pictures in scenes.items()}
+    for one in found:
+        mine = [row for row in here if row["method"] == one["method"]]
+        fake = features([read_picture(args.folder / row["file"]) for row in mine])
+        one["kid"] = {f"KID, {objects}": features.distance(real[objects], fake) for objects in OBJECTS}
+    for objects, pictures in scenes.items():
+        rows = judged(judge, pictures, prompts, f"scenes, {objects}")
+        found.append(figures_of(rows, calibrations[objects], rule.level))
+    print(Report(figures_table({size: found})), flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    main()

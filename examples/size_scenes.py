@@ -1,0 +1,104 @@
+"""Prompts, reference scenes and a calibrated judge for `evaluate_sizes.py`, at any size."""
+
+import numpy as np
+from PIL import Image
+
+from t2i_tools.default import load_default_clip, load_default_judge
+from t2i_tools.default.scenes import COLOURS, DEV_LABELS, LABELS, TEST_LABELS, plural, scene
+from t2i_tools.detectors.heatmap import HeatmapCounter
+from t2i_tools.evaluation.counts import Benchmark
+from t2i_tools.evaluation.sizes import Calibration, calibrate
+from t2i_tools.evaluation.stages import objects_of
+from t2i_tools.metrics import image_embeddings, kid
+from t2i_tools.sizes import Size
+
+COUNTS = (1, 2, 3, 4, 5)
+LARGEST = 6  # which stands for "6 or more" in the judge's calibration
+OBJECTS = ("fixed", "scaled")  # objects of the training's size in pixels, and of its share of the picture
+NATIVE_SIDE = 128
+FIRST_SEED = 9_000_000  # beyond the seeds that judge and detector were trained and measured on
+CALIBRATION = 10_000  # and beyond the reference scenes
+THRESHOLD = load_default_judge().threshold
+
+
+def benchmark(split: str) -> Benchmark:
+    """Classes x counts x backgrounds: 200 prompts in the test split, whose classes and wording dev does not have."""
+    opening, joint = ("a photo of", "on") if split == "dev" else ("a picture of", "with")
+    classes = {label: plural(label) for label in (DEV_LABELS if split == "dev" else TEST_LABELS)}
+    return Benchmark("sizes-bundled", classes, ("", *(f"{joint} a {c} background" for c in COLOURS)), opening)
+
+
+def references(prompts: list[dict], size: Size, split: str, objects: str) -> list[Image.Image]:
+    """A scene of the trained world for each prompt, as the model should draw it at this size."""
+    return [
+        _scene(index, size, split, objects, row["label"], row["count"], _colour(row["prompt"]))
+        for index, row in enumerate(prompts)
+    ]
+
+
+def judged(judge: HeatmapCounter, pictures: list[Image.Image], prompts: list[dict], method: str) -> list[dict]:
+    """Rows as an evaluation has them, of pictures that no model made."""
+    return [
+        {**row, "method": method, "status": "ok", "width": image.width, "height": image.height, "objects": objects}
+        for row, image, objects in zip(prompts, pictures, map(objects_of, _detect(judge, pictures)), strict=True)
+    ]
+
+
+def calibrated(judge: HeatmapCounter, size: Size, split: str, objects: str, pictures: int = 210) -> Calibration:
+    """The judge on scenes with 0 to LARGEST objects of the class that is asked for."""
+    images, labels, counts = [], [], []
+    for index in range(pictures):
+        label, other = LABELS[index % len(LABELS)], LABELS[(index + 1) % len(LABELS)]
+        count = index % (LARGEST + 1)
+        drawn = (label, count) if count else (other, 1 + index % LARGEST)
+        images.append(_scene(CALIBRATION + index, size, split, objects, *drawn, None))
+        labels.append(label)
+        counts.append(count)
+    order = np.random.default_rng(0).permutation(pictures)  # so that either half holds every count
+    found = _detect(judge, [images[i] for i in order])
+    return calibrate(found, [labels[i] for i in order], [counts[i] for i in order], usual=THRESHOLD)
+
+
+class Features:
+    """CLIP's features of one square crop a picture, no larger than the native size: what KID compares."""
+
+    def __init__(self) -> None:
+        self.model, _ = load_default_clip()
+
+    def __call__(self, pictures: list[Image.Image]) -> np.ndarray:
+        crops = [self.crop(picture, np.random.default_rng(index)) for index, picture in enumerate(pictures)]
+        return image_embeddings(self.model, crops, mean=(0.5,) * 3, std=(0.5,) * 3, normalise=False)
+
+    @staticmethod
+    def crop(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+        """Somewhere in the picture."""
+        side = min(NATIVE_SIDE, *picture.size)
+        left, top = (int(rng.integers(0, extent - side + 1)) for extent in picture.size)
+        return picture.crop((left, top, left + side, top + side))
+
+    @staticmethod
+    def distance(real: np.ndarray, fake: np.ndarray) -> str:
+        """KID and its spread over subsets."""
+        found = kid(real, fake, extractor="the bundled scoring CLIP, on native-size crops")
+        return f"{found.value:.3f} +- {found.spread:.3f}"
+
+
+def _scene(index, size, split, objects, label, count, colour) -> Image.Image:
+    for attempt in range(100):  # a random arrangement may have no room for the last object
+        try:
+            seed = FIRST_SEED + 100 * index + attempt
+            drawn = scene(
+                seed, size=size, split=split, kind="counts", label=label, count=count, colour=colour, objects=objects
+            )
+            return Image.fromarray(drawn.image)
+        except ValueError as error:
+            problem = error
+    raise problem
+
+
+def _colour(prompt: str) -> str | None:
+    return next((name for name in COLOURS if f" {name} background" in prompt), None)
+
+
+def _detect(judge: HeatmapCounter, pictures: list[Image.Image]) -> list:
+    return [one for start in range(0, len(pictures), 50) for one in judge.detect(pictures[start : start + 50])]
