@@ -8,6 +8,7 @@ import typer
 
 from t2i_tools.cli import options
 from t2i_tools.cli.judges import JUDGES, models_of
+from t2i_tools.cli.outputs import check_place
 from t2i_tools.cli.planning import BATCH, benchmark_name, default_judge, items_of, plan, protocol_of, settings_of
 from t2i_tools.cli.running import Work, check_engine, finish
 from t2i_tools.errors import InputError
@@ -73,18 +74,22 @@ def counts(
 
     part = parse_shard(shard)
     check_engine(engine, workers, part)
+    check_place(output)
     if prompts and images:
         raise InputError("give either --prompts or --images")
+    rank = 0
     if engine == "accelerate":
-        from t2i_tools.evaluation.engines import accelerate_device
+        from t2i_tools.evaluation.engines import accelerate_rank
 
-        device = device or accelerate_device()
+        rank, own = accelerate_rank()
+        device = device or own
     chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
     rule = protocol_of(protocol, split, prompts or images)
     items = read_pictures(images) if images else items_of(model, prompts, split, counts, number, method, size)
     labels = sorted({item.label for item in items if item.label})
     if not labels:
         raise InputError("no prompt has a class to count: give the prompts file columns class and count")
+    rule.baseline_of([item.method for item in items])  # complains now, not after hours
     judge = judge or default_judge(model, images)
     clip = None if clip == "none" else clip or (options.BUNDLED if model == options.BUNDLED and not images else None)
     models = models_of(chosen, judge, threshold, labels, clip)
@@ -92,7 +97,7 @@ def counts(
     settings = settings_of(output, batch, threads, workers)
     manifest, opened = plan(items, settings, models, chosen, (judge, clip), (steps, guidance), about)
     settle(output, manifest)
-    if protocol and rule.split == "test":
+    if protocol and rule.split == "test" and rank == 0:
         from t2i_tools.evaluation.protocol import log_test_run
 
         log_test_run(protocol, output, manifest.digest())

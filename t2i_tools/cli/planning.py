@@ -64,7 +64,7 @@ def protocol_of(file: Path | None, split: str, own_prompts: Any) -> "Protocol":
     from t2i_tools.evaluation.protocol import Protocol, read_protocol
 
     if file is None:
-        if split == "test" and not own_prompts:
+        if split == "test":
             raise InputError("--split test needs --protocol FILE: write down what is claimed before it is tested")
         return Protocol(split=split)
     rule = read_protocol(file)

@@ -44,12 +44,13 @@ class Work:
         from t2i_tools.evaluation.runner import chosen_batches, forget_errors, run_shard
         from t2i_tools.evaluation.store import Store
 
-        if self.retry_errors:
-            forget_errors(self.folder, chosen_batches(Store(self.folder), self.shard, self.limit))
         with progress(self.show) as on_batch:
+            options = {"limit": self.limit, "on_batch": on_batch}
             if engine == "accelerate":
-                return engines.run_accelerate(self.folder, opened, limit=self.limit, on_batch=on_batch)
-            options = {"shard": self.shard, "limit": self.limit, "on_batch": on_batch}
+                return engines.run_accelerate(self.folder, opened, retry_errors=self.retry_errors, **options)
+            options["shard"] = self.shard
+            if self.retry_errors:
+                forget_errors(self.folder, chosen_batches(Store(self.folder), self.shard, self.limit))
             if engine == "ray":
                 from t2i_tools.evaluation.ray_engine import run_ray
 

@@ -5,15 +5,19 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from t2i_tools.errors import InputError, ModelError, T2IError
-from t2i_tools.evaluation.runner import OnBatch, chosen_batches, run_shard
+from t2i_tools.evaluation.runner import OnBatch, chosen_batches, forget_errors, run_shard
 from t2i_tools.evaluation.stages import Models
 from t2i_tools.evaluation.store import STAGES, Store
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 3
@@ -61,12 +65,21 @@ def run_processes(
 
 
 def run_accelerate(
-    folder: str | Path, models: Models, *, limit: int | None = None, on_batch: OnBatch | None = None
+    folder: str | Path,
+    models: Models,
+    *,
+    limit: int | None = None,
+    retry_errors: bool = False,
+    on_batch: OnBatch | None = None,
 ) -> bool:
-    """Do this rank's share of the batches; returns whether this is the rank that finishes, once all are done."""
-    from accelerate import PartialState
+    """Do this rank's share of the batches; returns whether this is the first rank, once all are done.
 
-    state = PartialState()
+    retry_errors: have every batch with an error in it done again.
+    """
+    state = _ranks()
+    if retry_errors and state.is_main_process:
+        forget_errors(folder, chosen_batches(Store(folder), limit=limit))
+    state.wait_for_everyone()  # or a later rank would forget what an earlier one has done again
     shard = (state.process_index, state.num_processes)
     first = on_batch if state.is_main_process else None
     run_shard(folder, models, shard=shard, limit=limit, device=str(state.device), on_batch=first)
@@ -74,11 +87,21 @@ def run_accelerate(
     return state.is_main_process
 
 
-def accelerate_device() -> str:
-    """The device that `accelerate launch` gave to this process."""
+def accelerate_rank() -> tuple[int, str]:
+    """This process's number among those of `accelerate launch`, from 0, and the device that it was given."""
+    state = _ranks()
+    return state.process_index, str(state.device)
+
+
+def _ranks() -> "PartialState":
+    """accelerate's own, which on a machine without accelerator would take every rank for a run of its own.
+
+    A rank waits at the end for as long as the others take, which after a resume may be hours.
+    """
+    import torch
     from accelerate import PartialState
 
-    return str(PartialState().device)
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=365))
 
 
 def _worker(

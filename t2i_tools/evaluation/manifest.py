@@ -24,7 +24,7 @@ WHAT = {
     "clip": "with another CLIP",
     "settings": "with other settings",
     "about": "for another benchmark",
-    "items": "from other prompts, methods or sizes",
+    "items": "from other prompts, methods, sizes or steps",
 }
 
 
@@ -111,11 +111,13 @@ def settle(folder: str | Path, manifest: Manifest) -> None:
     Raises InputError in one line for a folder of another version, model, judge, settings or prompts, or of other files.
     """
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
+    # Looked at before the manifest, which another worker may write at this moment.
+    others = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
     present, wanted = _read(folder), manifest.to_json()
     if present is None:
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"{folder} is not a folder")
-        if folder.is_dir() and any(path for path in folder.iterdir() if not path.name.startswith(".")):
+        if others:
             raise InputError(f"{folder} has other files in it and no {FILE}: give an empty or a new folder")
         write_text(folder / FILE, json.dumps(wanted, indent=1) + "\n")
         return

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ class Protocol:
     """primary: the one figure that the claim is about; every other p value is corrected (Holm).
 
     split: "dev" or "test". unit: what was drawn at random and is resampled, see UNITS. margin: a difference of the
-    primary figure smaller than this counts as none (TOST). baseline: the method that others are compared with, the
-    first one when None. level: of all intervals.
+    primary figure smaller than this counts as none (TOST). baseline: the method that others are compared with at the
+    same size, the first one when None. level: of all intervals.
     """
 
     primary: str = "exact"
@@ -48,6 +48,13 @@ class Protocol:
         for name, value in (("margin", self.margin), ("level", self.level)):
             if not isinstance(value, int | float) or value <= 0 or (name == "level" and value >= 1):
                 raise InputError(f"{name} {value!r} in the protocol is out of range")
+
+    def baseline_of(self, methods: Sequence[str]) -> str | None:
+        """The one of an evaluation's methods that the others are compared with. Raises InputError."""
+        if self.baseline is not None and self.baseline not in methods:
+            known = ", ".join(dict.fromkeys(methods))
+            raise InputError(f"the protocol's baseline {self.baseline!r} is not among the methods {known}")
+        return self.baseline or next(iter(methods), None)
 
 
 def read_protocol(path: str | Path) -> Protocol:

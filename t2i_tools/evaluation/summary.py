@@ -36,6 +36,16 @@ class Group:
     figures: dict[str, Interval]
     budget: float | None
 
+    @property
+    def method(self) -> str:
+        """The method of all its rows."""
+        return self.rows[0]["method"]
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels that was asked for."""
+        return tuple(self.rows[0]["size"]) if self.rows[0].get("size") else None
+
     def number(self, status: str) -> int:
         """How many items are "ok", "error" or "missing"."""
         return sum(row["status"] == status for row in self.rows)
@@ -56,7 +66,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Summary:
-    """groups in the manifest's order, and every other group compared with the baseline."""
+    """groups in the manifest's order, and each compared with what differs from it in one thing (`_references`)."""
 
     groups: list[Group]
     comparisons: list[Comparison]
@@ -67,8 +77,8 @@ def summarise(rows: Sequence[Row], protocol: Protocol) -> Summary:
     """The figures of an evaluation's rows, resampled by the protocol's unit. Raises InputError."""
     parts = split_groups(rows)
     groups = [_group(name, part, protocol) for name, part in parts.items()]
-    baseline = next((group for group in groups if group.name == protocol.baseline), groups[0] if groups else None)
-    raw = [found for group in groups if group is not baseline for found in _compare(group, baseline, protocol)]
+    pairs = zip(groups, _references(groups, protocol), strict=True)
+    raw = [found for group, other in pairs if group is not other for found in _compare(group, other, protocol)]
     corrected = holm({str(i): one.p for i, one in enumerate(raw) if one.figure != protocol.primary})
     comparisons = [
         Comparison(one.group, one.baseline, one.figure, one.difference, one.p, corrected.get(str(i)), one.equivalent)
@@ -143,6 +153,14 @@ def _interval(figure: str, columns: np.ndarray, clusters: list[Any], statistic: 
     if len(set(clusters)) < 2:
         return Interval(float(statistic(columns.mean(0))), float("nan"), float("nan"), level, len(set(clusters)))
     return cluster_bootstrap(columns, clusters, statistic=statistic, level=level)
+
+
+def _references(groups: Sequence[Group], protocol: Protocol) -> list[Group]:
+    """For each group the baseline method at the same size, and for that method itself the first of its sizes."""
+    baseline = protocol.baseline_of([group.method for group in groups])
+    usual = [group for group in groups if group.method == baseline]
+    at_size = {group.size: group for group in usual}
+    return [usual[0] if group in usual else at_size.get(group.size, usual[0]) for group in groups]
 
 
 def _compare(group: Group, baseline: Group, protocol: Protocol) -> list[Comparison]:

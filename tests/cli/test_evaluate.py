@@ -117,6 +117,7 @@ def test_geneval_out_and_in_again(t2i, small, tmp_path):
 def test_the_test_split_needs_a_protocol_and_is_logged(t2i, tmp_path):
     options = ("--output", "out", "--number", 2, "--counts", "2", "--steps", 1, "--size", "16x16", "--quiet")
     complains(t2i("counts", *options, "--split", "test"), "needs --protocol")
+    complains(t2i("counts", *options, "--split", "test", "--prompts", "p.csv"), "needs --protocol")
     (tmp_path / "claim.json").write_text('{"primary": "mae", "split": "test", "unit": "class", "_why": "a test"}')
     complains(t2i("counts", *options, "--protocol", "claim.json"), "add --split test")
     rule = ("--split", "test", "--protocol", "claim.json", "--prompts", "p.csv")
@@ -124,6 +125,8 @@ def test_the_test_split_needs_a_protocol_and_is_logged(t2i, tmp_path):
         assert t2i("counts", *options, *rule)[0] == 0
     assert len(runs_of(tmp_path / "claim.json")) == 1
     assert "test split was run 1 time" in (tmp_path / "out" / "report.md").read_text()
+    (tmp_path / "claim.json").write_text('{"baseline": "entropy_scaling"}')
+    complains(t2i("counts", *options, "--prompts", "p.csv", "--protocol", "claim.json"), "not among the methods plain")
     (tmp_path / "claim.json").write_text('{"primary": "beauty"}')
     complains(t2i("counts", *options, "--protocol", "claim.json"), "unknown primary 'beauty'")
 

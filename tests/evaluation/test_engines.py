@@ -1,5 +1,6 @@
 """Several processes give the bytes of one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.engines import run_processes
+from t2i_tools.evaluation.files import read_log
 from t2i_tools.evaluation.manifest import settle
 from t2i_tools.evaluation.runner import run_shard
 from t2i_tools.evaluation.store import Store
@@ -38,25 +40,78 @@ def test_a_worker_that_cannot_work_says_why(make_manifest, spawned_models, rows_
         run_processes(tmp_path / "old", spawned_models, 1)
 
 
+@pytest.fixture
+def launch(tiny_folder, judge_file, tmp_path):
+    """launch(world, options of `t2i evaluate counts`...): under `accelerate launch`, on the CPU."""
+
+    def run(world, *options):
+        # --cpu would start one process whatever the number; --multi_gpu starts them all, on the CPU where it is alone.
+        ranks = ["--multi_gpu", "--num_processes", world] if world > 1 else ["--cpu", "--num_processes", 1]
+        command = [*ranks, "--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "t2i_tools"]
+        own = ["--engine", "accelerate", "--model", tiny_folder, "--judge", judge_file, "--batch", 2, "--threads", 1]
+        counts = ["evaluate", "counts", *own, "--steps", 1, "--size", "16x16", "--quiet", *options]
+        return subprocess.run(
+            list(map(str, [sys.executable, "-m", "accelerate.commands.launch", *command, *counts])),
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        )
+
+    return run
+
+
+def write_prompts(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("world", [2, 3, 7])
-def test_accelerate(whole, start, tiny_folder, judge_file, rows_of, tree, world):
+def test_accelerate(launch, rows_of, tree, tmp_path):
+    """Ranks that are more than the items (5) included; each rank does its share, and no batch is done twice."""
+    write_prompts(tmp_path / "p.jsonl", rows_of(ITEMS))
+    trees = {}
+    for world in (1, 2, 3, 7):
+        done = launch(world, "--prompts", "p.jsonl", "--output", f"world{world}")
+        assert done.returncode == 0, done.stderr
+        notes = read_log(tmp_path / f"world{world}" / "timings.jsonl")
+        assert len(notes) == len({(note["stage"], note["batch"]) for note in notes}) == 9
+        assert len({note["where"] for note in notes}) == min(world, 3)  # there are three batches
+        trees[world] = tree(tmp_path / f"world{world}")
+    assert trees[2] == trees[3] == trees[7] == trees[1]
+
+
+@pytest.mark.slow
+def test_ranks_of_accelerate_try_an_error_again_once(launch, rows_of, tmp_path):
+    rows = rows_of(ITEMS)
+    write_prompts(tmp_path / "p.jsonl", [{**rows[0], "prompt": "\ud800"}, *rows[1:]])
+    for options in ((), ("--retry-errors",)):
+        assert launch(2, "--prompts", "p.jsonl", "--output", "out", *options).returncode != 0
+    made = [note["batch"] for note in read_log(tmp_path / "out" / "timings.jsonl") if note["stage"] == "generate"]
+    assert sorted(made) == [0, 0, 1, 2]
+    rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in rows] == ["error", "ok", "ok", "ok", "ok"]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray of this machine, for all worlds."""
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=8, log_to_driver=False, include_dashboard=False, logging_level="error")
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_ray(whole, cluster, start, spawned_models, rows_of, tree, world):
+    from t2i_tools.evaluation.ray_engine import run_ray
+
     folder = start(rows_of(ITEMS))
-    script = folder.parent / "rank.py"
-    script.write_text(
-        "import sys\n"
-        "from t2i_tools.cli.judges import models_of\n"
-        "from t2i_tools.cli.options import ModelOptions\n"
-        "from t2i_tools.evaluation.engines import run_accelerate\n"
-        "from t2i_tools.evaluation.store import Store\n"
-        "models = models_of(ModelOptions(model=sys.argv[2], device='cpu'), sys.argv[3], None, (), None)\n"
-        "if run_accelerate(sys.argv[1], models): Store(sys.argv[1]).write_merged()\n"
-    )
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(world)]
-    command = [*launch, "--num_machines", "1", "--mixed_precision", "no", script, folder, tiny_folder, judge_file]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr
+    run_ray(folder, spawned_models, world)
+    Store(folder).write_merged()
     assert tree(folder) == whole
+    notes = read_log(folder / "timings.jsonl")
+    assert len(notes) == len({(note["stage"], note["batch"]) for note in notes}) == 9
 
 
 @pytest.mark.slow

@@ -64,8 +64,18 @@ def test_methods_are_compared_in_pairs_and_all_but_the_primary_corrected():
     assert {(one.group, one.baseline) for one in reverse} == {("plain", "best")}
 
 
+def test_methods_are_compared_at_the_same_size_and_sizes_with_the_first():
+    sizes, methods = ([16, 16], [32, 16]), ("plain", "best")
+    rows = [{**row, "size": size} for method in methods for size in sizes for row in judged(8, method)]
+    pairs = {(one.group, one.baseline) for one in summarise(rows, Protocol()).comparisons}
+    same_size = {("best 16x16", "plain 16x16"), ("best 16x32", "plain 16x32")}
+    assert pairs == {*same_size, ("plain 16x32", "plain 16x16")}
+    with pytest.raises(InputError, match="'bets' is not among the methods plain, best"):
+        summarise(rows, Protocol(baseline="bets"))
+
+
 def test_equal_methods_are_equivalent():
-    rows = judged(400)
+    rows = judged(100)
     summary = summarise([*rows, *({**row, "method": "same"} for row in rows)], Protocol())
     assert next(one for one in summary.comparisons if one.figure == "exact").equivalent is True
 
