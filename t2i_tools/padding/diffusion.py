@@ -1,8 +1,10 @@
 """Interventions in the diffusion process (Toker et al. 2025, section 3.2): before every attention block, in every step,
 
-    h' = rows of the text where a condition keeps them, of the clean run's text in that block and step elsewhere.
+    h' = rows of h_full where a condition keeps them, of h_clean elsewhere,
 
-The clean run is a whole run of its own: same noise, same arguments, a prompt that says nothing.
+with h_full and h_clean the text in that block and step of two whole runs of their own, from the same noise and with the
+same arguments: one of the prompt, one of a prompt that says nothing. The image sees h' and nothing else of the text.
+So "pads" also shows what the denoiser itself wrote into the pads; the encoder's intervention, what came in them.
 """
 
 from __future__ import annotations
@@ -44,10 +46,10 @@ def diffusion_intervention(
 ) -> Handle:
     """Calls of the pipeline with rows of their text exchanged before every attention block (Toker et al. 2025, eq. 2).
 
-    `with diffusion_intervention(pipe, "pads"): pipe(prompt)`. Each call runs the pipeline twice: first with the clean
-    prompt from the same noise, whose text of every block and step is held in memory, then with the prompt. Guidance,
-    batches and several images a prompt go on working; what guidance compares with is left alone. `intervene` shares the
-    clean run between conditions. The handle's report tells for each block in how many calls how many rows went in.
+    `with diffusion_intervention(pipe, "pads"): pipe(prompt)`. Each call runs the pipeline three times: with the prompt
+    and with the clean one, whose text of every block and step is held in memory, then with their rows put together.
+    Guidance, batches and several images a prompt go on working; what guidance compares with is left alone. `intervene`
+    shares the first two runs. The handle's report tells for each block in how many calls how many rows were exchanged.
 
     keep, clean, pooled, other: as in `encoder_intervention`. steps: those to act in, counted from 0, for instance
     range(10). layers: regular expression on the names of the blocks to act in. On cross-attention denoisers (UNet,
@@ -82,7 +84,7 @@ def intervene(
     other: str | None = None,
     **call: Any,
 ) -> list[Any]:
-    """What the pipeline returns for a prompt under each condition, with one clean run for all: c + 1 runs, not 2 c.
+    """What the pipeline returns for a prompt under each condition: c + 2 runs, not 3 c, and c + 1 if one is "full".
 
     All start from the same noise. call: arguments of the pipeline's call. Otherwise as `diffusion_intervention`.
     """
@@ -122,20 +124,21 @@ class Intervention:
         prompts = _prompts(call)
         reading = {name: call[name] for name in READING if name in call}
         rows = [self._rows(prompt, reading) for prompt in prompts]
-        noise = Noise(call)
+        noise, images = Noise(call), call.get("num_images_per_prompt") or 1
         clean = [encode_clean(self.pipe, prompt, self.clean, **reading) for prompt in prompts]
         for one, embeds in zip(rows, clean, strict=True):
             fitted(one, len(embeds["prompt_embeds"][0]))
-        donor = self._record(noise, call, clean)
-        lender = None
+        plain, full = self.exchange.record(noise.same(self._run, call))
+        runs = {"full": full, "clean": self._record(noise, call, clean)}
         if "swapped" in self.keeps:
-            lender = self._record(noise, call, [encode(self.pipe, self.other, **reading)] * len(prompts))
+            runs["lender"] = self._record(noise, call, [encode(self.pipe, self.other, **reading)] * len(prompts))
         target = self._target(call, prompts, reading)
-        results = []
-        for keep in self.keeps:
-            plan = self._plan(keep, rows, call.get("num_images_per_prompt") or 1, donor, lender, reading)
-            results.append(self.exchange.follow(plan, noise.same(self._run, target)))
-        return results
+        return [
+            plain
+            if keep == "full"
+            else self.exchange.follow(self._plan(keep, rows, images, runs, reading), noise.same(self._run, target))
+            for keep in self.keeps
+        ]
 
     def _run(self, call: Mapping[str, Any]) -> Any:
         fresh = {name: list(value) if isinstance(value, list) else value for name, value in call.items()}
@@ -144,7 +147,7 @@ class Intervention:
     def _record(self, noise: Noise, call: Mapping[str, Any], embeds: list[dict[str, Any]]) -> Run:
         silent = {name: value for name, value in call.items() if not name.startswith("callback")}
         call = self._with_embeds(silent, joined(embeds)) | {"output_type": "latent"}
-        return self.exchange.record(noise.same(self._run, call))
+        return self.exchange.record(noise.same(self._run, call))[1]
 
     def _target(self, call: Mapping[str, Any], prompts: list[str], reading: Mapping[str, Any]) -> dict[str, Any]:
         """The call as it came, unless the pooled vector is to be the clean prompt's."""
@@ -172,13 +175,7 @@ class Intervention:
         return rows
 
     def _plan(
-        self,
-        keep: Keep,
-        rows: list[Rows],
-        images: int,
-        donor: Run,
-        lender: Run | None,
-        reading: Mapping[str, Any],
+        self, keep: Keep, rows: list[Rows], images: int, runs: Mapping[str, Run], reading: Mapping[str, Any]
     ) -> Plan:
         length = max(map(len, rows))
         rows = [one.to_length(length) for one in rows]
@@ -186,11 +183,12 @@ class Intervention:
         def each(function: Callable[[Rows], np.ndarray]) -> np.ndarray:
             return np.repeat([function(one) for one in rows], images, axis=0)
 
-        own = each(lambda one: own_rows(keep, one) | ~(one.prompt | one.pads))
+        own, leave = each(lambda one: own_rows(keep, one)), each(lambda one: ~(one.prompt | one.pads))
+        both = {"full": runs["full"], "clean": runs["clean"], "own": own, "leave": leave}
         if keep == "swapped":
             other = self._rows(self.other, reading)
-            return Plan(donor, own, lender=lender, lent=each(lambda one: swapped_rows(one, other)))
-        return Plan(donor, own, noise=each(lambda one: one.pads) if keep == "noise" else None)
+            return Plan(**both, lender=runs["lender"], lent=each(lambda one: swapped_rows(one, other)))
+        return Plan(**both, noise=each(lambda one: one.pads) if keep == "noise" else None)
 
 
 class Noise:

@@ -30,11 +30,14 @@ class Run:
 class Plan:
     """What to put where: (images, L) bool each, of the rows of the text; an image is one of the batch.
 
-    own: rows that stay. lent: rows that come from `lender` rather than from `donor`. noise: rows of noise.
+    own: rows that come from the run `full`, all others from `clean`, but for `lent` ones, which come from `lender`, and
+    those of `noise`, which takes the norm of the full run's. leave: rows that are not touched.
     """
 
-    donor: Run
+    full: Run
+    clean: Run
     own: np.ndarray
+    leave: np.ndarray
     lender: Run | None = None
     lent: np.ndarray | None = None
     noise: np.ndarray | None = None
@@ -63,13 +66,12 @@ class Exchange:
             hook = station.module.register_forward_pre_hook(station.before_block, with_kwargs=True)
             handle.on_remove(hook.remove)
 
-    def record(self, generate: Callable[[], object]) -> Run:
-        """The text of a run that `generate` makes."""
+    def record(self, generate: Callable[[], Any]) -> tuple[Any, Run]:
+        """What `generate` returns, and the text of its run."""
         self.rest()
-        self.run = Run()
+        self.run = run = Run()
         try:
-            generate()
-            return self.run
+            return generate(), run
         finally:
             self.rest()
 
@@ -122,48 +124,52 @@ class Exchange:
             station.rest()
 
     def _prepare(self, call: Call) -> None:
-        plan = self.plan
-        if self._calls >= len(plan.donor.given):
+        plan, index = self.plan, self._calls
+        if index >= len(plan.clean.given):
             raise UnsupportedModelError("the denoiser is called more often than in the clean run: nothing to put in")
-        guided = conditional(call.text, plan.donor.given[self._calls], len(plan.own))
+        guided = conditional(plan.full.given[index], plan.clean.given[index], len(plan.own))
         if not any(guided):
             return
         for station in self.chosen:
-            if station.name in plan.donor.blocks[self._calls]:
+            if station.name in plan.clean.blocks[index]:
                 self._instruct(station, plan, guided, call.text[0].device)
 
     def _instruct(self, station: Station, plan: Plan, guided: list[bool], device: torch.device) -> None:
+        runs = {"full": plan.full, "clean": plan.clean, "lender": plan.lender}
+        text = {name: run.blocks[self._calls][station.name].to(device) for name, run in runs.items() if run}
         length = station.span[1] - station.span[0]
-        donor = plan.donor.blocks[self._calls][station.name].to(device)
-        if donor.shape[1] != length:
+        if text["clean"].shape[1] != length:
             raise UnsupportedModelError(
-                f"the clean prompt has {donor.shape[1]} rows of text in {station.name}, and the prompt {length}"
+                f"the clean prompt has {text['clean'].shape[1]} rows of text in {station.name}, and the prompt {length}"
             )
-        station.own = rows_of(plan.own, guided, length, fill=True).to(device)
-        station.donor = donor
+
+        def mask(rows: np.ndarray, fill: bool = False) -> torch.Tensor:
+            return rows_of(rows, guided, length, fill).to(device)
+
+        rows = torch.where(mask(plan.own), text["full"], text["clean"])
         if plan.lent is not None:
-            lender = plan.lender.blocks[self._calls][station.name].to(device)
-            lender = torch.cat([lender, donor[:, lender.shape[1] :]], dim=1)[:, :length]
-            station.donor = torch.where(rows_of(plan.lent, guided, length).to(device), lender, donor)
+            lender = torch.cat([text["lender"], rows[:, text["lender"].shape[1] :]], dim=1)[:, :length]
+            rows = torch.where(mask(plan.lent), lender, rows)
         if plan.noise is not None:
-            station.noise = rows_of(plan.noise, guided, length).to(device)
-            station.directions = directions(length, donor.shape[2]).to(donor)
+            noise = directions(length, rows.shape[2]).to(rows) * text["full"].norm(dim=-1, keepdim=True)
+            rows = torch.where(mask(plan.noise), noise, rows)
+        station.rows, station.leave = rows, mask(plan.leave, fill=True)
         station.calls += 1
-        station.rows = int((~plan.own).sum(axis=1).max())
+        station.exchanged = int((~(plan.own | plan.leave)).sum(axis=1).max())
 
     def report(self) -> list[dict[str, Any]]:
         """layer, calls in which rows of its text were exchanged, and how many; warns when none were."""
         if not any(station.calls for station in self.chosen):
             warnings.warn("the padding intervention did nothing: the pipeline has not been called since", stacklevel=3)
-        return [{"layer": one.name, "calls": one.calls, "rows": one.rows} for one in self.chosen]
+        return [{"layer": one.name, "calls": one.calls, "rows": one.exchanged} for one in self.chosen]
 
 
 class Station:
-    """One block: sees its text, or exchanges rows of it."""
+    """One block: sees its text, or is given other rows of it."""
 
     def __init__(self, name: str, module: nn.Module, site: Site) -> None:
         self.name, self.module, self.site = name, module, site
-        self.calls = self.rows = 0
+        self.calls = self.exchanged = 0
         self.rest()
 
     def rest(self) -> None:
@@ -171,14 +177,12 @@ class Station:
         self.recording = False
         self.span = (0, 0)
         self.seen: torch.Tensor | None = None
-        self.own: torch.Tensor | None = None
-        self.donor: torch.Tensor | None = None
-        self.noise: torch.Tensor | None = None
-        self.directions: torch.Tensor | None = None
+        self.rows: torch.Tensor | None = None
+        self.leave: torch.Tensor | None = None
 
     def before_block(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """Pre-hook of the block."""
-        if not self.recording and self.own is None:
+        if not self.recording and self.rows is None:
             return None
         key, value = text_argument(self.site, module, args, kwargs)
         start, stop = self.span
@@ -186,10 +190,8 @@ class Station:
         if self.recording:
             self.seen = text.detach().clone()
             return None
-        replaced = torch.where(self.own, text, self.donor)
-        if self.noise is not None:
-            replaced = torch.where(self.noise, self.directions * text.norm(dim=-1, keepdim=True), replaced)
-        value = torch.cat([value[:, :start], replaced, value[:, stop:]], dim=1)
+        text = torch.where(self.leave, text, self.rows)
+        value = torch.cat([value[:, :start], text, value[:, stop:]], dim=1)
         if isinstance(key, str):
             return args, {**kwargs, key: value}
         return (*args[:key], value, *args[key + 1 :]), kwargs
@@ -211,12 +213,12 @@ def _held_once(text: torch.Tensor, alike: Sequence[torch.Tensor | None]) -> torc
     return next((held for held in alike if held is not None and torch.equal(held, text)), text)
 
 
-def conditional(text: list[torch.Tensor], clean: list[torch.Tensor], images: int) -> list[bool]:
+def conditional(full: list[torch.Tensor], clean: list[torch.Tensor], images: int) -> list[bool]:
     """Which parts of a batch, each of as many items as there are images, follow the prompt.
 
     What guidance compares with is the same text in both runs, and is left alone.
     """
-    differs = [a.shape != b.shape or not torch.equal(a, b) for a, b in zip(text, clean, strict=True)]
+    differs = [a.shape != b.shape or not torch.equal(a, b) for a, b in zip(full, clean, strict=True)]
     if len(differs) % images:
         raise UnsupportedModelError(f"a batch of {len(differs)} texts does not go into {images} images")
     return [any(differs[start : start + images]) for start in range(0, len(differs), images)]

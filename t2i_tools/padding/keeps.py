@@ -56,7 +56,10 @@ def text_rows(pipe: DiffusionPipeline, prompt: str, *, max_sequence_length: int 
     parts = [_segment([spans[name] for name in names if name in spans]) for names in segments]
     rows = Rows(*(np.concatenate(columns) for columns in zip(*(part for part in parts if part), strict=True)))
     if family(pipe) == "stable_diffusion_3" and "text_encoder_3" not in spans:  # zeros in the place of its T5
-        return rows.to_length(len(rows) + (max_sequence_length or call_default(pipe, "max_sequence_length")))
+        zeros = max_sequence_length or call_default(pipe, "max_sequence_length")
+        return Rows(
+            *(np.pad(p, (0, zeros), constant_values=p is rows.pads) for p in (rows.prompt, rows.eos, rows.pads))
+        )
     return rows
 
 

@@ -1,6 +1,8 @@
 import copy
 import re
+from functools import partial
 
+import numpy as np
 import pipezoo
 import pytest
 import torch
@@ -9,7 +11,8 @@ from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.models import denoiser
 from t2i_tools.padding import diffusion_intervention, encoder_intervention, intervene
 from t2i_tools.padding.diffusion import Intervention
-from t2i_tools.padding.exchange import Plan
+from t2i_tools.padding.encoder import clean_texts
+from t2i_tools.padding.exchange import Plan, Run
 from t2i_tools.padding.keeps import own_rows, text_rows
 
 PROMPT, OTHER = "two red cats", "a photo on the cats, two"
@@ -46,12 +49,13 @@ def test_a_row_by_itself_changes_nothing(pipe):
     """The run's own rows put in at every block and step: they have to be the right ones, in the right places."""
     plain, intervention = pipezoo.call(pipe, PROMPT), Intervention(pipe, ["pads"], None, None, "empty", "full", None)
     with intervention.attach():
-        run = intervention.exchange.record(lambda: pipezoo.call(pipe, PROMPT))
-        run.given = [[text + 1 for text in texts] for texts in run.given]  # else it sees that nothing differs
-        own = own_rows("clean", text_rows(pipe, PROMPT))[None]
-        if type(pipe).__name__ == "Lumina2Pipeline":
-            own = text_rows(pipe, PROMPT).pads[None]
-        made = intervention.exchange.follow(Plan(run, own), lambda: pipezoo.call(pipe, PROMPT))
+        _, run = intervention.exchange.record(lambda: pipezoo.call(pipe, PROMPT))
+        other = Run([[text + 1 for text in texts] for texts in run.given], run.blocks)  # else it sees no difference
+        rows = text_rows(pipe, PROMPT)
+        leave = rows.pads if type(pipe).__name__ == "Lumina2Pipeline" else np.zeros_like(rows.pads)
+        made = intervention.exchange.follow(
+            Plan(run, other, own_rows("prompt", rows)[None], leave[None]), lambda: pipezoo.call(pipe, PROMPT)
+        )
         assert all(row["calls"] for row in intervention.exchange.report())
     assert distance(made, plain) <= 1e-6
 
@@ -84,37 +88,33 @@ PLACES = {
 
 
 def in_one_batch(pipe, name, clean, own):
-    """The oracle: clean prompt and prompt in one batch from one noise, rows copied over at every block (as the paper).
+    """The oracle: clean prompt, prompt and target in one batch from one noise, rows copied over at every block.
 
-    In guidance's batch of four the prompt follows its clean one in both halves, of which one is the same for both.
+    In guidance's batch of six the half that follows the prompts is the first of Z-Image's, the second of others'.
     """
-    model, places, calls = denoiser(pipe), torch.from_numpy(own), []
+    model, own, calls = denoiser(pipe), torch.from_numpy(own), []
     handles = [model.register_forward_pre_hook(lambda *_: calls.append(1))]
 
     def copy_rows(argument, first, module, args, kwargs):
         if name in ("chroma", "lumina2", "cogview4") and len(calls) % 2 == 0:  # guidance's own call
             return args, kwargs
         value = (kwargs[argument] if isinstance(argument, str) else args[argument]).clone()
-        half = 2 if name == "z_image" else len(value)  # whose first half follows the prompts, the others' second does
-        rows = first + (~places).nonzero()[:, 0]
-        rows = rows[rows < (length(value, argument, first))]
-        value[half - 1, rows] = value[half - 2, rows]
+        last = 3 if name == "z_image" else len(value)
+        text = slice(first, first + len(own))
+        length = value[:, text].shape[1]
+        value[last - 1, text] = torch.where(own[:length, None], value[last - 2, text], value[last - 3, text])
         if isinstance(argument, str):
             return args, kwargs | {argument: value}
         return (*args[:argument], value, *args[argument + 1 :]), kwargs
 
-    def length(value, argument, first):
-        return value.shape[1] if argument not in ("hidden_states", 0) else first + len(places)
-
     for pattern, argument, first in PLACES[name]:
         for path, module in model.named_modules():
             if re.search(pattern, path):
-                hook = lambda m, a, k, argument=argument, first=first: copy_rows(argument, first, m, a, k)  # noqa: E731
-                handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+                handles.append(module.register_forward_pre_hook(partial(copy_rows, argument, first), with_kwargs=True))
     try:
-        generators = [torch.Generator().manual_seed(0) for _ in "ab"]
-        output = pipe(prompt=[clean, PROMPT], generator=generators, **pipezoo.settings(pipe))
-        return latents_of(output)[1:]
+        generators = [torch.Generator().manual_seed(0) for _ in "abc"]
+        output = pipe(prompt=[clean, PROMPT, PROMPT], generator=generators, **pipezoo.settings(pipe))
+        return latents_of(output)[2:]
     finally:
         for handle in handles:
             handle.remove()
@@ -123,17 +123,15 @@ def in_one_batch(pipe, name, clean, own):
 @pytest.mark.parametrize("name", PLACES)
 @pytest.mark.parametrize("keep", ["prompt", "pads"])
 def test_against_the_papers_way(pipe, name, keep):
-    clean = ""
-    if name in ("qwen_image", "z_image", "cogview4", "lumina2"):
-        from t2i_tools.padding.encoder import clean_texts
-
-        clean = clean_texts(pipe, PROMPT, "empty")["prompt"]
+    clean = clean_texts(pipe, PROMPT, "empty")["prompt"]
     rows = text_rows(pipe, PROMPT)
-    own = own_rows(keep, rows) | rows.pads if name == "lumina2" else own_rows(keep, rows)
-    made, clean_run = intervened(pipe, [keep, "clean"])
-    expected, plain = in_one_batch(pipe, name, clean, own), pipezoo.call(pipe, PROMPT)
+    own = own_rows(keep, rows)
+    if name == "lumina2":  # where the pads would be, the image is
+        own = own[: int(rows.prompt.sum())]
+    (made,), plain = intervened(pipe, [keep]), pipezoo.call(pipe, PROMPT)
+    expected = in_one_batch(pipe, name, clean, own)
     assert distance(made, expected) <= 2e-5 * max(1.0, float(plain.abs().max()))
-    if name != "qwen_image" and (name, keep) != ("lumina2", "prompt"):
+    if (name, keep) not in [("qwen_image", "prompt"), ("lumina2", "prompt")]:  # of which the denoiser sees no pads
         assert distance(made, plain) > 1e-3
 
 
@@ -242,24 +240,26 @@ def test_other_clean_prompts_and_pooled_vectors(pipes):
 
 
 def test_conditions_share_the_clean_run(pipes, monkeypatch):
-    """c conditions take c + 1 runs, and give what each gives alone."""
+    """c conditions take c + 2 runs, and give what each gives alone in 3."""
     pipe = pipes("stable_diffusion_3")
     calls = []
     forward = type(pipe.transformer).forward
     monkeypatch.setattr(type(pipe.transformer), "forward", lambda *a, **k: calls.append(1) or forward(*a, **k))
     together = intervened(pipe, ["prompt", "pads", "eos"])
-    assert len(calls) == 3 * (3 + 1)
+    assert len(calls) == 3 * (3 + 2)
     for keep, made in zip(["prompt", "pads", "eos"], together, strict=True):
         with diffusion_intervention(pipe, keep):
             assert torch.equal(pipezoo.call(pipe, PROMPT), made)
-    assert len(calls) == 3 * (3 + 1) + 3 * 3 * 2
+    assert len(calls) == 3 * (3 + 2) + 3 * 3 * 3
+    intervened(pipe, ["full", "pads"])
+    assert len(calls) == 3 * (3 + 2) + 3 * 3 * 3 + 3 * 3
 
 
 def test_cross_attention_holds_its_text_once(pipes):
     pipe = pipes("stable_diffusion_xl")
     intervention = Intervention(pipe, ["pads"], None, None, "empty", "full", None)
     with intervention.attach():
-        run = intervention.exchange.record(lambda: pipezoo.call(pipe, PROMPT))
+        _, run = intervention.exchange.record(lambda: pipezoo.call(pipe, PROMPT))
     assert len({text.data_ptr() for block in run.blocks for text in block.values()}) == 1
 
 
