@@ -16,7 +16,6 @@ from t2i_tools.models import denoiser, longest_side, size_multiple
 from t2i_tools.sizes import Fit, Size, centre_box, format_size, possible_size
 
 if TYPE_CHECKING:
-    import torch
     from diffusers import DiffusionPipeline
     from PIL import Image
 
@@ -82,24 +81,18 @@ def check_request(pipe: DiffusionPipeline, request: Request) -> None:
 
 
 def generate_image(
-    pipe: DiffusionPipeline,
-    request: Request,
-    on_step: Callable[[int, int], None] | None = None,
-    on_latents: Callable[[torch.Tensor], None] | None = None,
+    pipe: DiffusionPipeline, request: Request, on_step: Callable[[int, int], None] | None = None
 ) -> Image.Image:
     """Make one image, alone in its batch and from a CPU generator, so that it depends on nothing but the request.
 
-    on_step: called with (steps done, steps in all) where the pipeline reports its steps; on_latents: with the latents
-    there, as the denoiser takes them. Raises InputError, UnsupportedModelError or OutOfMemoryError.
+    on_step: called with (steps done, steps in all) where the pipeline reports its steps.
+    Raises InputError, UnsupportedModelError or OutOfMemoryError.
     """
-    return generate_images(pipe, [request], on_step, on_latents)[0]
+    return generate_images(pipe, [request], on_step)[0]
 
 
 def generate_images(
-    pipe: DiffusionPipeline,
-    requests: Sequence[Request],
-    on_step: Callable[[int, int], None] | None = None,
-    on_latents: Callable[[torch.Tensor], None] | None = None,
+    pipe: DiffusionPipeline, requests: Sequence[Request], on_step: Callable[[int, int], None] | None = None
 ) -> list[Image.Image]:
     """Make the images of one batch, each from a CPU generator of its own.
 
@@ -108,7 +101,7 @@ def generate_images(
     UnsupportedModelError or OutOfMemoryError.
     """
     check_batch(pipe, requests)
-    return call_pipeline(pipe, requests, call_arguments(pipe, requests, on_step, on_latents))
+    return call_pipeline(pipe, requests, call_arguments(pipe, requests, on_step))
 
 
 def check_batch(pipe: DiffusionPipeline, requests: Sequence[Request]) -> None:
@@ -139,10 +132,7 @@ def takes(pipe: DiffusionPipeline, name: str) -> bool:
 
 
 def call_arguments(
-    pipe: DiffusionPipeline,
-    requests: Sequence[Request],
-    on_step: Callable[[int, int], None] | None = None,
-    on_latents: Callable[[torch.Tensor], None] | None = None,
+    pipe: DiffusionPipeline, requests: Sequence[Request], on_step: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
     """The arguments of the pipeline's call for the requests of one batch; a size only where it takes one."""
     import torch
@@ -160,8 +150,8 @@ def call_arguments(
         arguments["height"], arguments["width"] = possible_size(first.size, size_multiple(pipe), first.fit)
         if takes(pipe, "use_resolution_binning"):  # PixArt, Sana and HunyuanDiT would take another size instead
             arguments["use_resolution_binning"] = False
-    if (on_step or on_latents) and takes(pipe, "callback_on_step_end"):
-        arguments["callback_on_step_end"] = _step_callback(on_step, on_latents)
+    if on_step is not None and takes(pipe, "callback_on_step_end"):
+        arguments["callback_on_step_end"] = _step_callback(on_step)
     return {name: value for name, value in arguments.items() if value is not None}
 
 
@@ -188,14 +178,10 @@ def _arguments(kind: type[DiffusionPipeline]) -> Mapping[str, inspect.Parameter]
     return inspect.signature(kind.__call__).parameters
 
 
-def _step_callback(
-    on_step: Callable[[int, int], None] | None, on_latents: Callable[[torch.Tensor], None] | None
-) -> Callable[..., dict]:
+def _step_callback(on_step: Callable[[int, int], None]) -> Callable[..., dict]:
     def callback(pipe: DiffusionPipeline, step: int, timestep: Any, tensors: dict) -> dict:
-        if on_latents and "latents" in tensors:
-            on_latents(tensors["latents"])
-        if on_step:  # image-to-image takes fewer than the scheduler has
-            on_step(step + 1, getattr(pipe, "num_timesteps", None) or len(pipe.scheduler.timesteps))
+        # Image-to-image takes fewer than the scheduler has.
+        on_step(step + 1, getattr(pipe, "num_timesteps", None) or len(pipe.scheduler.timesteps))
         return tensors
 
     return callback

@@ -54,11 +54,24 @@ def two_pass(
     check_strength(strength, requests[0].steps or call_default(pipe, "num_inference_steps"))
     second = image_to_image(pipe)
     drafts = generate_images(pipe, [replace(request, size=first, fit="snap") for request in requests], on_step)
-    target = possible_size(size, size_multiple(pipe), requests[0].fit)
-    resized = [draft.resize((target[1], target[0]), Image.Resampling.LANCZOS) for draft in drafts]
-    arguments = call_arguments(second, requests, on_step)
-    arguments |= {"image": resized if len(resized) > 1 else resized[0], "strength": strength}
-    return call_pipeline(second, requests, arguments)
+    return _redraw(second, requests, drafts, strength, on_step)
+
+
+def redraw(
+    pipe: DiffusionPipeline,
+    request: Request,
+    image: Image.Image,
+    strength: float,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Image.Image:
+    """Make one image that begins with another: resized to the request's size, noised and denoised.
+
+    strength: the share of the steps that is taken; more of it keeps less. Raises what `two_pass` raises.
+    """
+    check_batch(pipe, [request])
+    check_strength(strength, request.steps or call_default(pipe, "num_inference_steps"))
+    request = replace(request, size=request.size or (image.height, image.width))
+    return _redraw(image_to_image(pipe), [request], [image], strength, on_step)[0]
 
 
 def first_size(pipe: DiffusionPipeline, size: Size, native: Size | None = None) -> Size:
@@ -88,3 +101,17 @@ def image_to_image(pipe: DiffusionPipeline) -> DiffusionPipeline:
         raise UnsupportedModelError(f"{type(second).__name__} takes no strength: a second pass would ignore the first")
     second.set_progress_bar_config(**getattr(pipe, "_progress_bar_config", {}))
     return second
+
+
+def _redraw(
+    second: DiffusionPipeline,
+    requests: Sequence[Request],
+    images: Sequence[Image.Image],
+    strength: float,
+    on_step: Callable[[int, int], None] | None,
+) -> list[Image.Image]:
+    height, width = possible_size(requests[0].size, size_multiple(second), requests[0].fit)
+    resized = [image.resize((width, height), Image.Resampling.LANCZOS) for image in images]
+    arguments = call_arguments(second, requests, on_step)
+    arguments |= {"image": resized if len(resized) > 1 else resized[0], "strength": strength}
+    return call_pipeline(second, requests, arguments)

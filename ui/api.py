@@ -2,19 +2,19 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import gradio as gr
 
-from t2i_tools.imagefile import read_settings
 from t2i_tools.ui import view
 from t2i_tools.ui.desk import Desk
 from t2i_tools.ui.jobs import FAILED, Job
 from t2i_tools.ui.kinds import KINDS
 from t2i_tools.ui.kinds.generate import restored
+from t2i_tools.ui.owner import client_owner
 from t2i_tools.ui.panel import errors_shown
-from t2i_tools.ui.uploads import check_picture, uploaded
+from t2i_tools.ui.uploads import keep_start, settings_of
 
 POLL = 0.1
 
@@ -29,7 +29,7 @@ def add_endpoints(desk: Desk) -> None:
         if job:
             found = desk.jobs.get(job)
             return {"cancelled": int(desk.cancel(found))}
-        return {"cancelled": desk.cancel_all(owner(request))}
+        return {"cancelled": desk.cancel_all(client_owner(request))}
 
     @errors_shown
     def status(job: str) -> tuple[list, dict]:
@@ -37,9 +37,7 @@ def add_endpoints(desk: Desk) -> None:
 
     @errors_shown
     def settings(image: dict) -> dict:
-        path = uploaded(desk, image, [".png"])
-        check_picture(path, 4 * desk.options.limits.pixels)
-        return restored(read_settings(path), desk.shelf)
+        return restored(settings_of(desk, image))
 
     cancel_about = "End a job by its id; without one, all open jobs of this client. Takes effect within one step."
     gr.api(cancel, api_name="cancel", api_description=cancel_about, queue=False)
@@ -48,18 +46,18 @@ def add_endpoints(desk: Desk) -> None:
     gr.api(settings, api_name="settings", api_description=about, queue=False)
 
 
-def owner(request: gr.Request) -> str:
-    """The owner of what a client asks for: who logged in, or else its session."""
-    return f"user {request.username}" if request.username else f"client {request.session_hash}"
-
-
 def _maker(desk: Desk, kind: str) -> Callable[..., AsyncIterator[tuple[list, dict]]]:
     """An endpoint whose parameters are the fields of the kind's values."""
     fields = KINDS[kind].values.model_fields
 
+    @errors_shown
+    def submit(owner: str, given: dict[str, Any]) -> Job:
+        if isinstance(given.get("image"), Mapping):
+            given["image"] = keep_start(desk, given["image"])
+        return desk.submit(owner, kind, given)
+
     async def endpoint(request: gr.Request, *values: Any) -> AsyncIterator[tuple[list, dict]]:
-        submit = errors_shown(desk.submit)
-        job = submit(owner(request), kind, dict(zip(fields, values, strict=True)))
+        job = submit(client_owner(request), dict(zip(fields, values, strict=True)))
         seen: tuple[list, dict] | None = None
         while (job := desk.jobs.get(job.id)).open:
             if (answer := _answer(desk, job)) != seen:
@@ -74,12 +72,12 @@ def _maker(desk: Desk, kind: str) -> Callable[..., AsyncIterator[tuple[list, dic
     endpoint.__signature__ = inspect.Signature(
         [parameter("request", parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)]
         + [
-            parameter(name, parameter.POSITIONAL_OR_KEYWORD, default=_default(field), annotation=_plain(field))
+            parameter(name, parameter.POSITIONAL_OR_KEYWORD, default=_default(field), annotation=_hint(name, field))
             for name, field in fields.items()
         ],
         return_annotation=tuple[list, dict],
     )
-    endpoint.__annotations__ = {"request": gr.Request} | {name: _plain(field) for name, field in fields.items()}
+    endpoint.__annotations__ = {"request": gr.Request} | {name: _hint(name, field) for name, field in fields.items()}
     return endpoint
 
 
@@ -97,5 +95,5 @@ def _default(field: Any) -> Any:
     return field.get_default(call_default_factory=True)
 
 
-def _plain(field: Any) -> Any:
-    return field.annotation
+def _hint(name: str, field: Any) -> Any:
+    return dict | str | None if name == "image" else field.annotation

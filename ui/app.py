@@ -40,14 +40,17 @@ def build(desk: Any) -> Any:
     import gradio as gr
 
     from t2i_tools.ui.api import add_endpoints
-    from t2i_tools.ui.panel import Owner
+    from t2i_tools.ui.tabs.evaluate import evaluate_tab
     from t2i_tools.ui.tabs.generate import generate_tab
+    from t2i_tools.ui.tabs.grid import grid_tab
+    from t2i_tools.ui.tabs.history import history_tab
 
-    with gr.Blocks(title=TITLE) as page:
+    with gr.Blocks(title=TITLE, fill_width=True) as page:
         gr.HTML("<h1>t2i-tools</h1><p>This size, this many, all of the prompt.</p>", elem_id="title")
-        owner = Owner()
-        with gr.Tab("Generate", id="generate"):
-            generate_tab(desk, owner, page)
+        for name, fill in {"Generate": generate_tab, "Grid": grid_tab, "Evaluate": evaluate_tab}.items():
+            with gr.Tab(name, id=name.lower()):
+                fill(desk, page)
+        with gr.Tab("My jobs", id="history") as tab:
+            history_tab(desk, tab)
         add_endpoints(desk)
-        owner.give(page)
     return page

@@ -1,6 +1,5 @@
 """What every tab has in common: a status line, a button that cancels, and results that appear as they are made."""
 
-import secrets
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
@@ -11,32 +10,9 @@ from t2i_tools.errors import T2IError
 from t2i_tools.ui import view
 from t2i_tools.ui.desk import Desk
 from t2i_tools.ui.jobs import Job
+from t2i_tools.ui.owner import page_owner
 
 TICK = 0.4
-
-
-class Owner:
-    """Whose jobs are whose: the user who logged in, or else the browser, by a secret that it keeps."""
-
-    def __init__(self) -> None:
-        self.state = gr.BrowserState("", storage_key="t2i-owner", secret="t2i-tools-owner!")
-
-    def give(self, page: gr.Blocks) -> None:
-        """Have a browser that comes for the first time keep a secret."""
-        page.load(
-            lambda secret: secret or secrets.token_urlsafe(16),
-            self.state,
-            self.state,
-            show_progress="hidden",
-            api_visibility="private",
-            queue=False,
-        )
-
-    @staticmethod
-    def name(secret: str | None, request: gr.Request) -> str:
-        """The owner's name in the queue."""
-        user = getattr(request, "username", None)
-        return f"user {user}" if user else f"browser {secret}"
 
 
 def errors_shown(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,9 +34,9 @@ class Panel:
     Create it where the status is to stand, then `connect` it.
     """
 
-    def __init__(self, desk: Desk, owner: Owner, kind: str, idle: str):
-        self.desk, self.owner, self.kind, self.idle = desk, owner, kind, idle
-        self.status = gr.HTML(view.status(desk, [], idle), elem_id=f"{kind}-status")
+    def __init__(self, desk: Desk, kind: str, idle: str):
+        self.desk, self.kind, self.idle = desk, kind, idle
+        self.status = gr.HTML(view.status(desk, [], idle), elem_id=f"{kind}-status", padding=False)
         self.timer = gr.Timer(TICK, active=False)
         self.shown = gr.State("")
 
@@ -82,33 +58,32 @@ class Panel:
         outputs = [self.status, cancel, self.timer, self.shown, *results]
 
         # Gradio passes the request to the parameter that is annotated with it.
-        def look(request: gr.Request, secret: str, shown: str) -> tuple[Any, ...]:
-            jobs = self.desk.jobs.of(self.owner.name(secret, request), self.kind, 20)
+        def look(request: gr.Request, shown: str) -> tuple[Any, ...]:
+            jobs = self.desk.jobs.of(page_owner(request), self.kind, 20)
             job, waiting = view.current(jobs), any(job.open for job in jobs)
-            stamp = f"{job.id} {job.state} {len(self.desk.paths(job))} {self._version(job)}" if job else ""
+            stamp = self._stamp(job) if job else ""
             fresh = show(job) if job and stamp != shown else [gr.skip() for _ in results]
             status = view.status(self.desk, jobs, self.idle)
             return status, gr.Button(interactive=waiting), gr.Timer(active=waiting), stamp, *fresh
 
         @errors_shown
-        def start(request: gr.Request, secret: str, shown: str, *values: Any) -> tuple[Any, ...]:
+        def start(request: gr.Request, shown: str, *values: Any) -> tuple[Any, ...]:
             given = read(dict(zip(fields, values, strict=True)))
-            self.desk.submit(self.owner.name(secret, request), self.kind, given)
-            return look(request, secret, shown)
+            self.desk.submit(page_owner(request), self.kind, given)
+            return look(request, shown)
 
-        def stop(request: gr.Request, secret: str, shown: str) -> tuple[Any, ...]:
-            self.desk.cancel_all(self.owner.name(secret, request), self.kind)
-            return look(request, secret, shown)
+        def stop(request: gr.Request, shown: str) -> tuple[Any, ...]:
+            self.desk.cancel_all(page_owner(request), self.kind)
+            return look(request, shown)
 
-        own = [self.owner.state, self.shown]
         quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
         for event in (run.click, *also):
-            event(start, [*own, *fields.values()], outputs, **quiet)
-        cancel.click(stop, own, outputs, **quiet)
-        self.timer.tick(look, own, outputs, **quiet)
-        self.owner.state.change(look, own, outputs, **quiet)
-        page.load(look, own, outputs, **quiet)
+            event(start, [self.shown, *fields.values()], outputs, **quiet)
+        cancel.click(stop, self.shown, outputs, **quiet)
+        self.timer.tick(look, self.shown, outputs, **quiet)
+        page.load(look, self.shown, outputs, **quiet)
 
-    def _version(self, job: Job) -> str:
-        live = self.desk.live(job)
-        return str(live.extra.get("version", "")) if live else ""
+    def _stamp(self, job: Job) -> str:
+        """Changes when there is something new to show."""
+        paths, live = self.desk.paths(job), self.desk.live(job)
+        return f"{job.id} {job.state} {len(paths)} {paths[-1:]} {len(live.events) if live else ''}"

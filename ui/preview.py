@@ -1,45 +1,86 @@
-"""A look at an image while it is made."""
+"""A look at an image while it is made, whoever makes it: what the denoiser believes at this step, decoded."""
 
 import base64
 import io
+import logging
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 
+from t2i_tools.models import denoiser
+
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+log = logging.getLogger("t2i_tools.ui")
 SHARE = 0.15
 SIDE = 384
 
 
-class Preview:
-    """Decodes latents as often as a fixed share of the time allows: each step where decoding is cheap."""
+@contextmanager
+def previewed(pipe: "DiffusionPipeline", show: Callable[[Image.Image], None]) -> Iterator[None]:
+    """While it lasts, `show` gets a picture after as many denoising steps as a fixed share of the time allows."""
+    start, spent = time.perf_counter(), 0.0
 
-    def __init__(self, pipe: "DiffusionPipeline"):
-        self.pipe = pipe
-        self._start = time.perf_counter()
-        self._spent = 0.0
-
-    def __call__(self, latents: torch.Tensor) -> Image.Image | None:
-        """The first image of (B, C, h, w) latents; None where they are packed or there is no time."""
+    def look(model: torch.nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        nonlocal spent
         now = time.perf_counter()
-        if latents.ndim != 4 or self._spent > SHARE * (now - self._start):
-            return None
-        image = decode(self.pipe, latents[:1])
-        self._spent += time.perf_counter() - now
-        return image
+        if spent > SHARE * (now - start):
+            return
+        try:
+            if (clean := estimate(pipe, args, kwargs, output)) is not None:
+                show(decode(pipe, clean))
+        except Exception:  # of a model whose like was not tried: its images must not fail for want of a preview
+            log.exception("no preview of %s", type(pipe).__name__)
+            hook.remove()
+        spent += time.perf_counter() - now
+
+    hook = denoiser(pipe).register_forward_hook(look, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@torch.no_grad()
+def estimate(pipe: "DiffusionPipeline", args: tuple, kwargs: dict, output: Any) -> torch.Tensor | None:
+    """x0 as the denoiser predicts it, (1, C, h, w), from its call; None where latents are packed or learned variance.
+
+    Whatever the sampler, a denoiser sees x_t = a x0 + s e with the a and s of its training at time t; flow matching
+    has a = 1 - s.
+    """
+    named = dict(zip(("sample", "timestep"), args, strict=False)) | kwargs
+    x, t = named.get("sample", named.get("hidden_states")), named.get("timestep")
+    y = output[0] if isinstance(output, tuple) else output.sample
+    if not torch.is_tensor(x) or x.ndim != 4 or y.shape != x.shape or t is None:
+        return None
+    x, y = x[-1:].float(), y[-1:].float()  # the one with the prompt, where there are two
+    config = pipe.scheduler.config
+    t = float(torch.as_tensor(t).flatten()[-1])
+    if (alphas := getattr(pipe.scheduler, "alphas_cumprod", None)) is None:
+        return x - t / config.num_train_timesteps * y
+    a = float(alphas[min(round(t), len(alphas) - 1)]) ** 0.5
+    s = (1 - a * a) ** 0.5
+    match config.get("prediction_type", "epsilon"):
+        case "v_prediction":
+            return a * x - s * y
+        case "sample":
+            return y
+        case _:
+            return (x - s * y) / a
 
 
 @torch.no_grad()
 def decode(pipe: "DiffusionPipeline", latents: torch.Tensor) -> Image.Image:
-    """The picture that the VAE sees in latents (1, C, h, w), which may still be noisy."""
+    """The picture that the VAE sees in latents (1, C, h, w)."""
     config = pipe.vae.config
     latents = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0)
     decoded = pipe.vae.decode(latents.to(pipe.vae.dtype), return_dict=False)[0]
-    return pipe.image_processor.postprocess(decoded)[0]
+    return pipe.image_processor.postprocess(decoded.detach())[0]
 
 
 def data_url(image: Image.Image) -> str:

@@ -8,9 +8,11 @@ import gradio as gr
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from gradio.route_utils import FnIndexInferError
+from starlette.middleware import Middleware
 
 from t2i_tools.errors import InputError, first_line
 from t2i_tools.ui.desk import Desk
+from t2i_tools.ui.owner import OwnerCookie
 from t2i_tools.ui.theme import CSS, theme
 
 LOCAL = "127.0.0.1"
@@ -35,7 +37,10 @@ def serve(page: gr.Blocks, desk: Desk) -> gr.Blocks:
             run_history=False,
             ssr_mode=False,
             enable_monitoring=False,
-            app_kwargs={"exception_handlers": dict.fromkeys(UNEXPECTED, _one_line)},
+            app_kwargs={
+                "exception_handlers": dict.fromkeys(UNEXPECTED, _one_line),
+                "middleware": [Middleware(OwnerCookie)],
+            },
             theme=theme(),
             css=CSS,
         )

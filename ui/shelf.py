@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from t2i_tools.cli.judges import JUDGES
 from t2i_tools.cli.options import BUNDLED, ModelOptions, open_model
 from t2i_tools.errors import InputError
 from t2i_tools.ui.options import AppOptions
@@ -54,6 +55,10 @@ class Shelf:
     def tokens(self) -> dict[str, Path]:
         """Name -> file of the count tokens in the models' folder and of those learned or uploaded here."""
         return _files(self._options.models and self._options.models / TOKENS) | _files(self.own_tokens)
+
+    def judges(self) -> dict[str, str]:
+        """Name -> detector that may count in a grid or an evaluation: ours, and those on the list of the Hub."""
+        return {name: name for name in (*JUDGES, *self._options.hub)}
 
     @property
     def own_tokens(self) -> Path:

@@ -7,26 +7,54 @@ MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
 def theme() -> gr.themes.Base:
-    """Quiet greys, one colour for what acts."""
-    return gr.themes.Soft(primary_hue="indigo", secondary_hue="indigo", neutral_hue="slate", font=FONT, font_mono=MONO)
+    """Quiet greys and one colour for what acts, dark enough for white letters on it."""
+    return gr.themes.Default(
+        primary_hue="indigo", secondary_hue="indigo", neutral_hue="slate", font=FONT, font_mono=MONO, radius_size="md"
+    ).set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_500",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        input_placeholder_color="*neutral_600",
+        input_placeholder_color_dark="*neutral_300",
+    )
 
 
 CSS = """
-.gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
+.gradio-container main, main.fillable { max-width: 1200px !important; margin: 0 auto !important; width: 100%; }
+.t2i-report { width: 100%; height: 70vh; border: 1px solid var(--border-color-primary); background: white; }
 #title h1 { margin: 0; font-size: 1.35rem; }
 #title p { margin: 0; color: var(--body-text-color-subdued); }
+.t2i-seed { align-items: flex-end; }
 .t2i-status { min-height: 3.2rem; padding: .5rem .75rem; border-radius: var(--block-radius);
   border: 1px solid var(--border-color-primary); background: var(--block-background-fill); }
 .t2i-status p { margin: 0; color: var(--body-text-color); }
-.t2i-status progress { width: 100%; height: .6rem; accent-color: var(--primary-500); }
+.t2i-status progress { width: 100%; height: .6rem; appearance: none; border: 0; border-radius: 99px; overflow: hidden;
+  background: var(--neutral-200); }
+.dark .t2i-status progress { background: var(--neutral-600); }
+.t2i-status progress::-webkit-progress-bar { background: transparent; }
+.t2i-status progress::-webkit-progress-value { background: var(--primary-500); }
+.t2i-status progress::-moz-progress-bar { background: var(--primary-500); }
 .t2i-status .t2i-error { color: #b91c1c; font-weight: 600; }
 .dark .t2i-status .t2i-error { color: #fca5a5; }
 .t2i-preview { text-align: center; }
 .t2i-preview img { width: min(100%, 320px); border-radius: var(--block-radius); }
 .t2i-hint { color: var(--body-text-color-subdued); font-size: .9rem; }
 .t2i-table { width: 100%; border-collapse: collapse; font-size: .92rem; }
-.t2i-table th, .t2i-table td { text-align: left; padding: .3rem .5rem; color: var(--body-text-color);
-  border-bottom: 1px solid var(--border-color-primary); }
+.t2i-table caption { text-align: left; padding-bottom: .3rem; }
+.t2i-table th, .t2i-table td { text-align: left !important; padding: .3rem .5rem !important; border: 0 !important;
+  border-bottom: 1px solid var(--border-color-primary) !important; color: var(--body-text-color); }
 .t2i-scroll { overflow-x: auto; }
-@media (max-width: 640px) { .gradio-container { padding: .5rem !important; } }
+@media (max-width: 760px) {
+  .gradio-container, main.fillable { padding: .25rem !important; }
+  .t2i-inputs { display: contents !important; }
+  .t2i-results { order: 1; }
+  .t2i-options { order: 2; }
+}
 """

@@ -1,13 +1,43 @@
 """Files that come in: only what was uploaded, of the right type and size, and never a path that somebody names."""
 
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from t2i_tools.errors import InputError, first_line
+from t2i_tools.imagefile import read_settings
 from t2i_tools.ui.desk import Desk
+from t2i_tools.ui.kinds.generate import start_path
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def settings_of(desk: Desk, given: Any) -> dict[str, Any]:
+    """The settings in an uploaded PNG. Raises InputError."""
+    path = uploaded(desk, given, [".png"])
+    _read_picture(path, desk.options.limits.pixels)
+    try:
+        return read_settings(path)
+    except InputError as error:
+        raise InputError(str(error).replace(str(path), path.name)) from error
+
+
+def keep_start(desk: Desk, given: Any) -> str:
+    """Keep an uploaded picture to start from; the name by which the values of a job and a file know it."""
+    image = _read_picture(uploaded(desk, given, PICTURES), desk.options.limits.pixels)
+    size = f"{image.width}x{image.height}".encode()
+    name = hashlib.sha256(size + image.tobytes()).hexdigest()[:32]
+    path = start_path(desk.output, name)
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        part = path.with_suffix(".part")
+        image.save(part, format="PNG")
+        os.replace(part, path)
+    return name
 
 
 def uploaded(desk: Desk, given: Any, suffixes: Sequence[str]) -> Path:
@@ -26,13 +56,13 @@ def uploaded(desk: Desk, given: Any, suffixes: Sequence[str]) -> Path:
     return path
 
 
-def check_picture(path: Path, most_pixels: int) -> None:
-    """Raise InputError unless the file is a whole image of at most so many pixels."""
+def _read_picture(path: Path, most_pixels: int) -> Image.Image:
+    """The whole picture, RGB. Raises InputError when it is none, broken, or has 4 times the pixels made here."""
     try:
         with Image.open(path) as image:
-            if image.width * image.height > most_pixels:
+            if image.width * image.height > 4 * most_pixels:
                 raise InputError(f"{path.name} has {image.width}x{image.height} pixels: that is too large here")
-            image.load()
+            return ImageOps.exif_transpose(image).convert("RGB")
     except UnidentifiedImageError as error:
         raise InputError(f"{path.name} is not an image") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

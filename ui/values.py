@@ -13,6 +13,7 @@ Prompt = Annotated[str, Field(max_length=20_000)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Steps = Annotated[int, Field(ge=1)]
 Guidance = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+Strength = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, Field(max_length=200)]
 
 

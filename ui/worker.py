@@ -1,6 +1,7 @@
 """Works off the queue, one job at a time, and tells how far it is."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +15,10 @@ from PIL import Image
 from t2i_tools.errors import T2IError, first_line
 from t2i_tools.models import denoiser
 from t2i_tools.ui.jobs import CANCELLED, DONE, FAILED, Job, Jobs
-from t2i_tools.ui.preview import Preview, data_url
+from t2i_tools.ui.preview import data_url, previewed
 from t2i_tools.ui.shelf import Choice, Shelf
 
 if TYPE_CHECKING:
-    import torch
     from diffusers import DiffusionPipeline
 
     from t2i_tools.cli.options import ModelOptions
@@ -32,21 +32,19 @@ class Cancelled(BaseException):
 
 @dataclass
 class Live:
-    """How far the running job is. preview: a data URL. files: those finished. extra: what its kind alone tells."""
+    """How far the running job is. preview: a data URL. files: those finished. events: what its kind tells besides."""
 
     note: str = "starting"
     done: int = 0
     total: int = 0
     preview: str | None = None
     files: list[Path] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
-    version: int = 0
 
     def tell(self, done: int, total: int, note: str) -> None:
         """Say how much of the whole is done, in steps of any kind."""
         self.done, self.total, self.note = done, total, note
-        self.version += 1
 
     def left(self) -> float | None:
         """Seconds until the end, as far as one can say."""
@@ -71,26 +69,17 @@ class Bench:
 
     @contextmanager
     def pipeline(self, choice: Choice) -> "Iterator[tuple[DiffusionPipeline, ModelOptions]]":
-        """The pipeline of this choice; a cancellation ends it before its next denoising step."""
+        """The pipeline of this choice, shown at work; a cancellation ends it before its next denoising step."""
         self.live.tell(0, 0, "opening the model")
         with self.shelf.pipeline(choice) as (pipe, options):
             self.check()
             hook = denoiser(pipe).register_forward_pre_hook(lambda *_: self.check())
             try:
                 self.live.since = time.monotonic()
-                yield pipe, options
+                with previewed(pipe, self.show):
+                    yield pipe, options
             finally:
                 hook.remove()
-
-    def previewer(self, pipe: "DiffusionPipeline") -> "Callable[[torch.Tensor], None]":
-        """Keeps `live.preview` up to date, for `on_latents`."""
-        preview = Preview(pipe)
-
-        def show(latents: "torch.Tensor") -> None:
-            if (image := preview(latents)) is not None:
-                self.show(image)
-
-        return show
 
     def show(self, image: Image.Image) -> None:
         """Have the page show this picture meanwhile."""
@@ -154,7 +143,7 @@ class Worker(threading.Thread):
                 return  # still "running" in the file, which the next start takes up again
             state = CANCELLED
         except T2IError as problem:
-            state, error = FAILED, " ".join(str(problem).split())
+            state, error = FAILED, " ".join(str(problem).replace(f"{self._output}{os.sep}", "").split())
         except Exception as problem:
             log.exception("job %s failed", job.id)
             state, error = FAILED, f"{type(problem).__name__}: {first_line(problem)}"

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from PIL import Image
 
+    from t2i_tools.evaluation.grid import Axis, Cell
     from t2i_tools.generation import Request
 
 Measure = Callable[["Image.Image", "Request"], Mapping[str, Any]]
@@ -64,11 +65,8 @@ def grid(
     two_pass_strength: options.TwoPassStrength = None,
 ) -> None:
     """Compare sizes, seeds, steps, words, plugins... in a grid; cells that are there are not made again."""
-    from t2i_tools.cli.generate import image_settings, with_defaults
     from t2i_tools.cli.running import progress
-    from t2i_tools.evaluation.grid import draw_grid, grid_cells, make_cell, parse_axis, read_cells
-    from t2i_tools.generation import check_request
-    from t2i_tools.imagefile import save_image
+    from t2i_tools.evaluation.grid import grid_cells, parse_axis
 
     axes = [parse_axis(text) for text in axis]
     fixed = {"negative": negative, "fit": fit, "steps": steps, "guidance": guidance}
@@ -82,18 +80,43 @@ def grid(
     acting = [plugins_of({**plugins, **cell.plugins}) for cell in cells]
     check_place(output)
     chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
-    clip = clip or (options.BUNDLED if model == options.BUNDLED else "none")
-    measures = [*([count_in(judge, label)] if label else []), *([clip_score_of(clip)] if clip != "none" else [])]
+    measures = measures_of(label, judge, clip or (options.BUNDLED if model == options.BUNDLED else "none"))
     pipe = options.open_model(chosen)
-    cells = [replace(cell, request=with_defaults(cell.request, pipe, model)) for cell in cells]
+    with progress(not quiet) as on_cell:
+        picture, _ = fill_grid(pipe, chosen, prompt, axes, cells, acting, output, measures, on_cell)
+    if not quiet:
+        print(picture)
+
+
+def fill_grid(
+    pipe: "DiffusionPipeline",
+    chosen: options.ModelOptions,
+    prompt: str,
+    axes: "Sequence[Axis]",
+    cells: "Sequence[Cell]",
+    acting: Sequence[PluginOptions],
+    output: Path,
+    measures: "Sequence[Measure]",
+    on_cell: Callable[[str, int, int], None],
+) -> tuple[Path, list[dict[str, Any]]]:
+    """Make the cells that are not there yet, measure all and write grid.png and grid.json.
+
+    acting: the plugins of each cell. on_cell: called with ("generate", done, in all). Returns the picture's path and
+    one row a cell, as in grid.json. Raises T2IError.
+    """
+    from t2i_tools.cli.generate import image_settings, with_defaults
+    from t2i_tools.evaluation.grid import draw_grid, make_cell, read_cells
+    from t2i_tools.generation import check_request
+    from t2i_tools.imagefile import save_image
+
+    cells = [replace(cell, request=with_defaults(cell.request, pipe, chosen.model)) for cell in cells]
     for cell in cells:
         check_request(pipe, cell.request)
     context, files = image_context(pipe, chosen), []
-    with progress(not quiet) as on_cell:
-        for cell, on in zip(cells, acting, strict=True):
-            own, settings = context | {"plugins": asdict(on)}, image_settings(pipe, chosen, cell.request)
-            files.append(make_cell(pipe, cell, output, own, settings, maker(on)))
-            on_cell("generate", len(files), len(cells))
+    for cell, on in zip(cells, acting, strict=True):
+        own, settings = context | {"plugins": asdict(on)}, image_settings(pipe, chosen, cell.request)
+        files.append(make_cell(pipe, cell, output, own, settings, maker(on)))
+        on_cell("generate", len(files), len(cells))
     pictures = read_cells(files)
     measured = [
         {name: value for measure in measures for name, value in measure(picture, cell.request).items()}
@@ -105,9 +128,14 @@ def grid(
         for file, cell, one in zip(files, cells, measured, strict=True)
     ]
     write_json(output / "grid.json", {"prompt": prompt, "axes": {a.name: a.values for a in axes}, "cells": told})
-    save_image(draw_grid(axes, pictures, captions), output / "grid.png", {"prompt": prompt, "axes": axis})
-    if not quiet:
-        print(output / "grid.png")
+    about = {"prompt": prompt, "axes": [f"{axis.name}={'|'.join(axis.values)}" for axis in axes]}
+    save_image(draw_grid(axes, pictures, captions), output / "grid.png", about)
+    return output / "grid.png", told
+
+
+def measures_of(label: str | None, judge: str, clip: str) -> "list[Measure]":
+    """What is measured in each cell: how many of the class, and the CLIP score unless it is "none". Raises T2IError."""
+    return [*([count_in(judge, label)] if label else []), *([clip_score_of(clip)] if clip != "none" else [])]
 
 
 def count_in(judge: str, label: str) -> Measure:

@@ -51,13 +51,15 @@ def test_a_seed_is_drawn_once(options, shelf):
     assert [request.seed - values.seed for request in values.requests()] == [0, 1, 2]
 
 
-def test_page_to_values_and_back(options, shelf):
+def test_page_to_values_and_back(server):
     with gr.Blocks():
         fields = {name: gr.Textbox("first") for name in [*GenerateValues.model_fields, "width", "height", "lora_scale"]}
     values = {"prompt": "two cats", "negative": "dogs", "size": "96x64", "steps": 7, "guidance": 2.5, "seed": 2**62 + 1}
     values |= {"number": 1, "model": "tiny", "scheduler": "EulerDiscreteScheduler", "loras": ["a:0.5"]}
-    values |= {"entropy_scaling": "on", "native": "128x128"}
-    back = read_fields({name: value for name, value in shown_values(values, fields).items() if name != "size"})
+    values |= {"entropy_scaling": "on", "native": "128x128", "entropy_rule": "log", "entropy_strength": 0.5}
+    values |= {"entropy_layers": "up", "two_pass": True, "two_pass_strength": 0.4, "strength": 0.3}
+    shown = shown_values(server[1], values, fields)
+    back = read_fields(server[1], {name: value for name, value in shown.items() if name != "size"})
     read = read_values(GenerateValues, back)
     assert read == read_values(GenerateValues, values)
     assert read.seed == 2**62 + 1  # a browser's number would have lost the last bits
@@ -65,12 +67,12 @@ def test_page_to_values_and_back(options, shelf):
 
 def test_half_a_size_is_refused():
     with pytest.raises(InputError, match="both width and height"):
-        read_fields({"width": 64, "height": None, "steps": 0, "guidance": 0, "seed": "", "loras": []})
+        read_fields(None, {"width": 64, "height": None, "steps": 0, "guidance": 0, "seed": "", "loras": []})
 
 
-def test_settings_of_the_shell_are_understood(shelf):
+def test_settings_of_the_shell_are_understood():
     settings = {"prompt": "a", "seed": 3, "width": 64, "height": 32, "lora": [{"file": "s.safetensors", "scale": 0.5}]}
-    values = restored({**settings, "entropy_scaling": {"native": "64x64"}, "unknown": 1}, shelf)
+    values = restored({**settings, "entropy_scaling": {"native": "64x64"}, "unknown": 1})
     expected = {"prompt": "a", "seed": 3, "size": "64x32", "loras": ["s:0.5"], "native": "64x64"}
     assert {name: values[name] for name in expected} == expected
     assert values["entropy_scaling"] == "on"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from t2i_tools.ui.kinds import generate
+from t2i_tools.ui.kinds import evaluate, generate, grid
 from t2i_tools.ui.values import Values
 
 
@@ -14,4 +14,8 @@ class Kind(NamedTuple):
     run: Callable[[Any, Any], None]
 
 
-KINDS: dict[str, Kind] = {"generate": Kind(generate.GenerateValues, generate.run)}
+KINDS: dict[str, Kind] = {
+    "generate": Kind(generate.GenerateValues, generate.run),
+    "grid": Kind(grid.GridValues, grid.run),
+    "evaluate": Kind(evaluate.EvaluateValues, evaluate.run),
+}

@@ -1,28 +1,35 @@
 """Images of a prompt, with the plugins that are chosen."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from PIL import Image
+from pydantic import Field
 
 from t2i_tools.cli.generate import image_settings, with_defaults
 from t2i_tools.cli.outputs import slug
-from t2i_tools.cli.plugins import PluginOptions, plugins_on
+from t2i_tools.cli.plugins import PluginOptions, plugins_on, with_plugins
 from t2i_tools.errors import InputError
-from t2i_tools.generation import MAX_SEED, Request, check_request, generate_image
+from t2i_tools.generation import MAX_SEED, Request, check_request
 from t2i_tools.imagefile import read_settings, save_image
 from t2i_tools.sizes import parse_size
 from t2i_tools.ui.options import AppOptions
 from t2i_tools.ui.shelf import Choice, Shelf, parse_loras
-from t2i_tools.ui.values import Guidance, Name, Prompt, Seed, Steps, Values, check_at_most, check_size
+from t2i_tools.ui.values import Guidance, Name, Prompt, Seed, Steps, Strength, Values, check_at_most, check_size
 
 if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
     from t2i_tools.ui.worker import Bench
 
 
 class GenerateValues(Values):
-    """loras: "name:scale" each. entropy_scaling "compare" makes every image without and with it."""
+    """Images of a prompt. loras: "name:scale" each. entropy_scaling: "compare" makes each image without and with it.
+    image: to start from; strength: how much of it is drawn anew.
+    """
 
     prompt: Prompt = ""
     negative: Prompt | None = None
@@ -35,7 +42,14 @@ class GenerateValues(Values):
     scheduler: Name | None = None
     loras: list[Name] = []
     entropy_scaling: Literal["off", "on", "compare"] = "off"
+    entropy_rule: Name = "sqrt-log"
+    entropy_strength: Annotated[float, Field(ge=-10, le=10)] = 1.0
+    entropy_layers: Name | None = None
     native: Name | None = None
+    two_pass: bool = False
+    two_pass_strength: Strength | None = None
+    image: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+    strength: Strength = 0.6
 
     @property
     def choice(self) -> Choice:
@@ -59,6 +73,11 @@ class GenerateValues(Values):
             raise InputError(f"number {self.number} is out of range: it takes 1 or more")
         if self.native:
             parse_size(self.native)
+        if self.image and not start_path(options.output.expanduser().resolve(), self.image).exists():
+            raise InputError("the image to start from is not here: upload it again")
+        if self.image and self.two_pass:
+            raise InputError("two passes make their own image to start from: leave one of the two out")
+        list(self.variants())
         shelf.check(self.choice)
         seed = random.randrange(2**32) if self.seed is None else self.seed
         values = self.model_copy(update={"seed": min(seed, MAX_SEED - self.number + 1)})
@@ -67,10 +86,12 @@ class GenerateValues(Values):
 
     def variants(self) -> Iterator[PluginOptions]:
         """The plugins of each image that is made of one request."""
+        passes = {"two_pass": self.two_pass, "two_pass_strength": self.two_pass_strength if self.two_pass else None}
         if self.entropy_scaling != "on":
-            yield PluginOptions()
+            yield PluginOptions(native=self.native if self.two_pass else None, **passes)
         if self.entropy_scaling != "off":
-            yield PluginOptions(entropy_scaling=True, native=self.native)
+            details = {name: getattr(self, name) for name in ("entropy_rule", "entropy_strength", "entropy_layers")}
+            yield PluginOptions(entropy_scaling=True, native=self.native, **details, **passes)
 
 
 def run(values: GenerateValues, bench: "Bench") -> None:
@@ -83,25 +104,53 @@ def run(values: GenerateValues, bench: "Bench") -> None:
             check_request(pipe, request)
             path = bench.folder / f"{index + 1:02}-{slug(request.prompt)}-{request.seed}.png"
             if not path.exists():
-                on_step = partial(_tell, bench, index, len(todo))
-                with plugins_on(pipe, plugins) as acted:
-                    image = generate_image(pipe, request, on_step, bench.previewer(pipe))
+                tell = partial(_tell, bench, index, len(todo))
+                image, acted = _draw(pipe, plugins, request, values, bench.output, tell)
                 settings = image_settings(pipe, options, request) | acted
                 save_image(image, path, settings | {"width": image.width, "height": image.height})
             _finished(bench, path)
 
 
-def restored(settings: Mapping[str, Any], shelf: Shelf) -> dict[str, Any]:
-    """The values that make the image of a file's settings again. Raises InputError for what is not on the shelf."""
-    values = {name: settings[name] for name in ("prompt", "negative", "steps", "guidance", "seed") if name in settings}
+def restored(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that make the image of a file's settings again. Raises InputError where the app cannot."""
+    if "vae" in settings:
+        raise InputError(f"this image was made with another VAE, {settings['vae']}: the app has the model's own only")
+    names = ("prompt", "negative", "steps", "guidance", "seed", "scheduler")
+    values = {name: settings[name] for name in names if name in settings} | {"model": settings.get("model", "")}
+    compared = "compare" in settings  # by the shell, which puts both in one picture
     if "width" in settings and "height" in settings:
-        values["size"] = f"{settings['width']}x{settings['height']}"
-    values["scheduler"] = settings.get("scheduler")
-    values["model"] = settings.get("model", "")
+        values["size"] = f"{settings['width'] // (2 if compared else 1)}x{settings['height']}"
     values["loras"] = [f"{Path(lora['file']).stem}:{lora['scale']}" for lora in settings.get("lora", ())]
     if scaling := settings.get("entropy_scaling"):
-        values |= {"entropy_scaling": "on", "native": scaling.get("native")}
+        values |= {"entropy_scaling": "compare" if compared else "on", "native": scaling.get("native")}
+        values |= {f"entropy_{name}": scaling[name] for name in ("rule", "strength", "layers") if name in scaling}
+    if passes := settings.get("two_pass"):
+        values |= {"two_pass": True, "two_pass_strength": passes.get("strength")}
+    if start := settings.get("image"):
+        values |= {"image": start["sha256"], "strength": start["strength"]}
     return values
+
+
+def start_path(output: Path, name: str) -> Path:
+    """Where a picture to start from is kept."""
+    return output / "files" / "starts" / f"{name}.png"
+
+
+def _draw(
+    pipe: "DiffusionPipeline",
+    plugins: PluginOptions,
+    request: Request,
+    values: GenerateValues,
+    output: Path,
+    on_step: Callable[[int, int], None],
+) -> "tuple[Image.Image, dict[str, Any]]":
+    if values.image is None:
+        return with_plugins(pipe, plugins, request, on_step)
+    from t2i_tools.twopass import redraw
+
+    with Image.open(start_path(output, values.image)) as start, plugins_on(pipe, plugins) as acted:
+        image = redraw(pipe, request, start.convert("RGB"), values.strength, on_step)
+    return image, {**acted, "image": {"sha256": values.image, "strength": values.strength}}
 
 
 def _tell(bench: "Bench", index: int, images: int, step: int, steps: int) -> None:
@@ -113,4 +162,3 @@ def _finished(bench: "Bench", path: Path) -> None:
     bench.live.files.append(path)
     bench.result["files"].append(bench.name(path))
     bench.result["settings"].append(read_settings(path))
-    bench.live.version += 1
