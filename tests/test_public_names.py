@@ -27,8 +27,8 @@ def test_the_folders_beside_a_checkout_belong_to_the_package(tmp_path, checkout)
         (tmp_path / name / "__init__.py").touch()
     if checkout:
         (tmp_path / "pyproject.toml").touch()
-    code = "import t2i_tools.ui, t2i_tools.pipelines"
+    code = "import t2i_tools.ui, t2i_tools.pipelines"  # -S: an editable installation would find them anywhere
     result = subprocess.run(
-        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"], capture_output=True
+        [sys.executable, "-IS", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"], capture_output=True
     )
     assert (result.returncode == 0) is checkout

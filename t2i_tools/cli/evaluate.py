@@ -122,7 +122,8 @@ def merge(
     """Put the folders of several shards together and report them."""
     from t2i_tools.evaluation.merging import merge as merge_folders
 
-    merge_folders(folders, output)
+    if missing := merge_folders(folders, output):
+        print(f"t2i: {missing} items are in none of these folders: merge again when they are done", file=sys.stderr)
     finish(output, protocol, geneval, show=not quiet)
     Work(output).leave()
 

@@ -78,7 +78,7 @@ class Work:
 
 
 def finish(folder: Path, protocol: Path | None, geneval: Path | None, show: bool) -> None:
-    """Write the rows and the report of whatever is done, and print the table."""
+    """Write the rows and the report of whatever is done, and print its table and where it is."""
     from t2i_tools.evaluation.pictures import write_geneval
     from t2i_tools.evaluation.report import write_report
     from t2i_tools.evaluation.store import Store
@@ -88,7 +88,7 @@ def finish(folder: Path, protocol: Path | None, geneval: Path | None, show: bool
         write_geneval(rows, folder, geneval)
     table = write_report(folder, rows, protocol)
     if show:
-        print(table)
+        print(f"{table}\n{folder / 'report.html'}")
 
 
 @contextmanager

@@ -23,8 +23,10 @@ def merge(sources: Sequence[str | Path], target: str | Path) -> int:
             continue
         for batch in range(len(merged.manifest.batches)):
             _copy_batch(store, merged, batch)
+        known = read_log(merged.folder / "timings.jsonl")
         for note in read_log(store.folder / "timings.jsonl"):
-            append_row(merged.folder / "timings.jsonl", note)
+            if note not in known:  # a folder may be merged again when there is more in it
+                append_row(merged.folder / "timings.jsonl", note)
     last = STAGES[-1]
     return sum(len(one) for batch, one in enumerate(read_manifest(target).batches) if not merged.done(last, batch))
 

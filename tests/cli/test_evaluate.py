@@ -1,6 +1,5 @@
 import csv
 import json
-import shutil
 
 import pytest
 import torch
@@ -56,6 +55,7 @@ def test_from_prompts_to_report_and_on_again(t2i, small, tmp_path):
     code, out, err = t2i("counts", *small)
     assert (code, err) == (0, "")
     assert "exact" in out
+    assert out.endswith("out/report.html\n")
     folder = tmp_path / "out"
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
     assert [(row["status"], row.get("count")) for row in rows] == [("ok", 2), ("ok", 1), ("ok", 3), ("ok", None)]
@@ -80,9 +80,14 @@ def test_shards_and_limit(t2i, small, tmp_path):
     assert [row["status"] for row in whole] == ["ok", "ok", "missing", "missing"]
     code, _, err = t2i("counts", *small, "--shard", "2/2")
     assert (code, "t2i evaluate merge" in err) == (0, True)
-    shutil.copytree(tmp_path / "out", tmp_path / "other")
-    assert t2i("merge", "out", "other", "--output", "all")[0] == 0
+    assert t2i("counts", *small[:-1], "first", "--shard", "1/2", "--quiet")[0] == 0
+    code, _, err = t2i("merge", "first", "--output", "all")
+    assert (code, err.count("\n"), "2 items are in none" in err) == (0, 1, True)
+    assert t2i("merge", "first", "out", "--output", "all")[::2] == (0, "")
     assert '"missing"' not in (tmp_path / "all" / "rows.jsonl").read_text()
+    notes = (tmp_path / "all" / "timings.jsonl").read_text()
+    assert t2i("merge", "first", "out", "--output", "all")[0] == 0
+    assert (tmp_path / "all" / "timings.jsonl").read_text() == notes
     assert t2i("report", "all")[0] == 0
 
 
