@@ -1,18 +1,28 @@
 """What entropy scaling does to attention over the sizes, and what it costs, on the bundled model.
 
-python examples/bench_entropy.py [--sizes 96x96 ... --prompts 8 --steps 10] writes two tables to stdout. Drift is the
-slope of normalised entropy H / ln N on ln N (least squares over the sizes); theory expects of raw H, whose slope is
-given too, a share 1 - H_T / ln T to be cut away.
+    python examples/bench_entropy.py [drift] [cost] [compiled]
+
+drift: the slope of normalised entropy H / ln N on ln N (least squares over the sizes) off and on, and by what share it
+is cut; of raw H, whose slope is given too, theory expects 1 - H_T / ln T. cost: seconds of processor time and peak
+memory of a UNet call at 256x256 on / off, called by turns, the median of the ratios with its interval; compiled: the
+same of the compiled UNet.
 """
 
 import argparse
+import copy
+import json
 import math
 import statistics
+import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
 
 import torch
+from scipy.stats import bootstrap
 
 import t2i_tools as t2i
 from t2i_tools.handle import Report
@@ -23,16 +33,23 @@ PROMPTS = ("two cats", "three apples on a red background", "a photo of four dogs
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", default=["drift", "cost", "compiled"])
     parser.add_argument("--sizes", nargs="+", default=SIZES)
     parser.add_argument("--prompts", type=int, default=8, help="images a size")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--calls", type=int, default=80, help="pairs of UNet calls to time, at 256x256")
+    parser.add_argument("--calls", type=int, default=80, help="pairs of UNet calls to time")
     args = parser.parse_args()
     pipe = t2i.load_default()
     pipe.set_progress_bar_config(disable=True)
-    print(Report(drift(pipe, [parse_size(size) for size in args.sizes], args.prompts, args.steps)))
-    print(Report([cost(pipe, args.calls)]))
+    if "drift" in args.what:
+        print(Report(drift(pipe, [parse_size(size) for size in args.sizes], args.prompts, args.steps)))
+    if "cost" in args.what:
+        print(Report([cost(pipe.unet, pipe.unet, args.calls)]))
+    if "compiled" in args.what:
+        twin = copy.deepcopy(pipe.unet)
+        with t2i.entropy_scaling(pipe.unet, native=(16, 16)):
+            print(Report([cost(torch.compile(twin), torch.compile(pipe.unet), args.calls)]))
 
 
 def measure(pipe, size: tuple[int, int], prompts: int, steps: int, on: bool) -> dict[str, tuple[int, float]]:
@@ -71,19 +88,44 @@ def drift(pipe, sizes: list[tuple[int, int]], prompts: int, steps: int) -> list[
     return rows
 
 
-def cost(pipe, calls: int) -> dict:
-    """Seconds of a UNet call at 256x256 without and with the plugin, and the median of their ratios."""
-    latents, text = torch.randn(2, pipe.unet.config.in_channels, 32, 32), torch.randn(2, 77, 128)
+@torch.no_grad()
+def cost(off, on, calls: int) -> dict:
+    """Seconds and peak memory of a call of two UNets, the second one with the plugin, and their ratios.
+
+    The same UNet twice has the plugin put on and taken off between the calls, unmeasured.
+    """
+    latents, text = torch.randn(2, 8, 32, 32), torch.randn(2, 77, 128)
     seconds: dict[bool, list[float]] = {False: [], True: []}
-    for call in range(calls + 1):
-        for on in (False, True) if call % 2 else (True, False):
-            with t2i.entropy_scaling(pipe) if on else nullcontext(), torch.no_grad():
-                start = time.perf_counter()
-                pipe.unet(latents, 500, text)
-                seconds[on].append(time.perf_counter() - start)
-    off, on = seconds[False][1:], seconds[True][1:]
-    ratio = statistics.median(b / a for a, b in zip(off, on, strict=True))
-    return {"seconds off": statistics.median(off), "seconds on": statistics.median(on), "ratio": ratio}
+    for call in range(calls + 2):
+        for scaled in (False, True) if call % 2 else (True, False):
+            with t2i.entropy_scaling(off, native=(16, 16)) if scaled and on is off else nullcontext():
+                start = time.process_time()
+                (on if scaled else off)(latents, 500, text)
+                seconds[scaled].append(time.process_time() - start)
+    ratios = [b / a for a, b in zip(seconds[False][2:], seconds[True][2:], strict=True)]  # two calls warm up
+    memory = [peak_memory(partial(off, latents, 500, text))]
+    with t2i.entropy_scaling(off, native=(16, 16)) if on is off else nullcontext():
+        memory.append(peak_memory(partial(on, latents, 500, text)))
+    interval = bootstrap((ratios,), statistics.median, vectorized=False, rng=0).confidence_interval
+    return {
+        "seconds off": statistics.median(seconds[False][2:]),
+        "ratio of seconds": f"{statistics.median(ratios):.4f} [{interval.low:.4f}, {interval.high:.4f}]",
+        "pairs": len(ratios),
+        "MiB off": memory[0] / 2**20,
+        "ratio of memory": memory[1] / memory[0],
+    }
+
+
+def peak_memory(run: Callable[[], object]) -> int:
+    """Bytes that torch's allocator has handed out at the most during a call, beyond those before it."""
+    cpu = torch.profiler.ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[cpu], profile_memory=True) as profile:
+        run()
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        profile.export_chrome_trace(file.name)
+        events = json.loads(Path(file.name).read_text())["traceEvents"]
+    held = [(one["args"]["Total Allocated"], one["args"]["Bytes"]) for one in events if one.get("name") == "[memory]"]
+    return max(total for total, _ in held) - (held[0][0] - held[0][1])
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ def entropy_scaling(
     config does not say; of a bare denoiser in its own latents (packed ones: tokens). rule: "sqrt-log", "log" or a
     callable (N, T) -> gain. strength: power of the gain. layers: regular expression on the names of the layers to
     scale. steps: those to scale, counted from 0, for instance range(10). Gradient checkpointing is exact as long as
-    the backward pass follows its own forward pass.
+    the backward pass follows its own forward pass. Quantised, offloaded and compiled models, LoRAs, adapters and
+    attention backends may come before or after it.
     Raises UnsupportedModelError or InputError.
     """
     model = unwrapped(denoiser(pipe))
