@@ -97,29 +97,46 @@ def sure(row: Mapping[str, Any], threshold: float) -> Detections:
 def summarise_size(
     rows: Sequence[Mapping[str, Any]], calibration: Calibration, protocol: Protocol
 ) -> list[dict[str, Any]]:
-    """One dict a method at one size: every figure with its interval and, but for the baseline, how it differs from it.
+    """One dict a method at one size: every figure with its interval and, "against", how it differs from the baseline's.
 
     "exact corrected" is what a judge without mistakes would have found. Pairs have the prompt and seed in common, and
-    prompts are resampled. p of the differences is corrected over methods and figures (Holm), but for the primary
-    figure's; "equivalent": its difference lies within the margin (TOST). Raises InputError.
+    prompts are resampled; "equivalent": the primary figure's difference lies within the margin (TOST). Raises
+    InputError.
     """
-    done = [row for row in rows if row["status"] == "ok"]
-    methods = list(dict.fromkeys(row["method"] for row in done))
-    baseline = protocol.baseline or "plain"
-    if baseline not in methods:
-        raise InputError(f"no image of the baseline {baseline!r} is there to compare with")
-    parts = {name: {pair(row): row for row in done if row["method"] == name} for name in methods}
-    columns = {name: columns_of(list(part.values()), calibration.threshold) for name, part in parts.items()}
-    found = [figures_of(list(part.values()), calibration, protocol.level) for part in parts.values()]
+    methods = _by_method(rows)
+    baseline = _baseline(methods, protocol)
+    theirs = _drawn(methods[baseline], calibration.threshold)
+    found = [figures_of(part, calibration, protocol.level) for part in methods.values()]
     for one in found:
         if one["method"] != baseline:
-            names = one["method"], baseline
-            one["against"] = _compare(*(parts[name] for name in names), *(columns[name] for name in names), protocol)
-    tests = {(i, name): test for i, one in enumerate(found) for name, test in one.get("against", {}).items()}
-    raw = {str(key): test["p"] for key, test in tests.items() if "p" in test and key[1] != protocol.primary}
-    for key, p in holm(raw).items():
-        next(test for other, test in tests.items() if str(other) == key)["p_holm"] = p
+            one["against"] = _compare(_drawn(methods[one["method"]], calibration.threshold), theirs, protocol)
     return found
+
+
+def correct(summaries: Mapping[Size, Sequence[Mapping[str, Any]]]) -> None:
+    """Add p_holm to every test of all sizes, methods and figures (Holm)."""
+    tests = [
+        test for found in summaries.values() for one in found for test in one.get("against", {}).values() if "p" in test
+    ]
+    corrected = holm({str(index): test["p"] for index, test in enumerate(tests)})
+    for index, test in enumerate(tests):
+        test["p_holm"] = corrected[str(index)]
+
+
+def primary(
+    sizes: Mapping[Size, tuple[Sequence[Mapping[str, Any]], Calibration]], method: str, protocol: Protocol
+) -> dict[str, Any]:
+    """The protocol's one comparison: a method's primary figure and the baseline's, over all these sizes together.
+
+    sizes: rows and the judge's calibration at each. Gives difference, p and equivalent. Raises InputError.
+    """
+    ours, theirs = {}, {}
+    for size, (rows, calibration) in sizes.items():
+        methods = _by_method(rows)
+        for part, name in ((ours, method), (theirs, _baseline(methods, protocol))):
+            drawn = _drawn(methods.get(name, ()), calibration.threshold)
+            part |= {(size, *key): columns for key, columns in drawn.items()}
+    return _compare(ours, theirs, protocol)[protocol.primary]
 
 
 def figures_of(rows: Sequence[Mapping[str, Any]], calibration: Calibration, level: float) -> dict[str, Any]:
@@ -134,8 +151,10 @@ def figures_of(rows: Sequence[Mapping[str, Any]], calibration: Calibration, leve
 
 
 def figures_table(summaries: Mapping[Size, Sequence[Mapping[str, Any]]]) -> list[dict[str, str]]:
-    """The summaries of several sizes as rows of text: each figure, and in brackets its difference from the baseline's,
-    with a star where its interval does not hold 0."""
+    """The summaries of several sizes as rows of text: each figure, and in brackets its difference from the baseline's.
+
+    A star: its corrected p is 0.05 at most or, where there is no p, its interval does not hold 0.
+    """
     table = []
     for size, methods in summaries.items():
         for one in methods:
@@ -155,18 +174,36 @@ def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _by_method(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The finished rows of each method."""
+    methods: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["status"] == "ok":
+            methods.setdefault(row["method"], []).append(row)
+    return methods
+
+
+def _baseline(methods: Mapping[str, Any], protocol: Protocol) -> str:
+    baseline = protocol.baseline or "plain"
+    if baseline not in methods:
+        raise InputError(f"no image of the baseline {baseline!r} is there to compare with")
+    return baseline
+
+
+def _drawn(rows: Sequence[Mapping[str, Any]], threshold: float) -> dict[tuple[Any, ...], np.ndarray]:
+    """What pairs a row with another method's -> its columns."""
+    return dict(zip(map(pair, rows), columns_of(rows, threshold), strict=True)) if rows else {}
+
+
 def _compare(
-    ours: Mapping[Any, Mapping[str, Any]],
-    theirs: Mapping[Any, Mapping[str, Any]],
-    our_columns: np.ndarray,
-    their_columns: np.ndarray,
-    protocol: Protocol,
+    ours: Mapping[tuple[Any, ...], np.ndarray], theirs: Mapping[tuple[Any, ...], np.ndarray], protocol: Protocol
 ) -> dict[str, dict[str, Any]]:
     """figure -> difference, and p and equivalence where it is a mean."""
     both = [key for key in ours if key in theirs]
-    x = our_columns[[list(ours).index(key) for key in both]]
-    y = their_columns[[list(theirs).index(key) for key in both]]
-    prompts = [ours[key]["prompt"] for key in both]
+    if not both:
+        raise InputError("the methods have no prompt in common to be compared by")
+    x, y = (np.stack([part[key] for key in both]) for part in (ours, theirs))
+    prompts = [key[-4] for key in both]  # see `pair`
     tests = {}
     for name, figure in FIGURES.items():
         tests[name] = {"difference": paired_bootstrap(x, y, prompts, statistic=figure, level=protocol.level)}
@@ -179,5 +216,7 @@ def _compare(
 
 
 def _star(against: Mapping[str, Any]) -> str:
+    if "p_holm" in against:
+        return "*" if against["p_holm"] <= 0.05 else ""
     low, high = against["difference"].low, against["difference"].high
     return "*" if low > 0 or high < 0 else ""

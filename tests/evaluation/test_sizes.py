@@ -9,7 +9,7 @@ from t2i_tools.detectors.detections import Detections
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.advice import Evidence, Point, advise, held_out, points_of, read_evidence, write_evidence
 from t2i_tools.evaluation.protocol import Protocol
-from t2i_tools.evaluation.sizes import calibrate, figures_table, fitting, summarise_size, to_markdown
+from t2i_tools.evaluation.sizes import calibrate, correct, figures_table, fitting, primary, summarise_size, to_markdown
 from t2i_tools.metrics import Interval
 
 
@@ -78,7 +78,9 @@ def test_methods_are_compared_with_the_baseline():
         ]
     rows.append(row("better", 99, 1, 1))  # without a partner
     rows.append(row("plain", 98, 1, 1, status="error"))
-    found = {one["method"]: one for one in summarise_size(rows, PERFECT, Protocol(margin=0.05))}
+    summaries = {(64, 64): summarise_size(rows, PERFECT, Protocol(margin=0.05))}
+    correct(summaries)
+    found = {one["method"]: one for one in summaries[64, 64]}
     assert found["plain"]["exact"].estimate == 0.25
     assert found["plain"]["exact corrected"].estimate == pytest.approx(0.25)
     assert found["better"]["n"] == 41
@@ -89,13 +91,28 @@ def test_methods_are_compared_with_the_baseline():
     asked = sum(1 + n % 3 for n in range(40))
     assert found["worse"]["duplication"].estimate == pytest.approx(math.log((asked + 70) / asked))
     assert found["worse"]["against"]["duplication"]["difference"].low > 0
-    assert found["worse"]["against"]["duplication"]["p_holm"] >= found["worse"]["against"]["duplication"]["p"]
-    assert "p_holm" not in against["exact"]  # the primary figure
+    for one in found.values():  # 3 methods x 3 figures that are means
+        tests = [test for test in one.get("against", {}).values() if "p" in test]
+        assert all(test["p"] <= test["p_holm"] <= min(1, 9 * test["p"]) for test in tests)
     table = figures_table({(64, 64): list(found.values())})
     assert "(+0.250*)" in table[1]["exact"]
     assert to_markdown(table).count("\n") == 5
     with pytest.raises(InputError, match="baseline 'plain'"):
         summarise_size(rows[1:2], PERFECT, Protocol())
+
+
+def test_the_one_comparison_of_a_protocol():
+    """Over two sizes: half the prompts gain at the one, none at the other."""
+    small = [row(method, n, 1, 1 + (method == "plain" or n % 2)) for n in range(40) for method in ("plain", "scaled")]
+    large = [row(method, n, 2, 2) for n in range(40) for method in ("plain", "scaled")]
+    sizes = {(64, 64): (small, PERFECT), (256, 256): (large, PERFECT)}
+    told = primary(sizes, "scaled", Protocol(margin=0.05))
+    assert told["difference"].estimate == pytest.approx(0.25)
+    assert told["difference"].n == 40  # prompts
+    assert told["p"] < 0.001 and not told["equivalent"]
+    assert primary({(256, 256): (large, PERFECT)}, "scaled", Protocol())["equivalent"]
+    with pytest.raises(InputError, match="in common"):
+        primary(sizes, "absent", Protocol())
 
 
 def interval(estimate, half=0.05):
