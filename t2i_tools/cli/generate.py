@@ -16,6 +16,7 @@ from t2i_tools import __version__
 from t2i_tools.cli import options
 from t2i_tools.cli.outputs import next_file, parse_output
 from t2i_tools.cli.plugins import PluginOptions, with_plugins
+from t2i_tools.cli.tokens import tell_of_cuts
 from t2i_tools.errors import InputError
 from t2i_tools.generation import Request, call_default, check_request
 from t2i_tools.imagefile import save_image
@@ -68,6 +69,8 @@ def generate(
     entropy_layers: options.EntropyLayers = None,
     two_pass: options.TwoPass = False,
     two_pass_strength: options.TwoPassStrength = None,
+    long_prompts: options.LongPrompts = None,
+    long_clip: options.LongClip = None,
 ) -> None:
     """Generate images from a prompt, or from every line of a file."""
     asked = {"negative": negative, "size": size, "steps": steps, "guidance": guidance, "seed": seed, "number": number}
@@ -76,8 +79,11 @@ def generate(
     model_options = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
     passes = {"two_pass": two_pass, "two_pass_strength": two_pass_strength}
     entropy = {"entropy_rule": entropy_rule, "entropy_strength": entropy_strength, "entropy_layers": entropy_layers}
-    plugins = PluginOptions(entropy_scaling, native, compare, **entropy, **passes)
+    reading = {"long_prompts": long_prompts, "long_clip": long_clip}
+    plugins = PluginOptions(entropy_scaling, native, compare, **entropy, **passes, **reading)
     pipe = options.open_model(model_options)
+    if not (quiet or long_prompts):
+        tell_of_cuts(pipe, [request.prompt for request in requests])
     made: list[dict[str, Any]] = []
     try:
         for file, settings in make_images(pipe, model_options, requests, target, plugins, show=not quiet):

@@ -63,6 +63,8 @@ def grid(
     entropy_layers: options.EntropyLayers = None,
     two_pass: options.TwoPass = False,
     two_pass_strength: options.TwoPassStrength = None,
+    long_prompts: options.LongPrompts = None,
+    long_clip: options.LongClip = None,
 ) -> None:
     """Compare sizes, seeds, steps, words, plugins... in a grid; cells that are there are not made again."""
     from t2i_tools.cli.running import progress
@@ -75,6 +77,7 @@ def grid(
     plugins = {"entropy_scaling": entropy_scaling, "native": native, "entropy_rule": entropy_rule}
     plugins |= {"entropy_strength": entropy_strength, "entropy_layers": entropy_layers}
     plugins |= {"two_pass": two_pass, "two_pass_strength": two_pass_strength}
+    plugins |= {"long_prompts": long_prompts, "long_clip": long_clip}
     if not any(cell.plugins for cell in cells):
         PluginOptions(**plugins)  # complains of an option whose plugin is off in every cell
     acting = [plugins_of({**plugins, **cell.plugins}) for cell in cells]

@@ -99,6 +99,22 @@ TwoPassStrength = Annotated[
         metavar="FLOAT", help="Share of the steps in the second pass; 0.5 by default.", rich_help_panel=PLUGINS
     ),
 ]
+LongPrompts = Annotated[
+    str | None,
+    typer.Option(
+        metavar="stretch|chunk|truncate",
+        help="Read all of a long prompt, its weights as in (word:1.3), and BREAK.",
+        rich_help_panel=PLUGINS,
+    ),
+]
+LongClip = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER|HUB_ID|FILE",
+        help="Weights of a Long-CLIP for --long-prompts stretch.",
+        rich_help_panel=PLUGINS,
+    ),
+]
 Compare = Annotated[
     bool,
     typer.Option(

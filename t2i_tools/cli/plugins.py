@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_type_hints
 
 from t2i_tools.errors import InputError
@@ -22,11 +23,12 @@ OnStep: TypeAlias = Callable[[int, int], None]
 # Option -> the plugins of which one must be on for it to mean anything.
 OWNERS = {
     "native": ("entropy_scaling", "two_pass"),
-    "compare": ("entropy_scaling", "two_pass"),
+    "compare": ("entropy_scaling", "two_pass", "long_prompts"),
     "entropy_rule": ("entropy_scaling",),
     "entropy_strength": ("entropy_scaling",),
     "entropy_layers": ("entropy_scaling",),
     "two_pass_strength": ("two_pass",),
+    "long_clip": ("long_prompts",),
 }
 
 
@@ -42,6 +44,8 @@ class PluginOptions:
     entropy_layers: str | None = None
     two_pass: bool = False
     two_pass_strength: float | None = None
+    long_prompts: str | None = None
+    long_clip: str | None = None
 
     def __post_init__(self) -> None:
         for name, owners in OWNERS.items():
@@ -55,6 +59,10 @@ class PluginOptions:
             find_rule(self.entropy_rule)
             if not math.isfinite(self.entropy_strength):
                 raise InputError(f"--entropy-strength {self.entropy_strength} is not a finite number")
+        if self.long_prompts:
+            from t2i_tools.longclip import check_method
+
+            check_method(self.long_prompts, self.long_clip)
 
     def native_of(self, pipe: "DiffusionPipeline") -> Size:
         """(height, width) in pixels, given or the model's own. Raises InputError."""
@@ -97,8 +105,15 @@ def maker(chosen: PluginOptions) -> "Make":
 @contextmanager
 def plugins_on(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[dict[str, Any]]:
     """While it lasts, the chosen plugins act; yields the settings that tell of them, complete at the end."""
+    with _entropy_scaling(pipe, chosen) as scaling, _long_prompts(pipe, chosen) as reading:
+        settings = {"entropy_scaling": scaling, "long_prompts": reading}
+        yield {name: told for name, told in settings.items() if told is not None}
+
+
+@contextmanager
+def _entropy_scaling(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[dict[str, Any] | None]:
     if not chosen.entropy_scaling:
-        yield {}
+        yield None
         return
     from t2i_tools.entropy import entropy_scaling
 
@@ -106,11 +121,26 @@ def plugins_on(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[dic
     options = {"rule": chosen.entropy_rule, "strength": chosen.entropy_strength, "layers": chosen.entropy_layers}
     told = {name: value for name, value in options.items() if value is not None} | {"native": format_size(native)}
     with entropy_scaling(pipe, native=native, **options) as handle:
-        yield {"entropy_scaling": told}
+        yield told
         with warnings.catch_warnings():  # at the native size it warns that nothing was done
             warnings.simplefilter("ignore")
             gains = [row["gain"] for row in handle.report()]
         told["gain"] = [round(min(gains), 4), round(max(gains), 4)]
+
+
+@contextmanager
+def _long_prompts(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[dict[str, Any] | None]:
+    if not chosen.long_prompts:
+        yield None
+        return
+    from t2i_tools.longclip import long_prompts
+
+    told: dict[str, Any] = {"method": chosen.long_prompts}
+    if chosen.long_clip:
+        told["long_clip"] = Path(chosen.long_clip).name
+    with long_prompts(pipe, chosen.long_prompts, weights=chosen.long_clip) as handle:
+        yield told
+        told |= {name: value for name, value in handle.report()[0].items() if name != "encoder"}
 
 
 def _draw(
@@ -143,7 +173,9 @@ def _reader(kind: Any) -> Callable[[str], Any]:
     """What makes a value of an option's type from its text. Raises ValueError."""
     if kind is bool:
         return lambda text: ("off", "on").index(text) == 1
-    return float if float in (kind, *get_args(kind)) else str
+    if float in (kind, *get_args(kind)):
+        return float
+    return (lambda text: None if text == "off" else text) if get_args(kind) else str
 
 
 def _flag(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from t2i_tools.longclip.checkpoint import load_long_clip
 from t2i_tools.longclip.matching import primary_component_loss
-from t2i_tools.longclip.patch import long_prompts
+from t2i_tools.longclip.patch import check_method, long_prompts
 from t2i_tools.longclip.positions import stretch_positions
 from t2i_tools.longclip.reader import METHODS, Method
 from t2i_tools.longclip.ruler import Ruler, RulerWord, token_ruler
@@ -13,6 +13,7 @@ __all__ = [
     "Method",
     "Ruler",
     "RulerWord",
+    "check_method",
     "load_long_clip",
     "long_prompts",
     "primary_component_loss",

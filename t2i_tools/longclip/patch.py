@@ -51,10 +51,7 @@ def long_prompts(
     Edits text encoders and tokenizers until the handle's `remove()`; its `report()` tells of the longest prompt read.
     Raises UnsupportedModelError, ModelError or InputError.
     """
-    if method not in METHODS:
-        raise InputError(f"unknown method {method!r} for long prompts: choose {', '.join(METHODS)}")
-    if weights is not None and method != "stretch":
-        raise InputError(f"weights go with method 'stretch', not {method!r}")
+    check_method(method, weights)
     parts, readers = clip_encoders(pipe), {}
     tuned = find_weights(parts, weights)
     for part in parts:
@@ -80,6 +77,14 @@ def long_prompts(
         handles[0].remove()
         raise
     return handles[0]
+
+
+def check_method(method: str, weights: object = None) -> None:
+    """Raises InputError for an unknown method, and for weights that do not go with it."""
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r} for long prompts: choose {', '.join(METHODS)}")
+    if weights is not None and method != "stretch":
+        raise InputError(f"weights of a Long-CLIP go with method 'stretch', not {method!r}")
 
 
 def is_clip(part: TextEncoder) -> bool:

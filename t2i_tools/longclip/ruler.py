@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from t2i_tools.errors import InputError
 from t2i_tools.handle import active_handle
-from t2i_tools.longclip.patch import is_clip
+from t2i_tools.longclip.patch import check_method, is_clip
 from t2i_tools.longclip.positions import KEEP, RATIO
-from t2i_tools.longclip.reader import METHODS, PLUGIN, Method, Reader
+from t2i_tools.longclip.reader import PLUGIN, Method, Reader
 from t2i_tools.longclip.stretch import STOCK, positions
 from t2i_tools.longclip.windows import written
 from t2i_tools.models import TextEncoder, text_encoders
@@ -72,8 +72,8 @@ def token_ruler(
     encoders that are no CLIP are the same with all methods. max_sequence_length: theirs, as in the pipeline's call.
     Raises InputError or UnsupportedModelError.
     """
-    if method is not None and method not in METHODS:
-        raise InputError(f"unknown method {method!r} for long prompts: choose {', '.join(METHODS)}")
+    if method is not None:
+        check_method(method)
     if not isinstance(prompt, str):
         raise InputError(f"the prompt is a {type(prompt).__name__}: pass one text")
     parts = text_encoders(pipe)

@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 
@@ -6,6 +7,7 @@ from PIL import Image
 
 from t2i_tools.cli import main
 from t2i_tools.imagefile import read_settings
+from t2i_tools.longclip import stretch_clip
 
 
 @pytest.fixture
@@ -91,6 +93,31 @@ def test_two_passes(t2i):
     assert "two_pass" not in read_settings("native.png")
 
 
+def test_long_prompts(t2i, tmp_path):
+    t2i("--output", "off.png")
+    t2i("--output", "chunk.png", "--long-prompts", "chunk")
+    assert pixels("chunk.png") == pixels("off.png")
+    told = {"method": "chunk", "window": 77, "windows": 1, "tokens": 1, "cut": 0}
+    assert read_settings("chunk.png")["long_prompts"] == told
+    t2i("--output", "both.png", "--long-prompts", "stretch", "--negative", "red " * 300, "--compare")
+    told = {"method": "stretch", "window": 248, "windows": 2, "tokens": 300, "cut": 0}
+    assert read_settings("both.png")["long_prompts"] == told
+    with Image.open("both.png") as both:
+        assert both.crop((0, 0, 64, 64)).tobytes() != both.crop((64, 0, 128, 64)).tobytes()
+
+
+def test_weights_of_a_long_clip(t2i, tiny_pipeline, tmp_path):
+    encoder, tokenizer = copy.deepcopy((tiny_pipeline.text_encoder, tiny_pipeline.tokenizer))
+    stretch_clip(encoder, tokenizer)
+    encoder.save_pretrained(tmp_path / "long")
+    t2i("--output", "plain.png", "--long-prompts", "stretch")
+    t2i("--output", "same.png", "--long-prompts", "stretch", "--long-clip", "long")
+    assert pixels("plain.png") == pixels("same.png")
+    assert read_settings("same.png")["long_prompts"]["long_clip"] == "long"
+    code, out, err = t2i("--long-prompts", "stretch", "--long-clip", "absent.pt")
+    assert (code, out, err) == (2, "", "t2i: no such file: absent.pt\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -102,6 +129,9 @@ def test_two_passes(t2i):
         (["--entropy-scaling", "--entropy-rule", "sqrt"], "sqrt-log, log"),
         (["--entropy-scaling", "--entropy-layers", "("], "regular expression"),
         (["--entropy-scaling", "--entropy-layers", "attn7"], "matches none"),
+        (["--long-prompts", "long"], "stretch, chunk, truncate"),
+        (["--long-clip", "folder"], "goes with --long-prompts"),
+        (["--long-prompts", "chunk", "--long-clip", "folder"], "go with method 'stretch'"),
         (["--two-pass-strength", "0.4"], "goes with --two-pass"),
         (["--two-pass", "--two-pass-strength", "0.1", "--size", "96x64"], "leaves the second pass none"),
     ],

@@ -263,7 +263,7 @@ def test_weights_that_do_not_fit(tuned):
         t2i.long_prompts(pipe, "stretch", weights={"text_encoder_2": tuned})
     with pytest.raises(InputError, match="text_encoder, text_encoder_2"):
         t2i.long_prompts(pipe, "stretch", weights={"text_encoder_3": tuned})
-    with pytest.raises(InputError, match="weights go with method 'stretch'"):
+    with pytest.raises(InputError, match="go with method 'stretch'"):
         t2i.long_prompts(pipe, "chunk", weights=tuned)
     with pytest.raises(UnsupportedModelError, match="77 positions"):
         t2i.long_prompts(pipe, "stretch", weights=pipezoo.clip(16))
