@@ -8,7 +8,11 @@ from t2i_tools.longclip.reader import METHODS, Method
 from t2i_tools.longclip.ruler import Ruler, RulerWord, token_ruler
 from t2i_tools.longclip.stretch import stretch_clip
 
+# Pipelines on which every length of prompt and negative prompt was tried (tests/longclip).
+FAMILIES = ("flux", "stable_diffusion", "stable_diffusion_3", "stable_diffusion_xl")
+
 __all__ = [
+    "FAMILIES",
     "METHODS",
     "Method",
     "Ruler",

@@ -16,7 +16,7 @@ CATS = {torch.cat, torch.concat, torch.concatenate}
 
 
 class PromptIds(Tensor):
-    """Token ids (B, rows) that know the weight of each token, (B, rows)."""
+    """Token ids (B, rows) that know the weight of each token, (B, rows), as long as they are ids of these rows."""
 
     weights: Tensor
 
@@ -29,7 +29,11 @@ class PromptIds(Tensor):
     @classmethod
     def __torch_function__(cls, func: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None):
         out = _plainly(func, args, kwargs)
-        return cls.of(out, args[0].weights) if func in MOVES else out
+        if isinstance(out, Tensor) and not (out.is_floating_point() or out.dtype is torch.bool):
+            own = next((arg for arg in args if isinstance(arg, cls)), None)
+            if own is not None and out.shape == own.weights.shape:
+                return cls.of(out, own.weights)
+        return out
 
 
 class PromptEmbeds(Tensor):

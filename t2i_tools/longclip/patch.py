@@ -138,8 +138,8 @@ class WindowedEncoder:
         self._windows = 0
 
     def attach(self, handle: Handle, encoder: nn.Module) -> None:
-        """Put the hooks on a text encoder until the handle ends."""
-        handle.on_remove(encoder.register_forward_pre_hook(self.before, with_kwargs=True).remove)
+        """Put the hooks on a text encoder until the handle ends. Others see windows, whenever they came."""
+        handle.on_remove(encoder.register_forward_pre_hook(self.before, prepend=True, with_kwargs=True).remove)
         handle.on_remove(encoder.register_forward_hook(self.after, with_kwargs=True).remove)
 
     def before(self, encoder: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:

@@ -58,7 +58,8 @@ def distance(one, other):
 
 
 def traces(pipe):
-    """All that a plugin may have changed."""
+    """All that a plugin may have changed; transformers puts hooks of its own on at the first call."""
+    pipezoo.call(pipe, num_inference_steps=1)
     encoders = [pipe.text_encoder, getattr(pipe, "text_encoder_2", None)]
     encoders = [e for e in encoders if e is not None]
     hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for e in encoders for m in e.modules()]
@@ -287,6 +288,33 @@ def test_learned_words_come_before_or_after(sd):
     with t2i.long_prompts(late, "chunk"):
         late.load_textual_inversion(vector, token="<mine>")
         assert torch.equal(embeds(late, f"a photo of <mine> {words(60)}")[0], expected)
+
+
+@pytest.mark.parametrize("family", GUIDED)
+def test_count_tokens_come_and_go_in_any_order(family):
+    from t2i_tools.counting import CountToken, count_token
+    from t2i_tools.counting.token import token_encoders
+
+    pipe = pipezoo.build(family)
+    pipe.tokenizer = pipe.tokenizer_2 = copy.deepcopy(pipe.tokenizer)
+    torch.manual_seed(3)
+    widths = {part.name: part.encoder.get_input_embeddings().embedding_dim for part in token_encoders(pipe)}
+    vectors = {name: torch.randn(1, width) for name, width in widths.items()}
+    token = CountToken("<count-7>", 7, "cats", vectors, dict.fromkeys(vectors, "x"))
+    prompts = [f"<count-7> red cats {words(60)}", f"{words(90)} <count-7> cats"]
+    states, rest = traces(pipe)
+    with t2i.long_prompts(pipe, "chunk"), count_token(pipe, token):
+        expected = embeds(pipe, prompts)[0]
+        without = embeds(pipe, [prompt.replace("<count-7>", "red") for prompt in prompts])[0]
+    assert distance(expected[0, 1], without[0, 1]) > 0.1
+    for first in (0, 1):
+        makers = [lambda: t2i.long_prompts(pipe, "chunk"), lambda: count_token(pipe, token)]
+        handles = [makers[first](), makers[1 - first]()]
+        assert torch.equal(embeds(pipe, prompts)[0], expected)
+        handles[0].remove()
+        assert pipezoo.call(pipe, words(9)).isfinite().all()
+        handles[1].remove()
+        assert traces(pipe)[1] == rest
 
 
 def test_another_method_ends_the_first(sd):
