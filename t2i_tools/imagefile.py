@@ -5,7 +5,6 @@ JSON. The same image and settings give the same bytes.
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from t2i_tools.errors import InputError, first_line
+from t2i_tools.files import replacing
 
 CHUNK = "t2i_tools"
 SAMPLERS = {
@@ -50,16 +50,8 @@ def save_image(image: Image.Image, path: str | Path, settings: Mapping[str, Any]
     info = PngInfo()
     info.add_text("parameters", parameters_text({**settings, "width": image.width, "height": image.height}))
     info.add_text(CHUNK, json.dumps(dict(settings)))
-    part = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            image.save(part, format="PNG", pnginfo=info)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
+    with replacing(path) as part:
+        image.save(part, format="PNG", pnginfo=info)
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:

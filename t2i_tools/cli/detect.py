@@ -1,7 +1,6 @@
 """`t2i detect`: images in, the objects in them out."""
 
 import json
-import os
 from collections import Counter as Tally
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from t2i_tools.cli.options import Device, silence_libraries
 from t2i_tools.cli.outputs import parse_output
 from t2i_tools.errors import InputError, first_line
+from t2i_tools.files import replacing
 
 if TYPE_CHECKING:
     from t2i_tools.detectors import Counter, Detections
@@ -51,7 +51,8 @@ def detect(
         (found,) = counter.detect([image], label)
         results.append(summary(file, image, found))
         if file in copies:
-            save_png(annotated(image, found), copies[file])
+            with replacing(copies[file]) as part:
+                annotated(image, found).save(part, format="PNG")
             results[-1]["drawn"] = str(copies[file])
     if as_json:
         print(json.dumps(results, indent=2))
@@ -146,20 +147,6 @@ def annotated(image: Image.Image, found: "Detections") -> Image.Image:
         pen.rectangle(pen.textbbox(corner, label, font=font), fill=colour)
         pen.text(corner, label, fill="white", font=font)
     return copy
-
-
-def save_png(image: Image.Image, path: Path) -> None:
-    """The file appears complete or not at all. Raises InputError when the place cannot be written."""
-    part = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            image.save(part, format="PNG")
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
 
 
 def print_table(results: list[dict[str, Any]]) -> None:

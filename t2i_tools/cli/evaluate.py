@@ -52,7 +52,9 @@ def counts(
     batch: Annotated[int | None, typer.Option(min=1, help=f"Images at once; {BATCH} by default.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of each worker.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine, or Ray's actors.")] = 1,
-    engine: Annotated[str, typer.Option(help="local, accelerate (inside `accelerate launch`) or ray.")] = "local",
+    engine: Annotated[
+        str, typer.Option(help="local, ray, or accelerate for `accelerate launch -m t2i_tools evaluate counts ...`.")
+    ] = "local",
     shard: Annotated[str, typer.Option(metavar="I/N", help="Do part I of N only, then `t2i evaluate merge`.")] = "1/1",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items, in whole batches.")] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Do failed batches again.")] = False,

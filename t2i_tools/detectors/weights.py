@@ -11,21 +11,19 @@ from safetensors.torch import save
 from torch import nn
 
 from t2i_tools.errors import ModelError
+from t2i_tools.files import replacing
 from t2i_tools.loading import PICKLES, check_safetensors, opening
 
 
 def write_weights(path: str | os.PathLike, net: nn.Module, config: dict[str, Any]) -> None:
-    """Writes beside `path` and replaces it whole. `config` must be JSON's."""
+    """Replaces the file whole. `config` must be JSON's. Raises InputError for a place that cannot be written."""
     tensors = {
         name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in net.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    beside.write_bytes(save(tensors, {"config": json.dumps(config)}))  # save_file hides it from other users
-    os.replace(beside, path)
+    with replacing(Path(path)) as part:
+        part.write_bytes(save(tensors, {"config": json.dumps(config)}))  # save_file hides it from other users
 
 
 def read_weights(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, whatever kills the process."""
+"""The texts and rows of an evaluation, in files that appear complete or not at all."""
 
 import json
 import os
@@ -7,47 +7,27 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from t2i_tools.errors import InputError, first_line
+from t2i_tools.errors import InputError
+from t2i_tools.files import replacing
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside `path`, to the disk, and put it in place. Raises InputError when the place cannot be written.
+    """Write a file, down to the disk. Raises InputError when the place cannot be written.
 
     Half a surrogate pair, which UTF-8 cannot hold, is written as its escape.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
+    with replacing(path) as part, open(part, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file, complete or not at all. Raises InputError."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copyfile(source, part)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot copy {source} to {target}: {error.strerror or first_line(error)}") from error
-
-
-def remove_parts(path: Path) -> None:
-    """Remove what a killed process left of `path`; only for whoever has the right to write it."""
-    for part in path.parent.glob(f".{path.name}.*.part"):
-        part.unlink(missing_ok=True)
+    """Copy a file. Raises InputError."""
+    if not source.is_file():
+        raise InputError(f"cannot copy {source}: it is not there")
+    with replacing(target) as part:
+        shutil.copyfile(source, part)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

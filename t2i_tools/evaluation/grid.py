@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from PIL import Image, ImageDraw, ImageFont
 
 from t2i_tools.errors import InputError
-from t2i_tools.evaluation.files import remove_parts
 from t2i_tools.evaluation.items import digest
 from t2i_tools.evaluation.stages import read_picture
+from t2i_tools.files import remove_parts
 from t2i_tools.generation import Request
 from t2i_tools.imagefile import read_settings, save_image
 from t2i_tools.promptfile import FIELDS

@@ -15,7 +15,6 @@ from t2i_tools.errors import InputError
 from t2i_tools.evaluation.batches import attempt, describe
 from t2i_tools.evaluation.fingerprint import detector_fingerprint, pipeline_fingerprint, weights_fingerprint
 from t2i_tools.evaluation.items import Item
-from t2i_tools.evaluation.methods import METHODS, denoiser_passes
 from t2i_tools.evaluation.store import Store
 from t2i_tools.imagefile import save_image
 from t2i_tools.models import denoiser
@@ -68,6 +67,8 @@ def read_picture(path: Path) -> Image.Image:
 
 
 def _generate(store: Store, models: Models, device: str | None) -> Stage:
+    from t2i_tools.evaluation.methods import METHODS, denoiser_passes  # torch: a report needs none
+
     if all(item.picture for item in store.manifest.items):
         return lambda batch: [_picture_row(*one) for one in zip(store.keys(batch), store.items(batch), strict=True)]
     if models.pipeline is None:

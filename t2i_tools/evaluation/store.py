@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from t2i_tools.errors import InputError
-from t2i_tools.evaluation.files import append_row, read_rows, remove_parts, write_rows
+from t2i_tools.evaluation.files import append_row, read_rows, write_rows
 from t2i_tools.evaluation.items import Item
 from t2i_tools.evaluation.manifest import Manifest, read_manifest
+from t2i_tools.files import remove_parts
 
 try:
     import fcntl
