@@ -3,7 +3,8 @@
     python examples/evaluate_sizes.py outputs/sizes --split dev --number 16 --sizes 64x64,256x256
     python examples/evaluate_sizes.py outputs/sizes-test --split test --evidence t2i_tools/default/sizes.json
 
-Stopped at any moment, it goes on where it was. Writes sizes.json and sizes.md into the folder, and the evidence for
+Stopped at any moment, it goes on where it was; all of the test split takes four hours of one core. Writes sizes.md (the
+claim, every figure, the judge at each size, what the advice would lose at a size held out) and the evidence for
 `t2i advise`. What is claimed stands in evaluate_sizes.protocol.json, written before the test split was run.
 """
 

@@ -77,7 +77,7 @@ def advise(evidence: Evidence | None, size: Size, native: Size | None) -> Advice
     if near is None:
         known = ", ".join(sorted({format_size(point.size) for point in evidence.points}))
         return Advice(None, [], f"no measured size is near it: {known}")
-    points = [point for point in evidence.points if point.size == near and point.method in OPTIONS]
+    points = [point for point in evidence.points if point.size == near]
     better = [point for point in points if point.difference and point.difference.low > 0]
     if not better:
         return Advice(OFF, points, f"no method was shown to be better than off at {format_size(near)}")
@@ -99,8 +99,7 @@ def held_out(evidence: Evidence) -> list[dict[str, Any]]:
         here = {point.method: point.exact.estimate for point in evidence.points if point.size == size}
         rest = [point for point in evidence.points if point.size != size]
         advice = advise(Evidence(**{**vars(evidence), "points": rest}), size, evidence.native)
-        candidates = {method: share for method, share in here.items() if method in OPTIONS}
-        loss = max(candidates.values()) - candidates[advice.method] if advice.method else None
+        loss = max(here.values()) - here[advice.method] if advice.method in here else None
         found.append({"size": format_size(size), "advised": advice.method or "not measured", "loss": loss})
     return found
 
@@ -125,11 +124,12 @@ def read_evidence(path: Path) -> Evidence:
 
 
 def points_of(summaries: Mapping[Size, Sequence[Mapping[str, Any]]]) -> list[Point]:
-    """The points of `summarise_size`'s figures."""
+    """The points of `summarise_size`'s figures, for the methods that can be advised."""
     return [
         Point(size, one["method"], one["exact"], one.get("against", {}).get("exact", {}).get("difference"))
         for size, methods in summaries.items()
         for one in methods
+        if one["method"] in OPTIONS
     ]
 
 
