@@ -196,7 +196,7 @@ def lumina2() -> Any:
 
 
 def qwen_image() -> Any:
-    from diffusers import QwenImagePipeline
+    from diffusers import AutoencoderKLQwenImage, QwenImagePipeline
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLTextConfig
 
     tokenizer = qwen_tokenizer()
@@ -204,7 +204,9 @@ def qwen_image() -> Any:
     text = decoder_config(Qwen2_5_VLTextConfig, len(tokenizer), rope_scaling=rope).to_dict()
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
     encoder = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision))
-    pipe = QwenImagePipeline(flow(), None, encoder, tokenizer, zoo.build("qwen_image"))
+    norm = {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}
+    vae = AutoencoderKLQwenImage(base_dim=4, z_dim=4, num_res_blocks=1, **norm)
+    pipe = QwenImagePipeline(flow(), vae, encoder, tokenizer, zoo.build("qwen_image"))
     pipe.prompt_template_encode = QWEN_TEMPLATE
     pipe.prompt_template_encode_start_idx = len(tokenizer(QWEN_TEMPLATE.split("{}")[0]).input_ids)
     return pipe

@@ -2,14 +2,17 @@
 
 from contextlib import nullcontext
 
+import pipezoo
 import pytest
 import torch
 import zoo
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 
 from t2i_tools.entropy import entropy_scaling
-from t2i_tools.errors import InputError
-from t2i_tools.generation import Request, check_request
+from t2i_tools.errors import InputError, UnsupportedModelError
+from t2i_tools.generation import Request, check_request, generate_image
+from t2i_tools.models import size_multiple
+from t2i_tools.twopass import two_pass
 
 SIZE = {"height": 96, "width": 160, "num_inference_steps": 2, "output_type": "latent"}
 
@@ -110,3 +113,33 @@ def test_sizes_without_positions(name):
     for fit in ("crop", "snap"):
         with pytest.raises(InputError, match="16x265.*256 pixels"):
             check_request(pipe, Request("cat", 0, size=(265, 16), fit=fit))
+
+
+@pytest.mark.parametrize("name", pipezoo.PIPELINES)
+def test_any_size_to_the_pixel(name):
+    """With the plugin on; PixArt would take one of its own sizes by itself."""
+    pipe = pipezoo.build(name)
+    with entropy_scaling(pipe, native=(64, 64)) as handle:
+        image = generate_image(pipe, Request("two red cats", 0, size=(83, 101), steps=1))
+        assert image.size == (101, 83)
+        assert all(row["acted"] and row["gain"] > 1 for row in handle.report())
+    snapped = generate_image(pipe, Request("two red cats", 0, size=(83, 101), fit="snap", steps=1))
+    multiple = size_multiple(pipe)
+    assert [side % multiple for side in snapped.size] == [0, 0]
+    assert max(abs(snapped.width - 101), abs(snapped.height - 83)) <= multiple / 2
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion_xl", "stable_diffusion_3", "flux", "qwen_image", "z_image"])
+def test_two_passes(name):
+    """Through diffusers' own image-to-image pipeline of the family, in the same size."""
+    pipe = pipezoo.build(name)
+    request = Request("two red cats", 0, size=(83, 101), steps=2)
+    (image,) = two_pass(pipe, [request], native=(64, 64))
+    assert image.size == (101, 83)
+    assert image.tobytes() != generate_image(pipe, request).tobytes()
+
+
+@pytest.mark.parametrize("name", ["pixart", "aura_flow", "lumina2"])
+def test_families_without_a_second_pass(name):
+    with pytest.raises(UnsupportedModelError, match="no image-to-image pipeline"):
+        two_pass(pipezoo.build(name), [Request("cat", 0, size=(96, 96), steps=2)], native=(64, 64))
