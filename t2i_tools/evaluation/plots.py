@@ -16,11 +16,12 @@ def line_plot(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str,
     if not xs:
         return ""
     span = xs[-1] - xs[0] or 1.0
+    head = TOP + 15 * len(series)  # the names stand above the lines
 
     def place(x: float, y: float) -> tuple[float, float]:
         right = (x - xs[0]) / span if len(xs) > 1 else 0.5
         up = min(max(y / top, 0.0), 1.0)
-        return LEFT + 16 + right * (WIDTH - LEFT - 40), HEIGHT - BOTTOM - up * (HEIGHT - BOTTOM - TOP)
+        return LEFT + 16 + right * (WIDTH - LEFT - 40), head + (1 - up) * (HEIGHT - BOTTOM - TOP)
 
     parts = [_axes(place, _thinned(xs), x_label, y_label, top)]
     for number, (name, points) in enumerate(series.items()):
@@ -37,10 +38,8 @@ def line_plot(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str,
             title = escape(f"{name}: {value:.3f}{bounds} at {at:g}")
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"><title>{title}</title></circle>')
         label = escape(name)
-        parts.append(
-            f'<text x="{WIDTH - 8}" y="{TOP + 6 + 15 * number}" text-anchor="end" fill="{colour}">{label}</text>'
-        )
-    return _svg(WIDTH, HEIGHT, parts, f"{y_label} over {x_label}")
+        parts.append(f'<text x="{WIDTH - 8}" y="{TOP + 15 * number}" text-anchor="end" fill="{colour}">{label}</text>')
+    return _svg(WIDTH, place(xs[0], 0)[1] + BOTTOM, parts, f"{y_label} over {x_label}")
 
 
 def heat_table(table: Sequence[Sequence[int]], x_label: str, y_label: str) -> str:
@@ -69,7 +68,7 @@ def heat_table(table: Sequence[Sequence[int]], x_label: str, y_label: str) -> st
 
 
 def _axes(place, xs: Sequence[float], x_label: str, y_label: str, top: float) -> str:
-    parts = []
+    parts, floor = [], place(xs[0], 0)[1]
     for tick in range(5):
         value = top * tick / 4
         _, y = place(xs[0], value)
@@ -77,9 +76,11 @@ def _axes(place, xs: Sequence[float], x_label: str, y_label: str, top: float) ->
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
     for x in xs:
         left, _ = place(x, 0)
-        parts.append(f'<text x="{left:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{x:g}</text>')
-    parts.append(f'<text x="{WIDTH / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
-    centre = f"translate(12 {(HEIGHT - BOTTOM) / 2:.0f}) rotate(-90)"
+        parts.append(f'<text x="{left:.1f}" y="{floor + 16:.0f}" text-anchor="middle">{x:g}</text>')
+    parts.append(
+        f'<text x="{WIDTH / 2:.0f}" y="{floor + BOTTOM - 6:.0f}" text-anchor="middle">{escape(x_label)}</text>'
+    )
+    centre = f"translate(12 {place(xs[0], top / 2)[1]:.0f}) rotate(-90)"
     parts.append(f'<text transform="{centre}" text-anchor="middle">{escape(y_label)}</text>')
     return "".join(parts)
 

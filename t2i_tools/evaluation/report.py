@@ -21,6 +21,7 @@ from t2i_tools.metrics import Interval, confusion_matrix, threshold_sweep, wilso
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 THUMBNAIL = 128
+THRESHOLDS = [round(0.05 * step, 2) for step in range(1, 20)]
 TITLES = {
     "exact": "exact",
     "exact_alone": "exact, nothing else",
@@ -112,7 +113,7 @@ def about_lines(summary: Summary, manifest: Manifest, runs: int | None) -> list[
     lines = [
         f"Benchmark {manifest.about.get('benchmark', 'unnamed')}, split {rule.split}; primary figure: "
         f"{TITLES.get(rule.primary, rule.primary)}; intervals of {rule.level:.0%} resample by {rule.unit}; "
-        f"margin of equivalence {rule.margin:g}; p values of all other figures are Holm-corrected.",
+        f"margin of equivalence {rule.margin:g}; p values are Holm-corrected, the primary figure's among its own.",
         ", ".join(
             f"{part}: {getattr(manifest, part)['name']} ({getattr(manifest, part)['fingerprint'][:8]})"
             for part in ("model", "judge", "clip")
@@ -199,7 +200,7 @@ def _by_count(groups: Sequence[Group]) -> dict[str, list[plots.Point]]:
 
 
 def _by_threshold(groups: Sequence[Group]) -> dict[str, list[plots.Point]]:
-    """What the judge would have counted had it been stricter; its own threshold is the least that rows can tell of."""
+    """What the judge would have counted had it been stricter: rows tell nothing of what scored below its threshold."""
     import torch
 
     from t2i_tools.detectors import Detections
@@ -213,9 +214,11 @@ def _by_threshold(groups: Sequence[Group]) -> dict[str, list[plots.Point]]:
             boxes = torch.tensor([one["box"] for one in row["objects"]]).reshape(-1, 4)
             found.append(Detections(labels, boxes, torch.tensor(scores)))
         if done:
-            sweep = threshold_sweep(found, [row["count"] for row in done], [row["label"] for row in done])
+            least = min((float(one.scores.min()) for one in found if one.count), default=1.0)
+            known = [threshold for threshold in THRESHOLDS if threshold > least - THRESHOLDS[0]]
+            sweep = threshold_sweep(found, [row["count"] for row in done], [row["label"] for row in done], known)
             points = zip(sweep.thresholds.tolist(), sweep.exact.tolist(), strict=True)
-            series[group.name] = [(round(threshold, 2), share, nan, nan) for threshold, share in points]
+            series[group.name] = [(threshold, share, nan, nan) for threshold, share in points]
     return series
 
 

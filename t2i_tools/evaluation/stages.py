@@ -67,7 +67,7 @@ def read_picture(path: Path) -> Image.Image:
 
 
 def _generate(store: Store, models: Models, device: str | None) -> Stage:
-    from t2i_tools.evaluation.methods import METHODS, denoiser_passes  # torch: a report needs none
+    from t2i_tools.evaluation.methods import METHODS, denoiser_passes  # torch takes seconds
 
     if all(item.picture for item in store.manifest.items):
         return lambda batch: [_picture_row(*one) for one in zip(store.keys(batch), store.items(batch), strict=True)]

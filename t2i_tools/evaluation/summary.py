@@ -1,7 +1,7 @@
 """From rows to figures: every metric of every method with its interval, and methods compared in pairs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -53,7 +53,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Comparison:
-    """group - baseline in one figure, over the pairs that both have. p_holm: None for the primary figure."""
+    """group - baseline in one figure, over the pairs that both have.
+
+    p_holm: the primary figure is corrected among its own comparisons, and not at all where there is one.
+    """
 
     group: str
     baseline: str
@@ -79,11 +82,10 @@ def summarise(rows: Sequence[Row], protocol: Protocol) -> Summary:
     groups = [_group(name, part, protocol) for name, part in parts.items()]
     pairs = zip(groups, _references(groups, protocol), strict=True)
     raw = [found for group, other in pairs if group is not other for found in _compare(group, other, protocol)]
-    corrected = holm({str(i): one.p for i, one in enumerate(raw) if one.figure != protocol.primary})
-    comparisons = [
-        Comparison(one.group, one.baseline, one.figure, one.difference, one.p, corrected.get(str(i)), one.equivalent)
-        for i, one in enumerate(raw)
-    ]
+    others = holm({str(i): one.p for i, one in enumerate(raw) if one.figure != protocol.primary})
+    primary = {str(i): one.p for i, one in enumerate(raw) if one.figure == protocol.primary}
+    corrected = others | (holm(primary) if len(primary) > 1 else {})
+    comparisons = [replace(one, p_holm=corrected.get(str(i))) for i, one in enumerate(raw)]
     return Summary(groups, comparisons, protocol)
 
 

@@ -66,10 +66,13 @@ def test_methods_are_compared_in_pairs_and_all_but_the_primary_corrected():
 
 def test_methods_are_compared_at_the_same_size_and_sizes_with_the_first():
     sizes, methods = ([16, 16], [32, 16]), ("plain", "best")
-    rows = [{**row, "size": size} for method in methods for size in sizes for row in judged(8, method)]
+    rows = [{**row, "size": size} for method in methods for size in sizes for row in judged(8, method, right=0.9)]
+    rows = [{**row, "found": row["count"] + 1, "exact": False} if "32" in str(row["size"]) else row for row in rows]
     pairs = {(one.group, one.baseline) for one in summarise(rows, Protocol()).comparisons}
     same_size = {("best 16x16", "plain 16x16"), ("best 16x32", "plain 16x32")}
     assert pairs == {*same_size, ("plain 16x32", "plain 16x16")}
+    tests = [one for one in summarise(rows, Protocol()).comparisons if one.figure == "exact"]
+    assert {one.group: one.p_holm for one in tests} == pytest.approx(holm({one.group: one.p for one in tests}))
     with pytest.raises(InputError, match="'bets' is not among the methods plain, best"):
         summarise(rows, Protocol(baseline="bets"))
 
@@ -116,8 +119,9 @@ def test_files_of_the_report(folder):
     assert to_csv(rows).splitlines()[0] == ",".join(COLUMNS)
     page = (folder / "report.html").read_text()
     assert page.count("<svg") == 5  # by count, over budget, two confusions, by threshold
-    assert "plain: 0.050 at 0.5<" in page  # 2 of 40 prompts ask for two apples
+    assert "plain: 0.050 at 0.6<" in page  # 2 of 40 prompts ask for two apples
     assert "plain: 0.000 at 0.7<" in page
+    assert "at 0.5<" not in page  # the judge told of nothing that scored less than 0.6
     assert "Accuracy over budget" in page
     assert json.loads((folder / "protocol.json").read_text())["primary"] == "exact"
 
