@@ -128,11 +128,11 @@ class Intervention:
         clean = [encode_clean(self.pipe, prompt, self.clean, **reading) for prompt in prompts]
         for one, embeds in zip(rows, clean, strict=True):
             fitted(one, len(embeds["prompt_embeds"][0]))
-        plain, full = self.exchange.record(noise.same(self._run, call))
+        target = self._target(call, prompts, reading)
+        plain, full = self.exchange.record(noise.same(self._run, target))
         runs = {"full": full, "clean": self._record(noise, call, clean)}
         if "swapped" in self.keeps:
             runs["lender"] = self._record(noise, call, [encode(self.pipe, self.other, **reading)] * len(prompts))
-        target = self._target(call, prompts, reading)
         return [
             plain
             if keep == "full"
