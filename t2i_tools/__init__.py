@@ -31,6 +31,7 @@ _PUBLIC = {
     "load_long_clip": "t2i_tools.longclip",
     "long_prompts": "t2i_tools.longclip",
     "optimize_count": "t2i_tools.counting",
+    "probe_padding": "t2i_tools.padding",
     "stretch_clip": "t2i_tools.longclip",
     "token_ruler": "t2i_tools.longclip",
     "token_spans": "t2i_tools.prompts",

@@ -22,7 +22,9 @@ CONDITIONS = "full,prompt,pads,clean,swapped"
 
 def probe(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT|FILE", help="What to draw, or a .txt, .csv or .jsonl file.")],
-    output: Annotated[Path, typer.Option(metavar="FOLDER", help="For probe.png and probe.json.")] = Path("outputs/probe"),
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="For probe.png and probe.json.")] = Path(
+        "outputs/probe"
+    ),
     conditions: Annotated[
         str, typer.Option(help=f"Of {CONDITIONS}, eos, noise, pads:1/5, random:10 and rows:0-5, with commas.")
     ] = CONDITIONS,
@@ -31,9 +33,7 @@ def probe(
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Pixels; the model's own size by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-    length: Annotated[
-        int | None, typer.Option(help="max_sequence_length of the pipeline, where it takes one.")
-    ] = None,
+    length: Annotated[int | None, typer.Option(help="max_sequence_length of the pipeline, where it takes one.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the first image of each prompt; random by default.")] = None,
     number: Annotated[int, typer.Option(help="Seeds per prompt.")] = 1,
     judge: Annotated[
@@ -76,7 +76,9 @@ def probe(
     for row in rows:
         check_request(pipe, Request(row["prompt"], seed, steps=steps, guidance=guidance, **asked))
     objects = {row["prompt"]: {row["label"]: row["count"]} for row in rows if "label" in row and "count" in row}
-    counter = judge_on(judge, None, sorted({label for by in objects.values() for label in by}), device) if judge else None
+    counter = (
+        judge_on(judge, None, sorted({label for by in objects.values() for label in by}), device) if judge else None
+    )
     if judge and not objects:
         raise InputError("--judge needs to know what to look for: a file with the columns prompt, label and count")
     scorer = clip_on(clip or (options.BUNDLED if model == options.BUNDLED else CLIP), device)
@@ -94,7 +96,7 @@ def probe(
             on_image=lambda done, total: on_batch("images", done, total),
             **call,
         )
-    settings = {"model": Path(model).name, "seed": seed, "clean": clean, "pooled": pooled, **call}
+    settings = {"prompt": prompt, "model": Path(model).name, "seed": seed, "clean": clean, "pooled": pooled, **call}
     save_probe(found, output, settings)
     if as_json:
         print(json.dumps(_plain({**found.as_dict(), "settings": settings}), indent=1))
