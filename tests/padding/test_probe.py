@@ -1,0 +1,112 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from t2i_tools.default import load_default_clip
+from t2i_tools.errors import InputError, ModelError
+from t2i_tools.metrics import image_embeddings, text_embeddings
+from t2i_tools.padding import encoder_intervention, intervene, probe_padding
+
+PIXELS = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+PROMPTS = ["two red cats", "a photo", "the cats on a photo"]
+CALL = {"num_inference_steps": 2, "height": 64, "width": 64}
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return (*load_default_clip(), PIXELS)
+
+
+class Finder:
+    """Finds as many as it was told, whatever the picture."""
+
+    def __init__(self, counts):
+        self.counts = counts
+
+    def detect(self, images, label=None):
+        from t2i_tools.detectors import Detections
+
+        n = self.counts[label]
+        return [Detections([label] * n, torch.zeros(n, 4), torch.ones(n)) for _ in images]
+
+
+def test_every_figure_of_an_mmdit(pipes, clip):
+    pipe, seen = pipes("stable_diffusion_3"), []
+    found = probe_padding(
+        pipe, PROMPTS, seeds=(0, 1), clip=clip, pictures=1, on_image=lambda *done: seen.append(done), **CALL
+    )
+    names = [(cell.route, cell.condition) for cell in found.cells]
+    conditions = ["prompt", "pads", "clean", "swapped"]
+    assert names == [("plain", "full"), *(("encoder", c) for c in conditions), *(("diffusion", c) for c in conditions)]
+    assert seen == [(9 * i, 54) for i in range(1, 7)]
+    assert found.prompts == [prompt for prompt in PROMPTS for _ in "ab"]
+    assert all(len(cell.clip) == 6 and len(cell.pictures) == 2 for cell in found.cells)
+    # The first image of each cell, made and scored anew.
+    other = dict(zip(*[iter(partner(PROMPTS))] * 2, strict=True))[PROMPTS[0]]
+    generator = torch.Generator().manual_seed(0)
+    images = [pipe(PROMPTS[0], generator=generator.manual_seed(0), **CALL).images[0]]
+    for keep in conditions:
+        embeds = encoder_intervention(pipe, PROMPTS[0], keep, other=other)
+        images.append(pipe(**embeds, generator=generator.manual_seed(0), **CALL).images[0])
+    outputs = intervene(pipe, PROMPTS[0], conditions, other=other, generator=generator.manual_seed(0), **CALL)
+    images += [output.images[0] for output in outputs]
+    rows = image_embeddings(clip[0], images, **PIXELS)
+    text = text_embeddings(*clip[:2], [PROMPTS[0]])[0][0]
+    for cell, image, row in zip(found.cells, images, rows, strict=True):
+        assert cell.pictures[0].tobytes() == image.tobytes()
+        assert cell.clip[0] == pytest.approx(100 * float(row @ text), abs=1e-4)
+        assert cell.similarity[0] == pytest.approx(100 * float(row @ rows[0]), abs=1e-4)
+
+
+def partner(prompts):
+    """prompt, its partner, prompt, its partner..."""
+    from t2i_tools.metrics import derangement
+
+    return [one for i, j in enumerate(derangement(len(prompts))) for one in (prompts[i], prompts[j])]
+
+
+def test_cross_attention_is_run_once_and_judged(pipes, clip):
+    objects = {prompt: {"cat": 2, "dog": 2} for prompt in PROMPTS}
+    found = probe_padding(
+        pipes("stable_diffusion"), PROMPTS, (0, 1, 2), clip=clip, counter=Finder({"cat": 3, "dog": 1}), objects=objects,
+        conditions=("pads", ("pads", 0, 5)), **CALL
+    )  # fmt: skip
+    assert [cell.condition for cell in found.cells] == ["full", "prompt", "pads", "clean", "pads 1 of 5"]
+    assert "equal the encoder's" in found.note
+    assert all(cell.recall == [0.75] * 9 for cell in found.cells)
+    table = found.table()
+    assert all(row["n"] == 9 and "[" in str(row["CLIP score"]) for row in table)
+    assert ["KID" in row for row in table] == [False, True, True, True, True]
+    told = json.loads(json.dumps(found.as_dict(), default=str))
+    assert told["verdict"] == found.verdict.word
+    assert np.mean(told["cells"][2]["clip"]) == pytest.approx(table[2]["CLIP score"].estimate)
+
+
+def test_one_prompt_has_figures_and_no_verdict(pipes, clip):
+    found = probe_padding(pipes("stable_diffusion"), "two cats", clip=clip, **CALL)
+    assert found.verdict.word == "undecided"
+    assert [cell.condition for cell in found.cells] == ["full", "prompt", "pads", "clean"]
+    assert isinstance(found.table()[0]["CLIP score"], float)
+
+
+def test_a_masked_model_says_so(pipes, clip):
+    found = probe_padding(
+        pipes("pixart"), PROMPTS, clip=clip, use_resolution_binning=False, clean_caption=False, **CALL
+    )
+    assert found.verdict.word == "masked"
+    full, prompt = (next(c for c in found.cells if c.condition == name) for name in ("full", "prompt"))
+    assert full.clip == prompt.clip
+
+
+def test_wrong_input(pipes, clip):
+    pipe = pipes("stable_diffusion")
+    with pytest.raises(InputError, match="nothing to probe"):
+        probe_padding(pipe, [], clip=clip)
+    with pytest.raises(InputError, match="go together"):
+        probe_padding(pipe, "a", clip=clip, counter=Finder({}))
+    with pytest.raises(InputError, match="unknown condition"):
+        probe_padding(pipe, "a", clip=clip, conditions=("words",))
+    with pytest.raises(ModelError, match="clip="):
+        probe_padding(pipe, "a")
