@@ -1,0 +1,9 @@
+"""Flux, text to image, with the plugins as arguments of the call."""
+
+from diffusers import FluxPipeline
+
+from t2i_tools.pipelines.adaptive import Adaptive
+
+
+class AdaptiveFluxPipeline(Adaptive, FluxPipeline):
+    """A `FluxPipeline` whose call also takes the plugins: see `Adaptive`."""

@@ -1,0 +1,9 @@
+"""Flux, image to image, with the plugins as arguments of the call."""
+
+from diffusers import FluxImg2ImgPipeline
+
+from t2i_tools.pipelines.adaptive import Adaptive
+
+
+class AdaptiveFluxImg2ImgPipeline(Adaptive, FluxImg2ImgPipeline):
+    """A `FluxImg2ImgPipeline` whose call also takes the plugins: see `Adaptive`."""

@@ -1,0 +1,9 @@
+"""Stable Diffusion 3 and 3.5, image to image, with the plugins as arguments of the call."""
+
+from diffusers import StableDiffusion3Img2ImgPipeline
+
+from t2i_tools.pipelines.adaptive import Adaptive
+
+
+class AdaptiveStableDiffusion3Img2ImgPipeline(Adaptive, StableDiffusion3Img2ImgPipeline):
+    """A `StableDiffusion3Img2ImgPipeline` whose call also takes the plugins: see `Adaptive`."""

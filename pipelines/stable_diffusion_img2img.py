@@ -1,0 +1,9 @@
+"""Stable Diffusion, image to image, with the plugins as arguments of the call."""
+
+from diffusers import StableDiffusionImg2ImgPipeline
+
+from t2i_tools.pipelines.adaptive import Adaptive
+
+
+class AdaptiveStableDiffusionImg2ImgPipeline(Adaptive, StableDiffusionImg2ImgPipeline):
+    """A `StableDiffusionImg2ImgPipeline` whose call also takes the plugins: see `Adaptive`."""

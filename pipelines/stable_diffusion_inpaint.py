@@ -1,0 +1,9 @@
+"""Stable Diffusion, inpainting, with the plugins as arguments of the call."""
+
+from diffusers import StableDiffusionInpaintPipeline
+
+from t2i_tools.pipelines.adaptive import Adaptive
+
+
+class AdaptiveStableDiffusionInpaintPipeline(Adaptive, StableDiffusionInpaintPipeline):
+    """A `StableDiffusionInpaintPipeline` whose call also takes the plugins: see `Adaptive`."""

@@ -1,0 +1,9 @@
+"""Stable Diffusion XL, image to image, with the plugins as arguments of the call."""
+
+from diffusers import StableDiffusionXLImg2ImgPipeline
+
+from t2i_tools.pipelines.adaptive import Adaptive
+
+
+class AdaptiveStableDiffusionXLImg2ImgPipeline(Adaptive, StableDiffusionXLImg2ImgPipeline):
+    """A `StableDiffusionXLImg2ImgPipeline` whose call also takes the plugins: see `Adaptive`."""
