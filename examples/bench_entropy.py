@@ -2,16 +2,15 @@
 
     python examples/bench_entropy.py [drift] [cost] [compiled]
 
-drift: the slope of normalised entropy H / ln N on ln N (least squares over the sizes) off and on, and by what share it
-is cut; of raw H, whose slope is given too, theory expects 1 - H_T / ln T. cost: seconds of processor time and peak
-memory of a UNet call at 256x256 on / off, called by turns, the median of the ratios with its interval; compiled: the
-same of the compiled UNet.
+drift: the slope of normalised entropy H / ln N on ln N (least squares over the sizes) off and on, and by what share
+it is cut, with an interval over prompts; of raw H, whose slope is given too, theory expects 1 - H_T / ln T. cost:
+seconds of processor time and peak memory of a UNet call at 256x256 on / off, called by turns, the median of the ratios
+with its interval; compiled: the same of the compiled UNet.
 """
 
 import argparse
 import copy
 import json
-import math
 import statistics
 import tempfile
 import time
@@ -21,14 +20,16 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from scipy.stats import bootstrap
 
 import t2i_tools as t2i
 from t2i_tools.handle import Report
-from t2i_tools.sizes import parse_size
+from t2i_tools.sizes import Size, parse_size
 
 SIZES = ("96x96", "128x96", "128x128", "160x128", "192x192", "256x192", "256x256")
+HIGH = 0.7
 PROMPTS = ("two cats", "three apples on a red background", "a photo of four dogs", "five roses on a blue background")
 
 
@@ -43,7 +44,8 @@ def main() -> None:
     pipe = t2i.load_default()
     pipe.set_progress_bar_config(disable=True)
     if "drift" in args.what:
-        print(Report(drift(pipe, [parse_size(size) for size in args.sizes], args.prompts, args.steps)))
+        rows, told = drift(pipe, [parse_size(size) for size in args.sizes], args.prompts, args.steps)
+        print(Report(rows), told, sep="\n\n", end="\n\n")
     if "cost" in args.what:
         print(Report([cost(pipe.unet, pipe.unet, args.calls)]))
     if "compiled" in args.what:
@@ -52,10 +54,13 @@ def main() -> None:
             print(Report([cost(torch.compile(twin), torch.compile(pipe.unet), args.calls)]))
 
 
-def measure(pipe, size: tuple[int, int], prompts: int, steps: int, on: bool) -> dict[str, tuple[int, float]]:
-    """Layer -> (N, H), mean over prompts and steps."""
-    with t2i.entropy_scaling(pipe) if on else nullcontext(), t2i.attention_entropy(pipe) as meter:
-        for seed in range(prompts):
+def measure(
+    pipe, size: tuple[int, int], prompts: int, steps: int, on: bool
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The layers, their N (layers,) and H (layers, prompts), a mean over steps."""
+    tokens, entropies = {}, []
+    for seed in range(prompts):
+        with t2i.entropy_scaling(pipe) if on else nullcontext(), t2i.attention_entropy(pipe) as meter:
             pipe(
                 PROMPTS[seed % len(PROMPTS)],
                 height=size[0],
@@ -65,27 +70,49 @@ def measure(pipe, size: tuple[int, int], prompts: int, steps: int, on: bool) -> 
                 generator=torch.Generator().manual_seed(seed),
                 output_type="latent",
             )
-    found = defaultdict(list)
-    for row in meter.report():
-        found[row["layer"], row["N"]].append(row["H"])
-    return {layer: (n, statistics.mean(values)) for (layer, n), values in found.items()}
+        found = defaultdict(list)
+        for row in meter.report():
+            tokens[row["layer"]] = row["N"]
+            found[row["layer"]].append(row["H"])
+        entropies.append([statistics.mean(found[layer]) for layer in tokens])
+    return list(tokens), np.array(list(tokens.values()), dtype=float), np.array(entropies).T
 
 
-def drift(pipe, sizes: list[tuple[int, int]], prompts: int, steps: int) -> list[dict]:
-    """Per layer: entropy at the native size, and slopes off and on."""
-    measured = {on: [measure(pipe, size, prompts, steps, on) for size in sizes] for on in (False, True)}
-    native = measure(pipe, (128, 128), prompts, steps, on=False)
-    rows = []
-    for layer, (t, entropy) in native.items():
-        row = {"layer": layer.replace(".transformer_blocks.0.attn1", ""), "T": t, "H_T / ln T": entropy / math.log(t)}
-        for name, value in (("H/lnN", lambda n, h: h / math.log(n)), ("H", lambda n, h: h)):
-            slopes = []
-            for on in (False, True):
-                points = [(math.log(found[layer][0]), value(*found[layer])) for found in measured[on]]
-                slopes.append(statistics.linear_regression(*zip(*points, strict=True)).slope)
-            row |= {f"{name} off": slopes[0], f"{name} on": slopes[1], f"{name} cut": 1 - abs(slopes[1] / slopes[0])}
-        rows.append(row | {"H cut in theory": 1 - row["H_T / ln T"]})
-    return rows
+def slopes(n: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """(layers,): least squares of h on ln n, both (sizes, layers)."""
+    x = np.log(n) - np.log(n).mean(0)
+    return (x * (h - h.mean(0))).sum(0) / (x**2).sum(0)
+
+
+def drift(pipe, sizes: list[Size], prompts: int, steps: int) -> tuple[list[dict], str]:
+    """A row a layer: entropy at the native size, slopes off and on; and by what share layers of high entropy gain."""
+    layers, t, native = measure(pipe, (128, 128), prompts, steps, on=False)
+    measured = {on: [measure(pipe, size, prompts, steps, on)[1:] for size in sizes] for on in (False, True)}
+    n = np.stack([tokens for tokens, _ in measured[False]])  # (sizes, layers)
+    raw = {
+        on: np.stack([entropy for _, entropy in found]) for on, found in measured.items()
+    }  # (sizes, layers, prompts)
+    share = native.mean(1) / np.log(t)
+    table = {"layer": [layer.replace(".transformer_blocks.0.attn1", "") for layer in layers], "T": t, "H_T/lnT": share}
+    for name, unit in (("H/lnN", np.log(n)), ("H", np.ones_like(n))):
+        off, on = (slopes(n, raw[on].mean(-1) / unit) for on in (False, True))
+        table |= {f"{name} off": off, f"{name} on": on, f"{name} cut": 1 - abs(on / off)}
+    table["H cut in theory"] = 1 - share
+    high = share >= HIGH
+
+    def cut(drawn: np.ndarray) -> float:
+        off, on = (slopes(n, raw[on][..., drawn].mean(-1) / np.log(n))[high] for on in (False, True))
+        return 1 - abs(on).sum() / abs(off).sum()
+
+    interval = bootstrap((np.arange(prompts),), cut, vectorized=False, n_resamples=1999, method="percentile", rng=0)
+    low, high_end = interval.confidence_interval
+    told = f"drift of H / ln N, {high.sum()} layers with H_T / ln T >= {HIGH}, cut by {cut(np.arange(prompts)):.3f} "
+    rows = [dict(zip(table, map(_plain, row), strict=True)) for row in zip(*table.values(), strict=True)]
+    return rows, f"{told}[{low:.3f}, {high_end:.3f}], n = {prompts} prompts"
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @torch.no_grad()
