@@ -12,6 +12,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from size_scenes import COUNTS, OBJECTS, Features, benchmark, calibrated, judged, references
 
 import t2i_tools as t2i
@@ -37,6 +39,7 @@ from t2i_tools.evaluation.sizes import (
     to_markdown,
 )
 from t2i_tools.evaluation.stages import read_picture
+from t2i_tools.evaluation.summary import pair
 from t2i_tools.sizes import format_size, parse_size
 
 NATIVE = (128, 128)
@@ -116,18 +119,32 @@ def plain(rows: list[dict]) -> list[dict]:
 
 
 def summary(args, size, rows, calibration, calibrations, prompts, rule) -> list[dict]:
-    """Figures of the methods and of the reference scenes at one size, with KID from either kind of scene."""
+    """Figures of the methods and of the reference scenes at one size, with KID from either kind of scene.
+
+    "change" is the mean difference of pixels, of 255, from the plain picture: whether a method acts at all.
+    """
     found, features, judge = summarise_size(rows, calibration, rule), Features(), draft_judge()
     scenes = {kind: references(prompts, size, args.split, kind) for kind in OBJECTS}
     real = {kind: features(pictures) for kind, pictures in scenes.items()}
+    drawn = {one["method"]: {} for one in found}
+    for row in rows:
+        if row["status"] == "ok":
+            drawn[row["method"]][pair(row)] = read_picture(args.folder / row["file"])
     for one in found:
-        files = [args.folder / row["file"] for row in rows if row["method"] == one["method"] and row["status"] == "ok"]
-        fake = features([read_picture(file) for file in files])
-        one["kid"] = {f"KID, {kind}": features.distance(real[kind], fake) for kind in OBJECTS}
+        mine = drawn[one["method"]]
+        change = [pixels(mine[key]) - pixels(drawn["plain"][key]) for key in mine if key in drawn["plain"]]
+        fake = features(list(mine.values()))
+        one["pictures"] = {"change": f"{np.abs(change).mean():.2f}"}
+        one["pictures"] |= {f"KID, {kind}": features.distance(real[kind], fake) for kind in OBJECTS}
     for kind, pictures in scenes.items():
-        drawn = judged(judge, pictures, prompts, f"scenes, {kind}")
-        found.append(figures_of(drawn, calibrations[kind], rule.level))
+        shown = judged(judge, pictures, prompts, f"scenes, {kind}")
+        found.append(figures_of(shown, calibrations[kind], rule.level))
     return found
+
+
+def pixels(picture: Image.Image) -> np.ndarray:
+    """(H, W, 3), signed."""
+    return np.asarray(picture, dtype=np.int16)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ OPTIONS = {
     "entropy_log": "--entropy-scaling --entropy-rule log",
     "entropy_half": "--entropy-scaling --entropy-strength 0.5",
     "entropy_opposite": "--entropy-scaling --entropy-strength -1",
+    "entropy_extreme": "--entropy-scaling --entropy-strength 16",
     "two_pass": "--two-pass",
 }
 REACH = math.log(1.5)  # a measured size speaks for sizes up to half as large again

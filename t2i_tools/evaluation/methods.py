@@ -54,6 +54,7 @@ METHODS: dict[str, Method] = {
     "entropy_half": partial(scaled, strength=0.5),
     "entropy_log": partial(scaled, rule="log"),  # the same as strength 2
     "entropy_opposite": partial(scaled, strength=-1.0),
+    "entropy_extreme": partial(scaled, strength=16.0),
     "two_pass": in_two_passes,
     "shifted": shifted,
 }

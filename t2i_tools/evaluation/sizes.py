@@ -153,7 +153,8 @@ def figures_of(rows: Sequence[Mapping[str, Any]], calibration: Calibration, leve
 def figures_table(summaries: Mapping[Size, Sequence[Mapping[str, Any]]]) -> list[dict[str, str]]:
     """The summaries of several sizes as rows of text: each figure, and in brackets its difference from the baseline's.
 
-    A star: its corrected p is 0.05 at most or, where there is no p, its interval does not hold 0.
+    "pictures" of a summary holds more columns, in words. A star: its corrected p is 0.05 at most or, where there is no
+    p, its interval does not hold 0.
     """
     table = []
     for size, methods in summaries.items():
@@ -163,7 +164,7 @@ def figures_table(summaries: Mapping[Size, Sequence[Mapping[str, Any]]]) -> list
                 row[name] = str(one[name]) if name in one else "-"
                 if against := one.get("against", {}).get(name):
                     row[name] += f" ({against['difference'].estimate:+.3f}{_star(against)})"
-            table.append(row | one.get("kid", {}))
+            table.append(row | one.get("pictures", {}))
     names = dict.fromkeys(name for row in table for name in row)
     return [{name: row.get(name, "-") for name in names} for row in table]
 
