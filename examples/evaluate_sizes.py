@@ -12,34 +12,21 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-from size_scenes import COUNTS, OBJECTS, Features, benchmark, calibrated, judged, references
+from size_figures import summary
+from size_scenes import COUNTS, OBJECTS, benchmark, calibrated, draft_judge
 
 import t2i_tools as t2i
 from t2i_tools.cli.judges import models_of
 from t2i_tools.cli.options import ModelOptions
 from t2i_tools.cli.running import progress
-from t2i_tools.default import DEFAULT_GUIDANCE, DEFAULT_STEPS, WEIGHTS
-from t2i_tools.detectors.heatmap import HeatmapCounter
+from t2i_tools.default import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from t2i_tools.evaluation import METHODS, Manifest, Settings, Store, counts_rows, make_items, read_protocol, settle
 from t2i_tools.evaluation.advice import Evidence, held_out, points_of, write_evidence
 from t2i_tools.evaluation.engines import run_processes
 from t2i_tools.evaluation.files import write_text
 from t2i_tools.evaluation.fingerprint import detector_fingerprint, pipeline_fingerprint
 from t2i_tools.evaluation.protocol import log_test_run
-from t2i_tools.evaluation.sizes import (
-    DRAFT_THRESHOLD,
-    correct,
-    figures_of,
-    figures_table,
-    fitting,
-    primary,
-    summarise_size,
-    to_markdown,
-)
-from t2i_tools.evaluation.stages import read_picture
-from t2i_tools.evaluation.summary import pair
+from t2i_tools.evaluation.sizes import DRAFT_THRESHOLD, correct, figures_table, primary, to_markdown
 from t2i_tools.sizes import format_size, parse_size
 
 NATIVE = (128, 128)
@@ -61,14 +48,16 @@ def main() -> None:
     args = parser.parse_args()
     if args.evidence and args.split != "test":
         parser.error("--evidence is what the test split gives: add --split test")
+    sizes, methods = [parse_size(size) for size in args.sizes.split(",")], args.methods.split(",")
+    others = [size for size in sizes if size != NATIVE]
+    if not (others and {"plain", CLAIMED} <= set(methods) <= set(METHODS)):
+        parser.error(f"give a size besides {format_size(NATIVE)}; plain, {CLAIMED} and others of {', '.join(METHODS)}")
 
     pipe, judge = t2i.load_default(), draft_judge()
     prompts = counts_rows(benchmark(args.split), args.split, COUNTS, args.number)
     rows = [{"steps": args.steps, "guidance": DEFAULT_GUIDANCE, **row} for row in prompts]
-    sizes, methods = [parse_size(size) for size in args.sizes.split(",")], args.methods.split(",")
-    others = [size for size in sizes if size != NATIVE]
     # At the native size all methods make the same image.
-    items = [*make_items(rows, sizes=[NATIVE]), *(make_items(rows, methods, others) if others else [])]
+    items = [*make_items(rows, sizes=[NATIVE]), *make_items(rows, methods, others)]
     fingerprint = pipeline_fingerprint(pipe)
     manifest = Manifest(
         items,
@@ -88,17 +77,17 @@ def main() -> None:
     rule = replace(read_protocol(PROTOCOL), split=args.split)
     here = {size: [row for row in done if tuple(row["size"]) == size] for size in [NATIVE, *others]}
     judges = {size: {kind: calibrated(judge, size, args.split, kind) for kind in OBJECTS} for size in here}
-    chosen = {size: fitting(list(judges[size].values()), plain(rows)) for size, rows in here.items()}
-    summaries = {
-        size: summary(args, size, rows, chosen[size], judges[size], prompts, rule) for size, rows in here.items()
+    found = {
+        size: summary(args.folder, args.split, size, rows, prompts, judges[size], rule) for size, rows in here.items()
     }
+    summaries = {size: figures for size, (figures, _) in found.items()}
     correct(summaries)
-    told = primary({size: (here[size], chosen[size]) for size in others}, CLAIMED, rule)
+    told = primary({size: (here[size], found[size][1]) for size in others}, CLAIMED, rule)
     evidence = Evidence("bundled", fingerprint, NATIVE, args.split, len(prompts), points_of(summaries))
     calibration = [
         {"size": format_size(size), "scenes": kind, "threshold": one.threshold, "judge exact": str(one.exact)}
-        for size, found in judges.items()
-        for kind, one in found.items()
+        for size, kinds in judges.items()
+        for kind, one in kinds.items()
     ]
     tables = figures_table(summaries), calibration, held_out(evidence)
     claim = f"{CLAIMED} - plain, exact, all sizes but the native: {told['difference']}, p {told['p']:.3f}, "
@@ -106,45 +95,6 @@ def main() -> None:
     write_text(args.folder / "sizes.md", "\n\n".join([claim, *map(to_markdown, tables)]) + "\n")
     write_evidence(args.evidence or args.folder / "evidence.json", evidence)
     print((args.folder / "sizes.md").read_text())
-
-
-def draft_judge() -> HeatmapCounter:
-    """The bundled judge, at a threshold below any that its calibration may choose."""
-    return HeatmapCounter.load(WEIGHTS / "judge" / "model.safetensors", DRAFT_THRESHOLD)
-
-
-def plain(rows: list[dict]) -> list[dict]:
-    """Those of the pipeline as it is."""
-    return [row for row in rows if row["method"] == "plain" and row["status"] == "ok"]
-
-
-def summary(args, size, rows, calibration, calibrations, prompts, rule) -> list[dict]:
-    """Figures of the methods and of the reference scenes at one size, with KID from either kind of scene.
-
-    "change" is the mean difference of pixels, of 255, from the plain picture: whether a method acts at all.
-    """
-    found, features, judge = summarise_size(rows, calibration, rule), Features(), draft_judge()
-    scenes = {kind: references(prompts, size, args.split, kind) for kind in OBJECTS}
-    real = {kind: features(pictures) for kind, pictures in scenes.items()}
-    drawn = {one["method"]: {} for one in found}
-    for row in rows:
-        if row["status"] == "ok":
-            drawn[row["method"]][pair(row)] = read_picture(args.folder / row["file"])
-    for one in found:
-        mine = drawn[one["method"]]
-        change = [pixels(mine[key]) - pixels(drawn["plain"][key]) for key in mine if key in drawn["plain"]]
-        fake = features(list(mine.values()))
-        one["pictures"] = {"change": f"{np.abs(change).mean():.2f}"}
-        one["pictures"] |= {f"KID, {kind}": features.distance(real[kind], fake) for kind in OBJECTS}
-    for kind, pictures in scenes.items():
-        shown = judged(judge, pictures, prompts, f"scenes, {kind}")
-        found.append(figures_of(shown, calibrations[kind], rule.level))
-    return found
-
-
-def pixels(picture: Image.Image) -> np.ndarray:
-    """(H, W, 3), signed."""
-    return np.asarray(picture, dtype=np.int16)
 
 
 if __name__ == "__main__":

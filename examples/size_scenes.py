@@ -3,19 +3,17 @@
 import numpy as np
 from PIL import Image
 
-from t2i_tools.default import load_default_clip, load_default_judge
+from t2i_tools.default import WEIGHTS, load_default_judge
 from t2i_tools.default.scenes import COLOURS, DEV_LABELS, LABELS, TEST_LABELS, plural, scene
 from t2i_tools.detectors.heatmap import HeatmapCounter
 from t2i_tools.evaluation.counts import Benchmark
-from t2i_tools.evaluation.sizes import Calibration, calibrate
+from t2i_tools.evaluation.sizes import DRAFT_THRESHOLD, Calibration, calibrate
 from t2i_tools.evaluation.stages import objects_of
-from t2i_tools.metrics import image_embeddings, kid
 from t2i_tools.sizes import Size
 
 COUNTS = (1, 2, 3, 4, 5)
 LARGEST = 6  # which stands for "6 or more" in the judge's calibration
 OBJECTS = ("fixed", "scaled")  # objects of the training's size in pixels, and of its share of the picture
-NATIVE_SIDE = 128
 FIRST_SEED = 9_000_000  # beyond the seeds that judge and detector were trained and measured on
 CALIBRATION = 10_000  # and beyond the reference scenes
 THRESHOLD = load_default_judge().threshold
@@ -26,6 +24,11 @@ def benchmark(split: str) -> Benchmark:
     opening, joint = ("a photo of", "on") if split == "dev" else ("a picture of", "with")
     classes = {label: plural(label) for label in (DEV_LABELS if split == "dev" else TEST_LABELS)}
     return Benchmark("sizes-bundled", classes, ("", *(f"{joint} a {c} background" for c in COLOURS)), opening)
+
+
+def draft_judge() -> HeatmapCounter:
+    """The bundled judge, at a threshold below any that its calibration may choose."""
+    return HeatmapCounter.load(WEIGHTS / "judge" / "model.safetensors", DRAFT_THRESHOLD)
 
 
 def references(prompts: list[dict], size: Size, split: str, objects: str) -> list[Image.Image]:
@@ -57,30 +60,6 @@ def calibrated(judge: HeatmapCounter, size: Size, split: str, objects: str, pict
     order = np.random.default_rng(0).permutation(pictures)  # so that either half holds every count
     found = _detect(judge, [images[i] for i in order])
     return calibrate(found, [labels[i] for i in order], [counts[i] for i in order], usual=THRESHOLD)
-
-
-class Features:
-    """CLIP's features of one square crop a picture, no larger than the native size: what KID compares."""
-
-    def __init__(self) -> None:
-        self.model, _ = load_default_clip()
-
-    def __call__(self, pictures: list[Image.Image]) -> np.ndarray:
-        crops = [self.crop(picture, np.random.default_rng(index)) for index, picture in enumerate(pictures)]
-        return image_embeddings(self.model, crops, mean=(0.5,) * 3, std=(0.5,) * 3, normalise=False)
-
-    @staticmethod
-    def crop(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """Somewhere in the picture."""
-        side = min(NATIVE_SIDE, *picture.size)
-        left, top = (int(rng.integers(0, extent - side + 1)) for extent in picture.size)
-        return picture.crop((left, top, left + side, top + side))
-
-    @staticmethod
-    def distance(real: np.ndarray, fake: np.ndarray) -> str:
-        """KID and its spread over subsets."""
-        found = kid(real, fake, extractor="the bundled scoring CLIP, on native-size crops")
-        return f"{found.value:.3f} +- {found.spread:.3f}"
 
 
 def _scene(index, size, split, objects, label, count, colour) -> Image.Image:

@@ -16,10 +16,20 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
-def size_scenes():
+def examples():
     sys.path.insert(0, str(EXAMPLES))
-    yield importlib.import_module("size_scenes")
+    yield
     sys.path.remove(str(EXAMPLES))
+
+
+@pytest.fixture(scope="module")
+def size_scenes(examples):
+    return importlib.import_module("size_scenes")
+
+
+@pytest.fixture(scope="module")
+def size_figures(examples):
+    return importlib.import_module("size_figures")
 
 
 def prompts(size_scenes, split, number=None):
@@ -47,11 +57,11 @@ def test_references_show_what_is_asked_for(size_scenes, size, objects):
         assert all({one["label"] for one in row["objects"]} == {row["label"]} for row in rows)
 
 
-def test_crops_are_squares_of_the_native_side_at_most(size_scenes):
+def test_crops_are_squares_of_the_native_side_at_most(size_scenes, size_figures):
     (row,) = prompts(size_scenes, "dev", 1)
     for size, side in (((64, 96), 64), ((192, 320), 128)):
         (picture,) = size_scenes.references([row], size, "dev", "fixed")
-        crop = size_scenes.Features.crop(picture, np.random.default_rng(0))
+        crop = size_figures.Features.crop(picture, np.random.default_rng(0))
         assert crop.size == (side, side)
 
 
