@@ -3,8 +3,10 @@
 from importlib import import_module
 from typing import Any
 
+from t2i_tools.padding.attention import pad_attention
 from t2i_tools.padding.diffusion import diffusion_intervention, intervene
 from t2i_tools.padding.encoder import encoder_intervention
+from t2i_tools.padding.policy import mask_policy
 
 # Pipelines on which interventions were compared with an oracle (tests/padding).
 FAMILIES = (
@@ -22,7 +24,15 @@ FAMILIES = (
 )
 _MEASURED = {"probe_padding": "t2i_tools.padding.probe"}  # takes the extra `metrics`
 
-__all__ = ["FAMILIES", "diffusion_intervention", "encoder_intervention", "intervene", "probe_padding"]
+__all__ = [
+    "FAMILIES",
+    "diffusion_intervention",
+    "encoder_intervention",
+    "intervene",
+    "mask_policy",
+    "pad_attention",
+    "probe_padding",
+]
 
 
 def __getattr__(name: str) -> Any:

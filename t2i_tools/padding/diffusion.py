@@ -9,18 +9,16 @@ So "pads" also shows what the denoiser itself wrote into the pads; the encoder's
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Container, Mapping, Sequence
-from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from t2i_tools.compiled import forget_compiled, unwrapped
-from t2i_tools.errors import InputError
 from t2i_tools.handle import Handle
 from t2i_tools.models import denoiser, family
+from t2i_tools.padding.calls import TEXTS, intercept, prompts_of, reading_of
 from t2i_tools.padding.encoder import Clean, Pooled, check_options, encode, encode_clean, fitted, joined, repeated
 from t2i_tools.padding.exchange import Exchange, Plan, Run
 from t2i_tools.padding.keeps import Keep, Rows, own_rows, swapped_rows, text_rows
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 PLUGIN = "padding intervention"
-TEXTS = ("prompt", "prompt_2", "prompt_3")
-# Arguments of the call that change how encode_prompt reads a prompt.
-READING = ("max_sequence_length", "clip_skip", "system_prompt", "clean_caption")
 
 
 def diffusion_intervention(
@@ -58,17 +53,7 @@ def diffusion_intervention(
     """
     intervention = Intervention(pipe, [keep], steps, layers, clean, pooled, other)
     handle = intervention.attach()
-    kind = type(pipe)
-
-    @wraps(kind.__call__)  # with its signature, which tools read
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self is not pipe:
-            return kind.__call__(self, *args, **kwargs)
-        return intervention.generate(_named(kind, pipe, args, kwargs))[0]
-
-    # Python looks __call__ up in the class, and no component is told a call's arguments.
-    pipe.__class__ = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
-    handle.on_remove(lambda: setattr(pipe, "__class__", kind))
+    intercept(pipe, handle, lambda call: intervention.generate(call)[0])
     return handle
 
 
@@ -121,8 +106,7 @@ class Intervention:
 
     def generate(self, call: Mapping[str, Any]) -> list[Any]:
         """What the pipeline returns under each condition. call: the arguments by name."""
-        prompts = _prompts(call)
-        reading = {name: call[name] for name in READING if name in call}
+        prompts, reading = prompts_of(call), reading_of(call)
         rows = [self._rows(prompt, reading) for prompt in prompts]
         noise, images = Noise(call), call.get("num_images_per_prompt") or 1
         clean = [encode_clean(self.pipe, prompt, self.clean, **reading) for prompt in prompts]
@@ -211,20 +195,3 @@ class Noise:
             return run({**call, "generator": self.given})
 
         return rewound
-
-
-def _prompts(call: Mapping[str, Any]) -> list[str]:
-    """The prompts of a call. Raises InputError."""
-    prompt = call.get("prompt")
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
-    if not prompts or not all(isinstance(one, str) for one in prompts):
-        raise InputError("pass the prompt as text: embeddings do not tell which rows are words and which are filling")
-    if any(call.get(name) not in (None, prompt) for name in TEXTS):
-        raise InputError("prompt_2 and prompt_3 have to be the prompt: its rows are looked up in every encoder")
-    return prompts
-
-
-def _named(kind: type, pipe: DiffusionPipeline, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """A call's arguments by name."""
-    given = inspect.signature(kind.__call__).bind(pipe, *args, **kwargs).arguments
-    return {name: value for name, value in given.items() if name not in ("self", "kwargs")} | given.get("kwargs", {})

@@ -43,7 +43,7 @@ RETURNS = {
 # The denoiser of these never sees the filling, or sees as much of it as the prompt leaves: an empty prompt would be
 # shorter, so theirs is filled up with pad tokens in the place of the words.
 UNFILLED = ("cogview4", "lumina2", "qwenimage", "z_image")
-MASKS_PADS = ("chroma", "lumina2", "pixart_alpha", "qwenimage")
+MASKS_PADS = ("lumina2", "pixart_alpha", "qwenimage")
 
 
 def encoder_intervention(

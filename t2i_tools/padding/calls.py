@@ -1,0 +1,90 @@
+"""What a pipeline's call says and no component is told: its prompts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from t2i_tools.errors import InputError
+from t2i_tools.handle import Handle
+from t2i_tools.padding.encoder import encode
+from t2i_tools.padding.keeps import Rows, text_rows
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+TEXTS = ("prompt", "prompt_2", "prompt_3")
+# Arguments of the call that change how encode_prompt reads a prompt.
+READING = ("max_sequence_length", "clip_skip", "system_prompt", "clean_caption")
+
+
+def intercept(pipe: DiffusionPipeline, handle: Handle, around: Callable[[dict[str, Any]], Any]) -> None:
+    """Until the handle's end, calls of this very pipeline become `around(arguments by name)`.
+
+    Python looks `__call__` up in the class, so the pipeline is given one derived from its own.
+    """
+    kind = type(pipe)
+
+    @wraps(kind.__call__)  # with its signature, which tools read
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self is not pipe:
+            return kind.__call__(self, *args, **kwargs)
+        return around(_named(kind, pipe, args, kwargs))
+
+    pipe.__class__ = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
+    handle.on_remove(lambda: setattr(pipe, "__class__", kind))
+
+
+def prompts_of(call: Mapping[str, Any]) -> list[str]:
+    """The prompts of a call. Raises InputError."""
+    prompt = call.get("prompt")
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
+    if not prompts or not all(isinstance(one, str) for one in prompts):
+        raise InputError("pass the prompt as text: embeddings do not tell which rows are words and which are filling")
+    if any(call.get(name) not in (None, prompt) for name in TEXTS):
+        raise InputError("prompt_2 and prompt_3 have to be the prompt: its rows are looked up in every encoder")
+    return prompts
+
+
+def reading_of(call: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call that encode_prompt takes as well."""
+    return {name: call[name] for name in READING if call.get(name) is not None}
+
+
+@dataclass(frozen=True)
+class KnownText:
+    """A prompt as the denoiser is given it. text: (L, d)."""
+
+    text: torch.Tensor
+    rows: Rows
+
+
+def known_texts(pipe: DiffusionPipeline, prompts: Sequence[str], reading: Mapping[str, Any]) -> list[KnownText]:
+    """What the denoiser will be given for prompts. Raises InputError or UnsupportedModelError."""
+    length = reading.get("max_sequence_length")
+    return [
+        KnownText(
+            encode(pipe, prompt, **reading)["prompt_embeds"][0], text_rows(pipe, prompt, max_sequence_length=length)
+        )
+        for prompt in dict.fromkeys(prompts)
+    ]
+
+
+def recognise(text: torch.Tensor, known: Sequence[KnownText]) -> KnownText | None:
+    """Which of the known texts a denoiser was given, up to rounding, shorter ones filled up in a batch; or none."""
+    for one in known:
+        own = text[: len(one.text)]
+        if len(own) == len(one.text) and torch.allclose(own.float(), one.text.to(own).float(), rtol=1e-3, atol=1e-3):
+            return one
+    return None
+
+
+def _named(kind: type, pipe: DiffusionPipeline, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """A call's arguments by name."""
+    given = inspect.signature(kind.__call__).bind(pipe, *args, **kwargs).arguments
+    return {name: value for name, value in given.items() if name not in ("self", "kwargs")} | given.get("kwargs", {})
