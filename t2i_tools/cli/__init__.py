@@ -9,7 +9,7 @@ import typer
 from t2i_tools import __version__
 from t2i_tools.errors import T2IError
 
-VERBS = ("generate", "tokens", "probe", "sizes", "advise", "detect", "evaluate", "grid", "ui", "doctor")
+VERBS = ("generate", "count", "tokens", "probe", "sizes", "advise", "detect", "evaluate", "grid", "ui", "doctor")
 UsageError = typer.BadParameter.__base__  # click's own; typer names it nowhere, and newer ones carry click inside
 
 app = typer.Typer(help="Text-to-image tools for diffusers, with a small bundled model.", add_completion=False)

@@ -46,9 +46,7 @@ def optimize_count(
     if chosen.method in WORDLESS:
         return Search(pipe, (plain, plain), goal, counter, [], seeds, chosen)
     tokens = start_tokens(pipe, template, goal, seeds, chosen)
-    spoken = {
-        names[token.label]: f"{token.word} {number_word(token.n)}" if chosen.number else token.word for token in tokens
-    }
+    spoken = {names[token.label]: token.spoken() for token in tokens}
     return Search(pipe, (fill_template(template, spoken), plain), goal, counter, tokens, seeds, chosen)
 
 
@@ -83,12 +81,13 @@ def start_tokens(
     from t2i_tools import __version__
 
     versions = {"t2i-tools": __version__, "diffusers": diffusers.__version__, "torch": torch.__version__}
-    about = {name: getattr(options, name) for name in ("method", "steps", "guidance", "lr", "grad_steps", "start")}
+    names = ("method", "steps", "guidance", "lr", "grad_steps", "grad_where", "start", "number")
+    about = {name: getattr(options, name) for name in names}
     settings = {"template": template, "seeds": list(seeds), **about, "versions": versions}
     tokens = []
     for label, n in goal.counts.items():
         word = None if len(goal.counts) == 1 else f"<count-{n}-{'-'.join(label.lower().split())}>"
-        token = start_token(pipe, n, label, word=word, start=options.start)
+        token = start_token(pipe, n, label, word=word, start=options.start or number_word(n))
         token.settings = settings
         tokens.append(token)
     return tokens

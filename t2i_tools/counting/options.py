@@ -31,10 +31,12 @@ class Options:
 
     size: (height, width) in pixels. steps, guidance, negative: the pipeline's own when None.
     lr: of AdamW, in root mean squares of the encoder's embeddings (the paper's 0.01 on CLIP-L is 0.7). noise_lr: in
-    standard deviations. max_norm: what a gradient is shortened to. grad_steps: of so many of the last timesteps.
+    standard deviations. max_norm: what a gradient is shortened to. grad_steps, grad_where: it goes through so
+    many timesteps, the "first", where counts are decided, the "last" or "spread" ones; the others count as constant.
     scale: potential per object, a number for the paper's static one; None follows the detector. guide: gives the
     gradient where `counter` only counts. clip: a `ClipTerm`, weighed by clip_weight.
-    start: the text whose embedding the token starts from. number: whether the number follows the token in the prompt.
+    start: the text whose embedding the token starts from, the number's own word when None (the paper: "some"). number:
+    whether the number follows the token in the prompt, as in the paper; without it the first picture is the plain one.
     encoders: names of the text encoders to learn for, all when None. batch: pictures at once. checkpointing, vae: see
     `Sampler`. checkpoint: a file written after every step, from which the same search goes on to the same bytes.
     Raises InputError for values out of range.
@@ -51,12 +53,13 @@ class Options:
     lr: float = 0.7
     noise_lr: float = 0.05
     max_norm: float = 1.0
-    grad_steps: int = 1
+    grad_steps: int = 4
+    grad_where: str = "first"
     scale: float | None = None
     guide: Guide | None = None
     clip: Any = None
     clip_weight: float = 5.0
-    start: str = "some"
+    start: str | None = None
     number: bool = True
     encoders: Sequence[str] | None = None
     batch: int = 1

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from t2i_tools.counting.compute import Compute
+from t2i_tools.counting.strip import draw_strip
 from t2i_tools.counting.token import CountToken
 
 
@@ -62,8 +63,9 @@ class Result:
     """The pictures of a search's best step, and what it takes to make them again.
 
     found, error, exact: see `Step`. tokens: those learned, empty for methods without one. latents: the learned noise,
-    (B, ...), else None. history: one dict a step. best: the index of the best step. stopped: why: "exact", "budget",
-    "patience", "interrupted" or "done".
+    (B, ...), else None. history: one dict a step. frames: the first picture of every step, small. best: the index of
+    the best step. stopped: why: "exact", "budget", "patience", "interrupted" or "done". picture_passes: denoiser passes
+    of one plain picture, the unit of the budget.
     """
 
     images: list[Image.Image] = field(repr=False)
@@ -75,9 +77,11 @@ class Result:
     tokens: list[CountToken] = field(repr=False)
     latents: torch.Tensor | None = field(repr=False)
     history: list[dict[str, Any]] = field(repr=False)
+    frames: list[Image.Image] = field(repr=False)
     best: int
     stopped: str
     compute: Compute
+    picture_passes: int
 
     @property
     def token(self) -> CountToken | None:
@@ -88,3 +92,8 @@ class Result:
     def counts(self) -> list[int]:
         """Per picture, the objects of the first class."""
         return [next(iter(found.values())) for found in self.found]
+
+    def strip(self) -> Image.Image:
+        """The steps in one picture, each with what the counter found; the best is framed."""
+        labels = [", ".join(map(str, row["found"][0].values())) for row in self.history]
+        return draw_strip(self.frames, labels, self.best)

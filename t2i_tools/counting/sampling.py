@@ -1,8 +1,13 @@
 """Pictures with a graph back to the text, from a diffusers pipeline as it is.
 
-A pipeline's call runs under `torch.no_grad`. Hooks on its parts switch the gradient on for the text encoders, off for
-the early timesteps, on for the last few and the VAE; the end of the call restores what was. So the memory does not
-depend on the number of steps, and no pipeline is copied.
+A pipeline's call runs under `torch.no_grad`. Hooks on its parts switch the gradient on for the text encoders, for a few
+timesteps and for the VAE, and off for the other timesteps; the end of the call restores what was. So the memory does
+not depend on the number of steps, and no pipeline is copied.
+
+Between timesteps the gradient is always on. What the denoiser said in an early step reaches the picture through the
+scheduler's sums alone, past the later steps, which count as constant: the gradient of x_0 in
+
+    x_{t-1} = a_t x_t + b_t v_t,    v_t = denoiser(x_t, text) for the chosen t, a constant for the others.
 """
 
 from __future__ import annotations
@@ -26,10 +31,13 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 
+WHERE = ("first", "last", "spread")
+
+
 class Sampler:
     """Draws pictures of one kind: size, steps and guidance of `request`, prompt and seeds as they come.
 
-    grad_steps: how many of the last timesteps have a graph. checkpointing: recompute activations in the backward pass
+    grad_steps: how many timesteps have a graph; grad_where: which, see `has_graph`. checkpointing: recompute activations in the backward pass
     instead of keeping them. vae: another one for pictures with a graph, such as an `AutoencoderTiny`.
     """
 
@@ -39,12 +47,15 @@ class Sampler:
         request: Request,
         *,
         grad_steps: int = 1,
+        grad_where: str = "first",
         checkpointing: bool = False,
         vae: nn.Module | None = None,
     ) -> None:
         if grad_steps < 1:
             raise InputError(f"grad_steps {grad_steps} is out of range: it takes 1 or more")
-        self.pipe, self.request, self.grad_steps = pipe, request, grad_steps
+        if grad_where not in WHERE:
+            raise InputError(f"unknown grad_where {grad_where!r}: choose {', '.join(WHERE)}")
+        self.pipe, self.request, self.grad_steps, self.grad_where = pipe, request, grad_steps, grad_where
         self.checkpointing, self.vae = checkpointing, vae
         self.compute = Compute()
         self.rows = 0  # through the denoiser for the latest picture
@@ -66,7 +77,7 @@ class Sampler:
             stack.enter_context(counted(self.pipe, self.compute, self.checkpointing and gradient))
             if gradient:
                 stack.enter_context(without_checker(self.pipe, self.vae))
-                stack.enter_context(recording(self.pipe, self.grad_steps))
+                stack.enter_context(recording(self.pipe, self.grad_steps, self.grad_where))
                 if self.checkpointing:
                     stack.enter_context(checkpointed(self.pipe))
             images = self.pipe(**arguments).images
@@ -96,11 +107,10 @@ class Sampler:
 
 
 @contextmanager
-def recording(pipe: DiffusionPipeline, steps: int) -> Iterator[None]:
-    """While it lasts, calls of the pipeline record a graph: of the text, of the last `steps` timesteps, of the VAE.
+def recording(pipe: DiffusionPipeline, steps: int, where: str) -> Iterator[None]:
+    """While it lasts, a call of the pipeline records a graph: of the text, of `steps` timesteps, of the VAE.
 
-    Between the timesteps it records always, so that what the scheduler carries over of the initial noise has a
-    gradient too. Timesteps are counted, not calls: true guidance calls twice.
+    Timesteps are counted, not calls: true guidance calls twice.
     """
     model, seen = denoiser(pipe), []
 
@@ -109,7 +119,7 @@ def recording(pipe: DiffusionPipeline, steps: int) -> Iterator[None]:
         if not seen or seen[-1] != time:
             seen.append(time)
         total = len(torch.unique_consecutive(torch.as_tensor(pipe.scheduler.timesteps)))
-        torch.set_grad_enabled(len(seen) > total - steps)
+        torch.set_grad_enabled(has_graph(len(seen) - 1, total, steps, where))
 
     def enable(*_: Any) -> None:
         torch.set_grad_enabled(True)
@@ -121,6 +131,13 @@ def recording(pipe: DiffusionPipeline, steps: int) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def has_graph(index: int, total: int, steps: int, where: str) -> bool:
+    """Whether timestep `index` of `total` is one of the `steps` with a graph: the "first", the "last" or "spread"."""
+    if where == "spread":
+        return index in {i * total // steps for i in range(steps)}
+    return index < steps if where == "first" else index >= total - steps
 
 
 @contextmanager

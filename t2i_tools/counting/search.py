@@ -21,6 +21,7 @@ from t2i_tools.counting.options import Goal, Options
 from t2i_tools.counting.patch import count_token
 from t2i_tools.counting.results import Result, Step
 from t2i_tools.counting.sampling import Sampler, frozen
+from t2i_tools.counting.strip import thumbnail
 from t2i_tools.counting.token import CountToken
 from t2i_tools.detectors import Counter
 from t2i_tools.errors import InputError
@@ -67,11 +68,17 @@ class Search(Iterator[Step]):
         )
         check_request(pipe, self.request)
         self.sampler = Sampler(
-            pipe, self.request, grad_steps=options.grad_steps, checkpointing=options.checkpointing, vae=options.vae
+            pipe,
+            self.request,
+            grad_steps=options.grad_steps,
+            grad_where=options.grad_where,
+            checkpointing=options.checkpointing,
+            vae=options.vae,
         )
         self.judge = Judge(self.sampler, *prompts, goal, counter, options)
         self.move = make_move(pipe, self.tokens, self.sampler, seeds, options)
         self.history: list[dict[str, Any]] = []
+        self.frames: list[np.ndarray] = []
         self.best: Best | None = None
         self.stopped: str | None = None
         self._waited = 0
@@ -115,6 +122,7 @@ class Search(Iterator[Step]):
             passes=compute.passes,
         )
         self.history.append(step.as_dict())
+        self.frames.append(np.asarray(thumbnail(step.image)))
         self._decide(step)
         if self.options.checkpoint:
             self._save()
@@ -151,9 +159,11 @@ class Search(Iterator[Step]):
             tokens=tokens,
             latents=best.learned.get("noise"),
             history=list(self.history),
+            frames=[Image.fromarray(frame) for frame in self.frames],
             best=best.index,
             stopped=self.stopped or "interrupted",
             compute=self.sampler.compute,
+            picture_passes=self.sampler.rows,
         )
 
     def _decide(self, step: Step) -> None:
@@ -193,6 +203,7 @@ class Search(Iterator[Step]):
         tensors = {f"move.{name}": value for name, value in self.move.state().items()}
         tensors |= {f"best.{name}": value for name, value in best.learned.items()}
         tensors["pixels"] = torch.from_numpy(np.stack(best.outcome.pixels))
+        tensors["frames"] = torch.from_numpy(np.stack(self.frames))
         about = {
             "search": self._about,
             "best": {name: getattr(best, name) for name in ("index", "error", "loss", "seeds", "gradient")},
@@ -213,6 +224,7 @@ class Search(Iterator[Step]):
         best = {**about["best"], "seeds": tuple(about["best"]["seeds"])}
         outcome = Outcome(list(tensors["pixels"].numpy()), about["found"])
         self.best = Best(**best, outcome=outcome, learned=_under("best.", tensors))
+        self.frames = list(tensors["frames"].numpy())
         self.history, self.stopped, self._waited = about["history"], about["stopped"], about["waited"]
         self.judge.scales, self.sampler.rows = about["scales"], about["rows"]
         self.sampler.compute = Compute(**about["compute"])

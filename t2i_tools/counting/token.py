@@ -37,7 +37,7 @@ class CountToken:
 
     vectors: text encoder's name in the pipeline ("text_encoder", "text_encoder_2") -> (1, d) float32. keys: under
     which name each is written, see `file_key`. n: how many objects it was learned for, of the class `label`.
-    settings: what it was learned with: template, seeds, versions.
+    settings: what it was learned with: template, seeds, versions, and whether the number stood beside it.
     """
 
     word: str
@@ -47,12 +47,13 @@ class CountToken:
     keys: dict[str, str]
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def prompt(self, template: str, *, number: bool = True) -> str:
-        """The template with "{count}" replaced by the word and the number, "<count-7> seven"; or by the word alone.
+    def spoken(self) -> str:
+        """What stands for the number in a prompt: the word and the number, "<count-7> seven", or the word alone."""
+        return f"{self.word} {number_word(self.n)}" if self.settings.get("number", True) else self.word
 
-        Raises InputError when the template has no "{count}".
-        """
-        return fill_template(template, {"count": f"{self.word} {number_word(self.n)}" if number else self.word})
+    def prompt(self, template: str) -> str:
+        """The template with "{count}" replaced, as when the token was learned. Raises InputError when it has none."""
+        return fill_template(template, {"count": self.spoken()})
 
     def save(self, path: str | os.PathLike) -> None:
         """A textual inversion file in safetensors, complete or not at all.

@@ -24,7 +24,8 @@ def learned(pipe):
 def test_prompts_keep_the_number():
     token = CountToken("<count-25>", 25, "cat", {}, {})
     assert token.prompt("a photo of {count} cats") == "a photo of <count-25> twenty-five cats"
-    assert token.prompt("{count} cats", number=False) == "<count-25> cats"
+    token.settings["number"] = False
+    assert token.prompt("{count} cats") == "<count-25> cats"
     with pytest.raises(InputError, match=re.escape('no "{count}"')):
         token.prompt("seven cats")
 

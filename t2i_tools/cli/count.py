@@ -1,0 +1,263 @@
+"""`t2i count`: pictures with an exact number of objects, the token that made them, and how the search went."""
+
+import json
+import random
+import sys
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from t2i_tools.cli import options
+from t2i_tools.cli.outputs import check_place, slug
+from t2i_tools.cli.plugins import PluginOptions, plugins_on
+from t2i_tools.errors import InputError
+from t2i_tools.sizes import parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from diffusers import DiffusionPipeline
+
+    from t2i_tools.counting import Result, Step
+    from t2i_tools.counting.job import Job
+    from t2i_tools.detectors import Counter
+
+METHODS = ("plain", "best_of", "token", "token+best_of", "noise", "token+noise", "random_walk")
+DEFAULT_METHOD, DEFAULT_BUDGET = "token+best_of", 30.0
+SHORT = 3  # exit code when --until-exact did not get as many as asked for
+SEARCH = "Search"
+
+
+def count(
+    what: Annotated[
+        list[str], typer.Argument(metavar="CLASS N [CLASS N]...", help="apples 7, or bottles 6 glasses 2.")
+    ],
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help='With "{count}", or "{bottles}" and "{glasses}"; "a photo of {count} CLASS" by default.',
+        ),
+    ] = None,
+    number: Annotated[int, typer.Option(min=1, help="Images to make, each with a search of its own.")] = 1,
+    until_exact: Annotated[
+        bool,
+        typer.Option(
+            "--until-exact", help="Deliver exact ones only, the others go to rejected/; 3 is the exit code if short."
+        ),
+    ] = False,
+    budget: Annotated[
+        float, typer.Option(min=1, help="Compute for each image, in plain images' worth.", rich_help_panel=SEARCH)
+    ] = DEFAULT_BUDGET,
+    method: Annotated[str, typer.Option(help=", ".join(METHODS), rich_help_panel=SEARCH)] = DEFAULT_METHOD,
+    counter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bundled|FOLDER|FILE|HUB_ID",
+            help="The detector to follow, as in t2i detect.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(help="The class as the detector calls it, if other than CLASS.", rich_help_panel=SEARCH),
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Of the token, in the size of an embedding.", rich_help_panel=SEARCH)
+    ] = None,
+    grad_steps: Annotated[
+        int | None, typer.Option(min=1, help="Timesteps that the gradient goes through.", rich_help_panel=SEARCH)
+    ] = None,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Less memory for more time.", rich_help_panel=SEARCH)
+    ] = False,
+    negative: Annotated[str | None, typer.Option(metavar="TEXT", help="What to stay away from.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Pixels; the model's own size by default.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the first image, the next have seed+1...; random by default.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER", help="A new one, or that of a stopped run to go on; outputs/7-apples by default."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON: one object an image.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no file names.")] = False,
+    model: options.Model = options.BUNDLED,
+    config: options.Config = None,
+    lora: options.Lora = None,
+    vae: options.Vae = None,
+    scheduler: options.Scheduler = None,
+    offload: options.Offload = False,
+    vae_tiling: options.VaeTiling = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    entropy_scaling: options.EntropyScaling = False,
+    native: options.Native = None,
+    entropy_rule: options.EntropyRule = "sqrt-log",
+    entropy_strength: options.EntropyStrength = 1.0,
+    entropy_layers: options.EntropyLayers = None,
+) -> None:
+    """Make images with exactly N objects of a class; a run that stopped goes on where it was."""
+    wanted = parse_counts(what)
+    search = {"method": method, "budget": budget, "lr": lr, "grad_steps": grad_steps, "negative": negative}
+    search |= {"size": parse_size(size) if size else None, "steps": steps, "guidance": guidance}
+    search = {name: value for name, value in search.items() if value is not None} | {"checkpointing": checkpointing}
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}: choose {', '.join(METHODS)}")
+    folder = Path(output or f"outputs/{slug(' '.join(f'{n} {name}' for name, n in wanted.items()))}").expanduser()
+    check_place(folder, output)
+    chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
+    entropy = {"entropy_rule": entropy_rule, "entropy_strength": entropy_strength, "entropy_layers": entropy_layers}
+    plugins = PluginOptions(entropy_scaling, native, **entropy)
+    detector = open_counter(counter, model, label or next(iter(wanted)), device)
+    pipe = options.open_model(chosen)
+    with plugins_on(pipe, plugins) as told:
+        from t2i_tools.counting.job import Job
+
+        job = Job(
+            name=slug(" ".join(f"{n} {name}" for name, n in wanted.items())),
+            template=prompt or default_template(wanted),
+            goal=goal_of(wanted, label),
+            seed=first_seed(seed, folder),
+            number=number,
+            until_exact=until_exact,
+            options={**usual(pipe, model), **search},
+            about={**asdict(chosen), **asdict(plugins), "counter": counter},
+        )
+        rows = run(pipe, detector, chosen, job, folder, told, show=not quiet, names=not (quiet or as_json))
+    if as_json:
+        print(json.dumps([{**row, "file": str(folder / row["file"])} for row in rows], indent=2))
+    if until_exact and sum(row["exact"] for row in rows) < number:
+        raise typer.Exit(SHORT)
+
+
+def parse_counts(what: list[str]) -> dict[str, int]:
+    """ "apples 7" or "bottles 6 glasses 2" as class -> number. Raises InputError."""
+    names, numbers = what[::2], what[1::2]
+    if len(names) != len(numbers) or not all(number.isdecimal() for number in numbers):
+        raise InputError(f"{' '.join(what)!r} is not CLASS N, for instance apples 7, or bottles 6 glasses 2")
+    if len(set(names)) < len(names):
+        raise InputError(f"{' '.join(what)!r} names a class twice")
+    return dict(zip(names, map(int, numbers), strict=True))
+
+
+def goal_of(wanted: dict[str, int], label: str | None) -> dict[str, Any]:
+    """The goal as `optimize_count` takes it. Raises InputError."""
+    if len(wanted) == 1:
+        ((name, n),) = wanted.items()
+        return {"n": n, "label": label or name}
+    if label:
+        raise InputError("--label goes with one class: call several as the detector does")
+    return {"counts": wanted}
+
+
+def default_template(wanted: dict[str, int]) -> str:
+    """ "a photo of {count} apples", or "a photo of {bottles} bottles and {glasses} glasses"."""
+    if len(wanted) == 1:
+        return f"a photo of {{count}} {next(iter(wanted))}"
+    return "a photo of " + " and ".join(f"{{{name}}} {name}" for name in wanted)
+
+
+def first_seed(seed: int | None, folder: Path) -> int:
+    """The seed asked for, that of the folder's stopped run, or a random one. Raises InputError."""
+    from t2i_tools.counting.job import seed_of
+    from t2i_tools.generation import MAX_SEED
+
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise InputError(f"seed {seed} is out of range: it takes 0 to {MAX_SEED}")
+    there = seed_of(folder) if seed is None else seed
+    return random.randrange(2**32) if there is None else there
+
+
+def usual(pipe: "DiffusionPipeline", model: str) -> dict[str, Any]:
+    """Steps and guidance that the model takes by itself."""
+    from t2i_tools.cli.generate import with_defaults
+    from t2i_tools.generation import Request
+
+    request = with_defaults(Request("any", 0), pipe, model)
+    return {"steps": request.steps, "guidance": request.guidance}
+
+
+def open_counter(name: str | None, model: str, label: str, device: str | None) -> "Counter":
+    """The detector that is followed. Raises InputError for a judge, and where none is named for another model."""
+    from t2i_tools.cli.detect import open_detector
+    from t2i_tools.cli.judges import JUDGES
+
+    if name in ("judge", JUDGES[1]):
+        raise InputError(f"--counter {name}: a judge only evaluates, what follows it could no longer be judged by it")
+    if name is None and model != options.BUNDLED:
+        raise InputError("--counter is needed: which detector is to count, a folder, a file, a Hub id or bundled")
+    return open_detector(name or options.BUNDLED, label, None, device)
+
+
+def run(
+    pipe: "DiffusionPipeline",
+    counter: "Counter",
+    chosen: options.ModelOptions,
+    job: "Job",
+    folder: Path,
+    plugins: dict[str, Any],
+    show: bool,
+    names: bool,
+) -> list[dict[str, Any]]:
+    """All rows of a job, told as they come."""
+    from t2i_tools.cli.generate import image_settings
+    from t2i_tools.counting.job import run_job
+    from t2i_tools.generation import Request
+
+    def describe(result: "Result") -> dict[str, Any]:
+        values = {name: job.options.get(name) for name in ("negative", "size", "steps", "guidance")}
+        request = Request(result.prompt, result.seeds[0], **values)
+        return image_settings(pipe, chosen, request) | plugins
+
+    rows: list[dict[str, Any]] = []
+    with progress(job, rows, show) as on_step:
+        for row in run_job(pipe, counter, job, folder, describe, on_step):
+            rows.append(row)
+            if names:
+                found = ", ".join(f"{count} {name}" for name, count in row["found"].items())
+                print(f"{folder / row['file']}  {found}{'' if row['exact'] else ', not exact'}", flush=True)
+    if show and job.until_exact:
+        print(yield_line(rows, job.number), file=sys.stderr)
+    return rows
+
+
+def yield_line(rows: list[dict[str, Any]], number: int) -> str:
+    """ "3 of 20 exact, yield 60 %, 21 s an exact image, about 6 min left"."""
+    exact, seconds = sum(row["exact"] for row in rows), sum(row["compute"]["seconds"] for row in rows)
+    line = f"{exact} of {number} exact, yield {100 * exact / max(1, len(rows)):.0f} %"
+    if not exact:
+        return line
+    each = seconds / exact
+    rest = (number - exact) * each
+    left = f", about {rest / 60:.0f} min left" if rest >= 90 else f", about {rest:.0f} s left" if rest else ""
+    return f"{line}, {each:.0f} s an exact image{left}"
+
+
+@contextmanager
+def progress(job: "Job", rows: list[dict[str, Any]], show: bool) -> "Iterator[Callable[[int, Step], None]]":
+    """A bar on stderr over the budget of the present image; yields on_step(place, step)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    bar = Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())
+    bar.disable = not (show and console.is_terminal)
+    with bar:
+        task = bar.add_task("opening", total=None)
+
+        def on_step(place: int, step: "Step") -> None:
+            found = ", ".join(map(str, step.found[0].values()))
+            done = f"{yield_line(rows, job.number)} · " if job.until_exact and rows else ""
+            which = f"image {place + 1}" + ("" if job.until_exact else f" of {job.number}")
+            bar.update(task, description=f"{done}{which}, step {step.index + 1}: {found} found", advance=1)
+
+        yield on_step

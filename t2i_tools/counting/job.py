@@ -1,0 +1,153 @@
+"""Many searches into one folder, which goes on where it was after a kill, to the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2i_tools.counting.methods import optimize_count
+from t2i_tools.counting.results import Result, Step
+from t2i_tools.errors import InputError, first_line
+from t2i_tools.imagefile import save_image
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from t2i_tools.detectors import Counter
+
+SUMMARY, SEARCH = "count.json", ".search.safetensors"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to make: `number` images of seeds `seed`, `seed` + 1..., each by a search with `options`.
+
+    name: for the files. goal: n and label, or counts, of `optimize_count`. until_exact: go on to other seeds until so
+    many are exact, or `number` budgets are spent; what is not exact goes to rejected/. about: what else tells one job
+    from another, such as the model's name.
+    """
+
+    name: str
+    template: str
+    goal: dict[str, Any]
+    seed: int
+    number: int = 1
+    until_exact: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def run_job(
+    pipe: DiffusionPipeline,
+    counter: Counter,
+    job: Job,
+    folder: Path,
+    describe: Callable[[Result], dict[str, Any]],
+    on_step: Callable[[int, Step], object] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Search for one image after the other; yields each one's row of count.json when its files are complete.
+
+    describe: settings for the image's file. on_step: called with the image's place and each step. After Ctrl-C the best
+    so far is delivered before KeyboardInterrupt goes on. Raises InputError for the folder of another job.
+    """
+    rows = read_rows(folder, job)
+    write_rows(folder, job, rows)  # a random seed has to outlive a kill
+    yield from list(rows)
+    while budget := left(job, rows):
+        options = {**job.options, "budget": budget, "checkpoint": folder / SEARCH}
+        seeds = ((job.seed + len(rows)) % 2**63,)
+        search = optimize_count(pipe, job.template, counter=counter, **job.goal, seeds=seeds, **options)
+        place = len(rows)
+        result = search.run(on_step and (lambda step, place=place: on_step(place, step)))
+        row = deliver(result, job, folder, place, describe(result))
+        if result.stopped == "interrupted":  # the search stays, to go on from
+            raise KeyboardInterrupt
+        rows.append(row)
+        write_rows(folder, job, rows)
+        (folder / SEARCH).unlink(missing_ok=True)
+        yield row
+
+
+def left(job: Job, rows: list[dict[str, Any]]) -> float:
+    """The budget of the next search, 0 when the job is done."""
+    whole = job.options["budget"]
+    if not job.until_exact:
+        return whole if len(rows) < job.number else 0.0
+    spent = sum(row["compute"]["passes"] / row["picture_passes"] for row in rows)
+    rest = min(whole, job.number * whole - spent)
+    return rest if rest >= 1 and accepted(rows) < job.number else 0.0
+
+
+def accepted(rows: list[dict[str, Any]]) -> int:
+    """How many of the images are exact."""
+    return sum(row["exact"] for row in rows)
+
+
+def deliver(result: Result, job: Job, folder: Path, place: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """Write image, tokens and strip of a search; returns its row."""
+    stem = f"{place + 1:04}-{job.name}-{result.history[0]['seeds'][0]}"
+    image = folder / ("rejected" if job.until_exact and not result.exact else "") / f"{stem}.png"
+    several = len(result.tokens) > 1
+    names = [f"{stem}-{i + 1}" if several else stem for i in range(len(result.tokens))]
+    tokens = [folder / "tokens" / f"{name}.safetensors" for name in names]
+    row = {
+        "file": str(image.relative_to(folder)),
+        "strip": f"steps/{stem}.png",
+        "tokens": [str(path.relative_to(folder)) for path in tokens],
+        "prompt": result.prompt,
+        "seed": result.seeds[0],
+        "found": result.found[0],
+        "exact": result.exact,
+        "stopped": result.stopped,
+        "picture_passes": result.picture_passes,
+        "compute": result.compute.as_dict(),
+        "history": result.history,
+    }
+    told = {name: row[name] for name in ("found", "exact", "tokens")}
+    for token, path in zip(result.tokens, tokens, strict=True):
+        token.save(path)
+    save_image(result.strip(), folder / row["strip"], {"prompt": result.prompt})
+    save_image(result.images[0], image, {**settings, "count": told})
+    return row
+
+
+def read_rows(folder: Path, job: Job) -> list[dict[str, Any]]:
+    """The rows of images that are finished. Raises InputError for another job's folder."""
+    try:
+        there = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        rows, same = there["images"], there["job"] == _settings(job)
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"cannot read {folder / SUMMARY}: {first_line(error)}") from error
+    if not same:
+        raise InputError(f"{folder} holds a count with other settings: give another --output, or the same settings")
+    return rows
+
+
+def write_rows(folder: Path, job: Job, rows: list[dict[str, Any]]) -> None:
+    """Replace count.json as a whole. Raises InputError."""
+    path, part = folder / SUMMARY, folder / f".{SUMMARY}.{os.getpid()}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps({"job": _settings(job), "images": rows}, indent=1), encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
+
+
+def seed_of(folder: Path) -> int | None:
+    """The seed of the job that a folder holds, None where it holds none."""
+    try:
+        return int(json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["job"]["seed"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _settings(job: Job) -> dict[str, Any]:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(asdict(job)))

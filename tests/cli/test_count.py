@@ -1,0 +1,224 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from t2i_tools.cli import count, main
+from t2i_tools.cli.count import default_template, parse_counts, yield_line
+from t2i_tools.counting import METHODS, CountToken
+from t2i_tools.detectors import YoloCounter
+from t2i_tools.detectors.yolo import build_yolo
+from t2i_tools.errors import InputError
+from t2i_tools.imagefile import read_settings
+
+
+@pytest.fixture(scope="session")
+def yolo_file(tmp_path_factory):
+    """A real YOLO with random weights, which sees a few apples in anything."""
+    torch.manual_seed(0)
+    net, _ = build_yolo("yolo11n.yaml", 2)
+    path = tmp_path_factory.mktemp("yolo") / "yolo.safetensors"
+    YoloCounter(net, ("apple", "ball"), threshold=0.0001, architecture="yolo11n.yaml").save(path)
+    return path
+
+
+@pytest.fixture
+def arguments(tiny_folder, yolo_file):
+    return ["count", "--model", str(tiny_folder), "--counter", str(yolo_file), "--steps", "2", "--seed", "7"]
+
+
+@pytest.fixture
+def t2i(arguments, tmp_path, monkeypatch, capsys):
+    """Run `t2i count` on the tiny model in an empty folder; returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*more):
+        with pytest.raises(SystemExit) as left:
+            main([*arguments, *map(str, more)])
+        captured = capsys.readouterr()
+        return left.value.code, captured.out, captured.err
+
+    return run
+
+
+def complains(result, says):
+    code, out, err = result
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert re.search(says, err), err
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_image_token_strip_and_summary(t2i, tmp_path):
+    code, out, err = t2i("apples", 200, "--method", "token", "--budget", 8)
+    assert (code, err) == (0, "")
+    folder = tmp_path / "outputs" / "200-apples"
+    assert re.fullmatch(r"outputs/200-apples/0001-200-apples-7\.png  \d+ apples, not exact\n", out)
+    assert files(folder) == [
+        "0001-200-apples-7.png",
+        "count.json",
+        "steps/0001-200-apples-7.png",
+        "tokens/0001-200-apples-7.safetensors",
+    ]
+    (row,) = json.loads((folder / "count.json").read_text())["images"]
+    settings = read_settings(folder / "0001-200-apples-7.png")
+    assert settings["prompt"] == row["prompt"] == "a photo of <count-200> apples"
+    assert settings["count"] == {"found": row["found"], "exact": False, "tokens": row["tokens"]}
+    assert settings["seed"] == 7 and settings["steps"] == 2
+    token = CountToken.load(folder / row["tokens"][0])
+    assert (token.n, token.label) == (200, "apples")
+    assert len(row["history"]) >= 3 and row["compute"]["backward"] > 0
+    with Image.open(folder / row["strip"]) as strip:
+        assert strip.width == 6 + 70 * len(row["history"])
+
+
+def test_json(t2i, tmp_path):
+    code, out, err = t2i("apples", 200, "--budget", 2, "--method", "best_of", "--number", 2, "--json", "--output", "a")
+    rows = json.loads(out)
+    assert (code, err) == (0, "")
+    assert [row["file"] for row in rows] == ["a/0001-200-apples-7.png", "a/0002-200-apples-8.png"]
+    assert all(row["tokens"] == [] and row["compute"]["passes"] == 8 for row in rows)
+
+
+def test_exactly_what_the_counter_sees_is_delivered_and_the_rest_rejected(t2i, tmp_path):
+    plain = ("--method", "plain", "--quiet")
+    t2i("apples", 200, *plain, "--number", 4, "--output", "all")
+    found = [row["found"]["apples"] for row in json.loads((tmp_path / "all" / "count.json").read_text())["images"]]
+    wanted = max(set(found), key=found.count)
+    code, _, err = t2i("apples", wanted, "--method", "plain", "--number", 1, "--until-exact", "--output", "some", "--budget", 9)
+    first = found.index(wanted)
+    assert code == 0
+    assert len(files(tmp_path / "some" / "rejected")) == first if first else not (tmp_path / "some" / "rejected").exists()
+    assert f"some/{first + 1:04}-{wanted}-apples-{7 + first}.png".split("/")[1] in files(tmp_path / "some")
+    assert re.fullmatch(rf"1 of 1 exact, yield {100 / (first + 1):.0f} %, \d+ s an exact image\n", err)
+
+
+def test_too_few_exact_ones_are_exit_code_3(t2i, tmp_path):
+    code, out, err = t2i("apples", 200, "--number", 2, "--until-exact", "--budget", 2, "--method", "best_of")
+    assert code == 3
+    assert err == "0 of 2 exact, yield 0 %\n"
+    folder = tmp_path / "outputs" / "200-apples"
+    images = [name for name in files(folder) if name.endswith(".png") and not name.startswith("steps")]
+    assert images == ["rejected/0001-200-apples-7.png", "rejected/0002-200-apples-8.png"]
+    rows = json.loads((folder / "count.json").read_text())["images"]
+    assert sum(row["compute"]["passes"] / row["picture_passes"] for row in rows) <= 4
+
+
+def test_two_classes(t2i, tmp_path):
+    code, out, err = t2i("apples", 90, "balls", 80, "--budget", 6, "--method", "token", "--output", "both")
+    assert code == 0
+    (row,) = json.loads((tmp_path / "both" / "count.json").read_text())["images"]
+    assert row["prompt"] == "a photo of <count-90-apples> apples and <count-80-balls> balls"
+    assert set(row["found"]) == {"apples", "balls"}
+    assert len(row["tokens"]) == 2
+
+
+def outcome(folder):
+    """Every byte of a run but its times."""
+    summary = json.loads((folder / "count.json").read_text())
+    for row in summary["images"]:
+        del row["compute"]["seconds"]
+        for step in row["history"]:
+            del step["seconds"]
+    content = {name: (folder / name).read_bytes() for name in files(folder) if name != "count.json"}
+    return {**content, "count.json": summary}
+
+
+def test_after_a_kill_the_same_command_goes_on_to_the_same_bytes(arguments, tmp_path):
+    job = [*arguments, "apples", "200", "--method", "token", "--budget", "60", "--number", "2", "--output"]
+    command = [sys.executable, "-c", "import sys; from t2i_tools.cli import main; main(sys.argv[1:])", *job]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    folder = tmp_path / "killed"
+    process = subprocess.Popen([*command, str(folder)], env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (folder / ".search.safetensors").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(folder.glob("*.png"))
+    for place in (folder, tmp_path / "whole"):
+        subprocess.run([*command, str(place)], env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert outcome(folder) == outcome(tmp_path / "whole")
+    assert ".search.safetensors" not in files(folder)
+
+
+def test_ctrl_c_delivers_the_best_so_far(t2i, tmp_path, monkeypatch):
+    from t2i_tools.counting.search import Search
+
+    step = Search.__next__
+
+    def interrupted(search):
+        if len(search.history) == 2:
+            raise KeyboardInterrupt
+        return step(search)
+
+    monkeypatch.setattr(Search, "__next__", interrupted)
+    assert t2i("apples", 200, "--method", "token", "--output", "a")[0] == 130
+    assert "0001-200-apples-7.png" in files(tmp_path / "a") and ".search.safetensors" in files(tmp_path / "a")
+    monkeypatch.undo()
+
+
+def test_a_finished_run_is_told_again_and_another_one_is_refused(t2i, tmp_path):
+    first = t2i("apples", 200, "--method", "plain", "--output", tmp_path / "a")
+    before = {name: (tmp_path / "a" / name).stat().st_mtime_ns for name in files(tmp_path / "a") if "png" in name}
+    assert t2i("apples", 200, "--method", "plain", "--output", tmp_path / "a") == first
+    assert before == {name: (tmp_path / "a" / name).stat().st_mtime_ns for name in before}
+    complains(t2i("apples", 201, "--method", "plain", "--output", tmp_path / "a"), "holds a count with other settings")
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["apples"], "'apples' is not CLASS N"),
+        (["apples", "seven"], "is not CLASS N"),
+        (["apples", "2", "apples", "3"], "names a class twice"),
+        (["apples", "0"], "count 0 of 'apples' is out of range"),
+        (["dragons", "2"], "does not know 'dragons', only apple, ball"),
+        (["apples", "2", "--prompt", "seven apples"], 'has no "{count}"'),
+        (["apples", "2", "balls", "3", "--label", "apple"], "--label goes with one class"),
+        (["apples", "2", "--method", "magic"], "unknown method 'magic': choose plain"),
+        (["apples", "2", "--counter", "judge"], "a judge only evaluates"),
+        (["apples", "2", "--counter", "nowhere.safetensors"], "unknown detector"),
+        (["apples", "2", "--seed", "-1"], "seed -1 is out of range"),
+        (["apples", "2", "--native", "64x64"], "--native goes with"),
+        (["apples", "2", "--output", "/proc/x"], "cannot write /proc/x"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(t2i, tmp_path, more, says):
+    complains(t2i(*more), says)
+    assert files(tmp_path) == []
+
+
+def test_another_model_needs_a_counter(tiny_folder, capsys):
+    with pytest.raises(SystemExit):
+        main(["count", "apples", "3", "--model", str(tiny_folder)])
+    assert "--counter is needed" in capsys.readouterr().err
+
+
+def test_the_words_of_the_command():
+    assert parse_counts(["bottles", "6", "wine glasses", "2"]) == {"bottles": 6, "wine glasses": 2}
+    assert default_template({"apples": 7}) == "a photo of {count} apples"
+    assert default_template({"a": 1, "b": 2}) == "a photo of {a} a and {b} b"
+    with pytest.raises(InputError):
+        parse_counts(["apples", "-3"])
+
+
+def test_the_line_on_yield():
+    rows = [{"exact": exact, "compute": {"seconds": 30.0}} for exact in (True, False, True)]
+    assert yield_line(rows, 2) == "2 of 2 exact, yield 67 %, 45 s an exact image"
+    assert yield_line(rows, 3) == "2 of 3 exact, yield 67 %, 45 s an exact image, about 45 s left"
+    assert yield_line(rows, 10) == "2 of 10 exact, yield 67 %, 45 s an exact image, about 6 min left"
+
+
+def test_the_methods_are_the_librarys():
+    assert count.METHODS == METHODS
