@@ -111,7 +111,9 @@ def count(
     search = {name: value for name, value in search.items() if value is not None} | {"checkpointing": checkpointing}
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose {', '.join(METHODS)}")
-    folder = Path(output or f"outputs/{slug(' '.join(f'{n} {name}' for name, n in wanted.items()))}").expanduser()
+    name = slug(" ".join(f"{n} {word}" for word, n in wanted.items()))
+    folder = Path(output or f"outputs/{name}").expanduser()
+    goal, first = goal_of(wanted, label), first_seed(seed, folder)
     check_place(folder, output)
     chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
     entropy = {"entropy_rule": entropy_rule, "entropy_strength": entropy_strength, "entropy_layers": entropy_layers}
@@ -122,10 +124,10 @@ def count(
         from t2i_tools.counting.job import Job
 
         job = Job(
-            name=slug(" ".join(f"{n} {name}" for name, n in wanted.items())),
+            name=name,
             template=prompt or default_template(wanted),
-            goal=goal_of(wanted, label),
-            seed=first_seed(seed, folder),
+            goal=goal,
+            seed=first,
             number=number,
             until_exact=until_exact,
             options={**usual(pipe, model), **search},

@@ -11,7 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 
-from t2i_tools.errors import InputError, first_line
+from t2i_tools.errors import InputError
+from t2i_tools.files import replacing
 from t2i_tools.loading import check_safetensors, opening
 
 FORMAT = "t2i-tools count search 1"
@@ -19,20 +20,12 @@ FORMAT = "t2i-tools count search 1"
 
 def write_checkpoint(path: str | os.PathLike, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
     """Replace the file as a whole. `about` must be JSON's. Raises InputError."""
-    path = Path(path)
     content = to_bytes(
         {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()},
         {"format": FORMAT, "search": json.dumps(about)},
     )
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(Path(path)) as part:
         part.write_bytes(content)
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

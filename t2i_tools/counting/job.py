@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from t2i_tools.counting.methods import optimize_count
 from t2i_tools.counting.results import Result, Step
 from t2i_tools.errors import InputError, first_line
+from t2i_tools.files import replacing
 from t2i_tools.imagefile import save_image
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from t2i_tools.detectors import Counter
 
-SUMMARY, SEARCH = "count.json", ".search.safetensors"
+SUMMARY, SEARCH = "count.json", ".search-{:04}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,21 @@ def run_job(
     so far is delivered before KeyboardInterrupt goes on. Raises InputError for the folder of another job.
     """
     rows = read_rows(folder, job)
-    write_rows(folder, job, rows)  # a random seed has to outlive a kill
     yield from list(rows)
     while budget := left(job, rows):
-        options = {**job.options, "budget": budget, "checkpoint": folder / SEARCH}
-        seeds = ((job.seed + len(rows)) % 2**63,)
+        place, checkpoint = len(rows), folder / SEARCH.format(len(rows) + 1)
+        options = {**job.options, "budget": budget, "checkpoint": checkpoint}
+        seeds = ((job.seed + place) % 2**63,)
         search = optimize_count(pipe, job.template, counter=counter, **job.goal, seeds=seeds, **options)
-        place = len(rows)
+        if not rows:
+            write_rows(folder, job, rows)  # a random seed has to outlive a kill
         result = search.run(on_step and (lambda step, place=place: on_step(place, step)))
         row = deliver(result, job, folder, place, describe(result))
         if result.stopped == "interrupted":  # the search stays, to go on from
             raise KeyboardInterrupt
         rows.append(row)
         write_rows(folder, job, rows)
-        (folder / SEARCH).unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
         yield row
 
 
@@ -131,13 +132,8 @@ def read_rows(folder: Path, job: Job) -> list[dict[str, Any]]:
 
 def write_rows(folder: Path, job: Job, rows: list[dict[str, Any]]) -> None:
     """Replace count.json as a whole. Raises InputError."""
-    path, part = folder / SUMMARY, folder / f".{SUMMARY}.{os.getpid()}.part"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / SUMMARY) as part:
         part.write_text(json.dumps({"job": _settings(job), "images": rows}, indent=1), encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
 
 
 def seed_of(folder: Path) -> int | None:

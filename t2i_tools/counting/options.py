@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from t2i_tools.detectors import Counter, Detections, Guide, ZeroShotCounter, find_label
+from t2i_tools.detectors import Counter, Guide, ZeroShotCounter, find_label
 from t2i_tools.detectors.detections import spelling
 from t2i_tools.errors import InputError
 from t2i_tools.sizes import Size
@@ -97,10 +97,6 @@ class Goal:
     """How many objects of which class a picture is to hold: label -> number, the label being the counter's own word."""
 
     counts: Mapping[str, int]
-
-    def found(self, detections: Detections) -> dict[str, int]:
-        """How many there are of each class."""
-        return {label: detections.of(label).count for label in self.counts}
 
     def error(self, found: Mapping[str, int]) -> int:
         """The sum of |found - wanted| over the classes."""

@@ -37,8 +37,9 @@ WHERE = ("first", "last", "spread")
 class Sampler:
     """Draws pictures of one kind: size, steps and guidance of `request`, prompt and seeds as they come.
 
-    grad_steps: how many timesteps have a graph; grad_where: which, see `has_graph`. checkpointing: recompute activations in the backward pass
-    instead of keeping them. vae: another one for pictures with a graph, such as an `AutoencoderTiny`.
+    grad_steps: how many timesteps have a graph; grad_where: which, see `has_graph`. checkpointing: activations are
+    computed again in the backward pass instead of kept. vae: another one for pictures with a graph, for instance an
+    `AutoencoderTiny`.
     """
 
     def __init__(

@@ -14,7 +14,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 
-from t2i_tools.errors import InputError, ModelError, UnsupportedModelError, first_line
+from t2i_tools.errors import InputError, ModelError, UnsupportedModelError
+from t2i_tools.files import replacing
 from t2i_tools.loading import PICKLES, check_safetensors, opening
 from t2i_tools.models import TextEncoder, text_encoders
 
@@ -69,15 +70,8 @@ class CountToken:
         about = {name: getattr(self, name) for name in ("word", "n", "label", "keys", "settings")}
         # One entry only: safetensors writes several in an order that differs from run to run.
         content = to_bytes(tensors, {HEADER: json.dumps(about, sort_keys=True)})
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
             part.write_bytes(content)
-            os.replace(part, path)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
-        finally:
-            part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike, pipe: DiffusionPipeline | None = None) -> CountToken:

@@ -35,4 +35,5 @@ def _open_file(path: Path, threshold: float | None, labels: Sequence[str]) -> Co
         return HeatmapCounter.load(path, threshold)
     yamls = sorted([*path.parent.glob("*.yaml"), *path.parent.glob("*.yml")])
     beside = yamls[0] if len(yamls) == 1 else None
-    return YoloCounter.load(path, about.get("architecture") or beside, labels or None, threshold)
+    named = about.get("labels") or labels or None
+    return YoloCounter.load(path, about.get("architecture") or beside, named, threshold)

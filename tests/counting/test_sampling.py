@@ -54,6 +54,26 @@ def test_through_all_steps_it_is_the_gradient_of_the_call_without_no_grad(build,
     assert oracle.abs().max() > 0
 
 
+@pytest.mark.parametrize(("where", "chosen"), [("first", {0, 1}), ("last", {3, 4}), ("spread", {0, 2})])
+def test_the_other_timesteps_count_as_constant(pipe, where, chosen):
+    """The oracle lets all of them have a graph, and cuts the others' outputs off."""
+    token, wanted, step = token_of(pipe), request(5, guidance=2.0), iter(range(5))
+
+    def cut(module, args, output):
+        return output if next(step) in chosen else (output[0].detach(),)
+
+    with count_token(pipe, token):
+        hook = pipe.unet.register_forward_hook(cut)
+        image = inspect.unwrap(type(pipe).__call__)(pipe, **call_arguments(pipe, [wanted]), output_type="pt").images
+        hook.remove()
+        image.square().mean().backward()
+        oracle = gradients(token)
+        ours = Sampler(pipe, wanted, grad_steps=2, grad_where=where).draw(PROMPT, [5], gradient=True)
+        ours.square().mean().backward()
+    torch.testing.assert_close(gradients(token), oracle)
+    assert oracle.abs().max() > 0
+
+
 @pytest.mark.parametrize("name", PIPELINES)
 def test_the_gradient_reaches_the_token_and_nothing_else(build, name, yolo):
     pipe = build(name)
@@ -70,7 +90,7 @@ def test_the_gradient_reaches_the_token_and_nothing_else(build, name, yolo):
     assert all(p.grad is None for p in yolo.net.parameters())
 
 
-def saved_bytes(pipe, steps, grad_steps=1, checkpointing=False):
+def saved_bytes(pipe, steps, grad_steps=1, **options):
     """What autograd keeps of one picture, without parameters."""
     kept = {}
 
@@ -80,16 +100,15 @@ def saved_bytes(pipe, steps, grad_steps=1, checkpointing=False):
         return tensor
 
     with count_token(pipe, token_of(pipe)), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        Sampler(pipe, request(steps), grad_steps=grad_steps, checkpointing=checkpointing).draw(
-            PROMPT, [5], gradient=True
-        )
+        Sampler(pipe, request(steps), grad_steps=grad_steps, **options).draw(PROMPT, [5], gradient=True)
     return sum(kept.values())
 
 
-def test_memory_does_not_depend_on_the_number_of_steps(pipe):
-    few, many = saved_bytes(pipe, 3), saved_bytes(pipe, 12)
+@pytest.mark.parametrize("where", ["first", "last"])
+def test_memory_does_not_depend_on_the_number_of_steps(pipe, where):
+    few, many = (saved_bytes(pipe, steps, grad_where=where) for steps in (3, 12))
     assert many <= 1.01 * few
-    assert saved_bytes(pipe, 12, grad_steps=3) > 1.5 * few
+    assert saved_bytes(pipe, 12, grad_steps=3, grad_where=where) > 1.5 * few
 
 
 def test_checkpointing_keeps_less_and_gives_the_same_gradient(pipe):
@@ -106,7 +125,7 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradient(pipe):
 
 
 @pytest.mark.parametrize(("name", "calls"), [("stable_diffusion", 1), ("chroma", 2)])
-def test_the_last_timesteps_are_counted_not_the_calls(build, name, calls):
+def test_timesteps_are_counted_not_calls(build, name, calls):
     """Chroma calls twice a timestep under guidance."""
     pipe, recorded = build(name), []
 
@@ -115,7 +134,7 @@ def test_the_last_timesteps_are_counted_not_the_calls(build, name, calls):
 
     hook = denoiser(pipe).register_forward_hook(note)
     with count_token(pipe, token_of(pipe)):
-        Sampler(pipe, request(4, guidance=3.0), grad_steps=2).draw(PROMPT, [5], gradient=True)
+        Sampler(pipe, request(4, guidance=3.0), grad_steps=2, grad_where="last").draw(PROMPT, [5], gradient=True)
     hook.remove()
     with_text = recorded[::calls]  # what follows it has the empty prompt
     assert len(recorded) == 4 * calls
@@ -191,6 +210,8 @@ def test_a_preview_vae_gives_the_gradient_and_the_pipeline_keeps_its_own(pipe):
 def test_what_cannot_be_is_one_line(pipe, build, monkeypatch):
     with pytest.raises(InputError, match="grad_steps 0 is out of range"):
         Sampler(pipe, request(), grad_steps=0)
+    with pytest.raises(InputError, match="unknown grad_where 'middle': choose first, last, spread"):
+        Sampler(pipe, request(), grad_where="middle")
     monkeypatch.setattr(type(pipe.unet), "forward", out_of_memory)
     with pytest.raises(OutOfMemoryError, match="not enough memory on cpu"):
         Sampler(pipe, request()).draw("two cats", [5])
