@@ -1,45 +1,93 @@
-"""How often the bundled model draws the count it was asked for: `t2i evaluate counts` as ten lines of library.
+"""Exact counts on the bundled model: token, noise, best-of and random walk at equal compute, counted by the judge.
 
-    python examples/evaluate_counts.py outputs/counts --number 48
+    python examples/evaluate_counts.py outputs/counts --split dev --seeds 1 --budget 8
 
-Stopped at any moment, it goes on where it was. The report is outputs/counts/report.html.
+Stopped at any moment, it goes on where it was. The methods follow the bundled detector; the judge has seen none of it.
+A search costs at most `budget` plain pictures, one backward pass of the denoiser being worth two forward. The test
+split needs --protocol examples/evaluate_counts.protocol.json, beside which each of its runs is logged.
 """
 
 import argparse
+import json
+from itertools import product
 from pathlib import Path
 
 import t2i_tools as t2i
 from t2i_tools.cli.planning import bundled_benchmark
+from t2i_tools.counting.token import fill_template, number_word
 from t2i_tools.default import DEFAULT_GUIDANCE, DEFAULT_STEPS
-from t2i_tools.evaluation import Manifest, Models, Settings, Store, counts_rows, make_items, run_shard, settle
-from t2i_tools.evaluation import write_report as report
-from t2i_tools.evaluation.fingerprint import detector_fingerprint, pipeline_fingerprint
+from t2i_tools.errors import InputError
+from t2i_tools.evaluation.files import append_row, read_log, write_text
+from t2i_tools.evaluation.protocol import log_test_run, read_protocol
+from t2i_tools.evaluation.searches import BUDGETS, Cell, accuracy_curve, clip_score, run_cell, summarise
+
+COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12)
+METHODS = {
+    "plain": {"method": "plain"},
+    "best_of": {"method": "best_of"},
+    "token": {"method": "token"},
+    "token, number kept": {"method": "token", "number": True},
+    "token, static scale": {"method": "token", "scale": 8.0},
+    "token, last steps": {"method": "token", "grad_where": "last"},
+    "random_walk": {"method": "random_walk"},
+    "noise": {"method": "noise"},
+    "token+noise": {"method": "token+noise"},
+    "token+best_of": {"method": "token+best_of"},
+}
+FIRST_SEED = {"dev": 5_000_000_000, "test": 6_000_000_000}  # of no training and no other evaluation
+
+
+def cells(split: str, counts: list[int], seeds: int, number: int | None) -> list[Cell]:
+    """Every class of the split with every count from every seed; of these the first `number` in an order drawn once."""
+    import random
+
+    benchmark = bundled_benchmark(split)
+    every = [
+        Cell(label, n, f"{benchmark.opening} {{count}} {benchmark.classes[label]}", FIRST_SEED[split] + index)
+        for index, (label, n, _) in enumerate(product(benchmark.classes, counts, range(seeds)))
+    ]
+    random.Random(0).shuffle(every)
+    return every[:number]
+
+
+def words(cell: Cell) -> str:
+    return fill_template(cell.template, {"count": number_word(cell.n)})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--number", type=int, help="so many prompts, not all")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--split", choices=("dev", "test"), default="dev")
+    parser.add_argument("--counts", type=lambda text: [int(n) for n in text.split(",")], default=COUNTS)
+    parser.add_argument("--seeds", type=int, default=2, help="of each class and count")
+    parser.add_argument("--number", type=int, help="so many searches a method, not all")
+    parser.add_argument("--methods", default=",".join(name for name in METHODS if "," not in name))
+    parser.add_argument("--budget", type=float, default=16, help="plain pictures' worth of compute a search")
+    parser.add_argument("--protocol", type=Path)
     options = parser.parse_args()
+    if options.split == "test":
+        if options.protocol is None or read_protocol(options.protocol).split != "test":
+            raise InputError("the test split needs --protocol: write down what is claimed before it is tested")
+        log_test_run(options.protocol, options.folder, f"{options.methods} {options.counts} {options.seeds}")
 
-    pipe, judge = t2i.load_default(), t2i.load_default_judge()
+    pipe, counter = t2i.load_default(), t2i.load_default_counter()
     pipe.set_progress_bar_config(disable=True)
-    prompts = counts_rows(bundled_benchmark("dev"), "dev", number=options.number)
-    manifest = Manifest(
-        make_items([{"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE, **row} for row in prompts]),
-        Settings(threads=options.threads),
-        model={"name": "bundled", "fingerprint": pipeline_fingerprint(pipe)},
-        judge={"name": "bundled", "fingerprint": detector_fingerprint(judge)},
-        about={"benchmark": "counts-bundled", "split": "dev"},
-    )
-    settle(options.folder, manifest)
-    run_shard(
-        options.folder,
-        Models(pipeline=lambda device: pipe, judge=lambda device: judge),
-        on_batch=lambda stage, done, total: print(f"{stage} {done} of {total}", flush=True),
-    )
-    print(report(options.folder, Store(options.folder).write_merged()))
+    judges = {"judge": t2i.load_default_judge(), "second judge": t2i.load_default_judge(second=True)}
+    every = cells(options.split, options.counts, options.seeds, options.number)
+    score = clip_score(*t2i.load_default_clip(), {"mean": (0.5,) * 3, "std": (0.5,) * 3}, every, words)
+    usual = {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE, "budget": options.budget}
+    log = options.folder / "searches.jsonl"
+    done = {(row["key"], row["method"]) for row in read_log(log)}
+    for cell, name in product(every, options.methods.split(",")):
+        name = {method.replace(",", ""): method for method in METHODS}.get(name, name)
+        if (cell.key, name) not in done:
+            row = run_cell(pipe, counter, judges, score, cell, name, {**usual, **METHODS[name]})
+            append_row(log, row)
+            print(f"{name:20} {cell.key:24} {row['judged']:2} of {cell.n}, {row['pictures']:.1f} pictures", flush=True)
+    rows = read_log(log)
+    report = {"methods": summarise(rows), "budgets": BUDGETS, "exact": accuracy_curve(rows)}
+    write_text(options.folder / "report.json", json.dumps(report, indent=1))
+    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class Options:
     steps: int | None = None
     guidance: float | None = None
     negative: str | None = None
-    lr: float = 0.7
+    lr: float = 0.3
     noise_lr: float = 0.05
     max_norm: float = 1.0
     grad_steps: int = 4
@@ -60,7 +60,7 @@ class Options:
     clip: Any = None
     clip_weight: float = 5.0
     start: str | None = None
-    number: bool = True
+    number: bool = False
     encoders: Sequence[str] | None = None
     batch: int = 1
     checkpointing: bool = False
