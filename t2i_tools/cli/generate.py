@@ -71,6 +71,7 @@ def generate(
     two_pass_strength: options.TwoPassStrength = None,
     long_prompts: options.LongPrompts = None,
     long_clip: options.LongClip = None,
+    count_token: options.CountTokenFile = None,
 ) -> None:
     """Generate images from a prompt, or from every line of a file."""
     asked = {"negative": negative, "size": size, "steps": steps, "guidance": guidance, "seed": seed, "number": number}
@@ -80,7 +81,7 @@ def generate(
     passes = {"two_pass": two_pass, "two_pass_strength": two_pass_strength}
     entropy = {"entropy_rule": entropy_rule, "entropy_strength": entropy_strength, "entropy_layers": entropy_layers}
     reading = {"long_prompts": long_prompts, "long_clip": long_clip}
-    plugins = PluginOptions(entropy_scaling, native, compare, **entropy, **passes, **reading)
+    plugins = PluginOptions(entropy_scaling, native, compare, **entropy, **passes, **reading, count_token=count_token)
     pipe = options.open_model(model_options)
     if not (quiet or long_prompts):
         tell_of_cuts(pipe, [request.prompt for request in requests])

@@ -115,6 +115,15 @@ LongClip = Annotated[
         rich_help_panel=PLUGINS,
     ),
 ]
+CountTokenFile = Annotated[
+    str | None,
+    typer.Option(
+        "--count-token",
+        metavar="FILE",
+        help='A token that t2i count learned; "{count}" in the prompt becomes its word.',
+        rich_help_panel=PLUGINS,
+    ),
+]
 Compare = Annotated[
     bool,
     typer.Option(

@@ -3,8 +3,8 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_type_hints
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from PIL import Image
 
+    from t2i_tools.counting import CountToken
     from t2i_tools.evaluation.grid import Make
 
 OnStep: TypeAlias = Callable[[int, int], None]
@@ -46,6 +47,7 @@ class PluginOptions:
     two_pass_strength: float | None = None
     long_prompts: str | None = None
     long_clip: str | None = None
+    count_token: str | None = None
 
     def __post_init__(self) -> None:
         for name, owners in OWNERS.items():
@@ -63,6 +65,20 @@ class PluginOptions:
             from t2i_tools.longclip import check_method
 
             check_method(self.long_prompts, self.long_clip)
+        if self.count_token:
+            self.token()
+
+    def token(self) -> "CountToken":
+        """The token of --count-token. Raises ModelError."""
+        from t2i_tools.counting import CountToken
+
+        return CountToken.load(self.count_token)
+
+    def worded(self, request: Request) -> Request:
+        """The request with the token's word, or word and number, for "{count}"."""
+        if not (self.count_token and "{count}" in request.prompt):
+            return request
+        return replace(request, prompt=self.token().prompt(request.prompt))
 
     def native_of(self, pipe: "DiffusionPipeline") -> Size:
         """(height, width) in pixels, given or the model's own. Raises InputError."""
@@ -88,6 +104,7 @@ def with_plugins(
     pipe: "DiffusionPipeline", chosen: PluginOptions, request: Request, on_step: OnStep | None = None
 ) -> "tuple[Image.Image, dict[str, Any]]":
     """An image made with the plugins, and its settings about them; --compare: the one without them at its left."""
+    request = chosen.worded(request)
     without = generate_image(pipe, request, on_step) if chosen.compare else None
     with plugins_on(pipe, chosen) as settings:
         image, passes = _draw(pipe, chosen, request, on_step)
@@ -105,8 +122,9 @@ def maker(chosen: PluginOptions) -> "Make":
 @contextmanager
 def plugins_on(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[dict[str, Any]]:
     """While it lasts, the chosen plugins act; yields the settings that tell of them, complete at the end."""
-    with _entropy_scaling(pipe, chosen) as scaling, _long_prompts(pipe, chosen) as reading:
-        settings = {"entropy_scaling": scaling, "long_prompts": reading}
+    with ExitStack() as stack:
+        acting = {"entropy_scaling": _entropy_scaling, "long_prompts": _long_prompts, "count_token": _count_token}
+        settings = {name: stack.enter_context(act(pipe, chosen)) for name, act in acting.items()}
         yield {name: told for name, told in settings.items() if told is not None}
 
 
@@ -141,6 +159,17 @@ def _long_prompts(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[
     with long_prompts(pipe, chosen.long_prompts, weights=chosen.long_clip) as handle:
         yield told
         told |= {name: value for name, value in handle.report()[0].items() if name != "encoder"}
+
+
+@contextmanager
+def _count_token(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[dict[str, Any] | None]:
+    if not chosen.count_token:
+        yield None
+        return
+    from t2i_tools.counting import count_token
+
+    with count_token(pipe, token := chosen.token()):
+        yield {"file": Path(chosen.count_token).name, "word": token.word, "n": token.n}
 
 
 def _draw(

@@ -59,7 +59,7 @@ def files(folder):
 
 
 def test_image_token_strip_and_summary(t2i, tmp_path):
-    code, out, err = t2i("apples", 200, "--method", "token", "--budget", 8)
+    code, out, err = t2i("apples", 200, "--method", "token", "--budget", 12)
     assert (code, err) == (0, "")
     folder = tmp_path / "outputs" / "200-apples"
     assert re.fullmatch(r"outputs/200-apples/0001-200-apples-7\.png  \d+ apples, not exact\n", out)
@@ -124,6 +124,28 @@ def test_two_classes(t2i, tmp_path):
     assert re.fullmatch("a photo of <count-90-apples>.* apples and <count-80-balls>.* balls", row["prompt"])
     assert set(row["found"]) == {"apples", "balls"}
     assert len(row["tokens"]) == 2
+
+
+def test_a_token_is_used_again_by_generate(t2i, tiny_folder, tmp_path, capsys):
+    t2i("apples", 200, "--method", "token", "--budget", 4, "--output", "a")
+    token = tmp_path / "a" / "tokens" / "0001-200-apples-7.safetensors"
+
+    def generate(prompt, name):
+        with pytest.raises(SystemExit) as left:
+            main(
+                ["generate", prompt, "--model", str(tiny_folder), "--steps", "2", "--seed", "1", "--count-token", *name]
+            )
+        return left.value.code, capsys.readouterr().err
+
+    assert generate("two {count} cats", [str(token), "--output", "one.png"])[0] == 0
+    written = CountToken.load(token).prompt("two {count} cats")
+    assert generate(written, [str(token), "--output", "two.png"])[0] == 0
+    assert generate("two {count} cats", [str(token), "--output", "none.png", "--compare"])[0] == 2
+    with Image.open("one.png") as one, Image.open("two.png") as two:
+        assert one.tobytes() == two.tobytes()
+    assert read_settings("one.png")["count_token"] == {"file": token.name, "word": "<count-200>", "n": 200}
+    code, err = generate("two {count} cats", ["nowhere.safetensors"])
+    assert (code, err) == (2, "t2i: no such file: nowhere.safetensors\n")
 
 
 def outcome(folder):
