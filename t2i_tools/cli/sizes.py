@@ -14,7 +14,7 @@ from t2i_tools.cli.plugins import PluginOptions, maker
 from t2i_tools.errors import InputError
 from t2i_tools.generation import Request, check_request
 from t2i_tools.imagefile import read_settings, save_image
-from t2i_tools.models import size_multiple
+from t2i_tools.models import longest_side, size_multiple
 from t2i_tools.sizes import FITS, Size, format_size, parse_size, possible_size
 
 SHAPES = ((0.5, 0.5), (1, 1), (1, 2), (1.5, 1.5), (2, 1), (2, 2))  # height and width in native sides
@@ -72,7 +72,8 @@ def sizes(
     measure = count_in(judge, label) if label else None
     pipe = options.open_model(chosen)
     if not asked:
-        usual = usual_sizes(columns["entropy scaling"].native_of(pipe), size_multiple(pipe))
+        trained = columns["entropy scaling"].native_of(pipe)
+        usual = usual_sizes(trained, size_multiple(pipe), longest_side(pipe))
         requests = [replace(requests[0], size=one) for one in usual]
     requests = [with_defaults(request, pipe, model) for request in dict.fromkeys(requests)]
     for request in requests:
@@ -100,9 +101,10 @@ def sizes(
         print(output / "sizes.png")
 
 
-def usual_sizes(native: Size, multiple: int) -> list[Size]:
+def usual_sizes(native: Size, multiple: int, longest: int | None = None) -> list[Size]:
     """Sizes around the native one, (height, width), that the model can make."""
-    return [possible_size((round(native[0] * h), round(native[1] * w)), multiple, "snap") for h, w in SHAPES]
+    found = [possible_size((round(native[0] * h), round(native[1] * w)), multiple, "snap") for h, w in SHAPES]
+    return [size for size in found if longest is None or max(size) <= longest]
 
 
 def told_of(file: Path) -> dict[str, Any]:
@@ -115,7 +117,7 @@ def caption(told: dict[str, Any], label: str | None) -> str:
     """What stands under an image: how the plugin acted, and how many objects there are."""
     lines = []
     if gain := told.get("entropy_scaling", {}).get("gain"):
-        lines.append("native size: as without" if gain == [1.0, 1.0] else f"gain {gain[0]:.2f} to {gain[1]:.2f}")
+        lines.append("gain 1: as without" if gain == [1.0, 1.0] else f"gain {gain[0]:.2f} to {gain[1]:.2f}")
     if first := told.get("two_pass", {}).get("first"):
         lines.append(f"first {first}")
     return "\n".join([*lines, *([f"{label}: {told[label]}"] if label else [])])

@@ -53,6 +53,7 @@ def test_sizes_by_default():
     assert (1024, 768) in found
     assert all(side % 16 == 0 for size in found for side in size)
     assert len(set(found)) == len(found) == 6
+    assert usual_sizes((1024, 1024), 16, longest=1536) == [(512, 512), (1024, 1024), (1536, 1536)]
 
 
 @pytest.mark.parametrize(
