@@ -10,7 +10,9 @@ from t2i_tools.evaluation.manifest import Manifest, settle
 from t2i_tools.evaluation.merging import merge
 from t2i_tools.evaluation.methods import METHODS
 from t2i_tools.evaluation.runner import chosen_batches, forget_errors, run_shard
+from t2i_tools.evaluation.stages import align
 from t2i_tools.evaluation.store import STAGES, Store
+from t2i_tools.loading import open_pipeline
 
 
 class Killed(BaseException):
@@ -29,6 +31,22 @@ def whole(start, tiny_models, rows_of, tree):
     rows = run(folder, tiny_models)
     assert [row["status"] for row in rows] == ["ok"] * 7
     return tree(folder)
+
+
+def test_where_weights_lie_makes_no_difference(tiny_pipeline, tiny_folder):
+    mapped = open_pipeline(tiny_folder)
+    mapped.set_progress_bar_config(disable=True)
+    weights = [tensor for part in (mapped.unet, mapped.vae, mapped.text_encoder) for tensor in part.parameters()]
+    assert any(tensor.data_ptr() % 64 for tensor in weights)
+    align(mapped)
+    assert not any(tensor.data_ptr() % 64 for tensor in weights)
+    size = {"height": 16, "width": 16, "num_inference_steps": 1, "output_type": "pt"}
+    for seed in range(8):
+        ours, theirs = (
+            pipe("two cats", generator=torch.Generator().manual_seed(seed), **size).images
+            for pipe in (mapped, tiny_pipeline)
+        )
+        assert torch.equal(ours, theirs)
 
 
 def test_a_row_tells_everything(start, tiny_models, rows_of):
