@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i_tools.errors import InputError
+
 MOVES = {Tensor.to, Tensor.cpu, Tensor.cuda, Tensor.clone, Tensor.detach, Tensor.contiguous}
 CASTS = {Tensor.half, Tensor.float, Tensor.bfloat16, Tensor.type}
 REPEATS = {Tensor.repeat, Tensor.repeat_interleave, Tensor.expand, Tensor.view, Tensor.reshape}
@@ -71,6 +73,9 @@ class PromptEmbeds(Tensor):
         if along != 1:
             end = max(tensor.end for tensor in own)
             tensors = [grown(tensor, end) if isinstance(tensor, cls) else tensor for tensor in tensors]
+            if len({tensor.shape[1] for tensor in tensors}) > 1:
+                rows = " and ".join(str(tensor.shape[1]) for tensor in tensors)
+                raise InputError(f"prompts of {rows} rows do not go together: encode both while long_prompts is on")
         else:
             end = tensors[0].end if tensors[0] is own[0] else 0
         out = _plainly(torch.cat, (tensors, along), options)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 Weights: TypeAlias = "str | Path | nn.Module"
+ARGUMENTS = ("input_ids", "attention_mask", "position_ids")
 POOLED = ("pooler_output", "text_embeds")
 
 
@@ -89,7 +90,7 @@ def check_method(method: str, weights: object = None) -> None:
 
 def is_clip(part: TextEncoder) -> bool:
     """Whether it reads a fixed number of positions, as CLIP does."""
-    return str(part.encoder.config.model_type).startswith("clip")
+    return part.tokenizer is not None and str(part.encoder.config.model_type).startswith("clip")
 
 
 def clip_encoders(pipe: DiffusionPipeline) -> list[TextEncoder]:
@@ -136,6 +137,7 @@ class WindowedEncoder:
         self.reader = reader
         self._weights: Tensor | None = None
         self._windows = 0
+        self._as_tuple = False
 
     def attach(self, handle: Handle, encoder: nn.Module) -> None:
         """Put the hooks on a text encoder until the handle ends. Others see windows, whenever they came."""
@@ -144,14 +146,14 @@ class WindowedEncoder:
 
     def before(self, encoder: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
         """Pre-hook: ids (B, windows size) -> (B windows, size)."""
-        ids = args[0] if args else kwargs.get("input_ids")
-        self._windows = 0
+        kwargs = dict(zip(ARGUMENTS, args, strict=False)) | kwargs
+        ids, self._windows = kwargs.get("input_ids"), 0
         if not isinstance(ids, PromptIds):  # not of our tokenizer
             return None
         size = self.reader.size
-        self._windows = ids.shape[1] // size
-        self._weights = ids.weights
-        kwargs = {**kwargs, "input_ids": plain(ids).reshape(-1, size)}
+        self._windows, self._weights = ids.shape[1] // size, ids.weights
+        self._as_tuple = kwargs.get("return_dict") is False
+        kwargs |= {"input_ids": plain(ids).reshape(-1, size), "return_dict": True}
         if kwargs.get("attention_mask") is not None:
             kwargs["attention_mask"] = kwargs["attention_mask"].reshape(-1, size)
         return (), kwargs
@@ -171,7 +173,8 @@ class WindowedEncoder:
                 values[name] = tuple(map(self._join, value, empty[name]))
             else:
                 values[name] = value
-        return type(output)(**values)
+        joined = type(output)(**values)
+        return joined.to_tuple() if self._as_tuple else joined
 
     def _join(self, states: Tensor, empty: Tensor) -> PromptEmbeds:
         joined = states.reshape(-1, self._windows * states.shape[1], states.shape[2])

@@ -386,6 +386,29 @@ def test_compiled_denoisers_are_given_tensors(sd):
             sd.unet = plain
 
 
+def test_the_encoder_called_in_other_ways(sd):
+    with t2i.long_prompts(sd, "chunk"):
+        read = sd.tokenizer([words(100)], padding="longest", return_tensors="pt")
+        ids, mask = read.input_ids, read.attention_mask
+        assert (ids.shape, int(mask.sum())) == ((1, 154), 104)
+        states = sd.text_encoder(ids).last_hidden_state
+        masked = sd.text_encoder(ids, mask).last_hidden_state
+        assert torch.equal(sd.text_encoder(ids, return_dict=False)[0], states)
+        assert distance(masked[:, :77], states[:, :77]) <= 1e-5  # a full window
+        assert distance(masked[:, 104:], states[:, 104:]) > 1e-3
+        plain = sd.tokenizer(words(9))
+        assert plain == type(sd.tokenizer).__mro__[1].__call__(sd.tokenizer, words(9))
+        assert sd.text_encoder(torch.tensor([plain.input_ids])).last_hidden_state.shape == (1, 11, 32)
+
+
+def test_embeddings_made_without_it(sd):
+    before = embeds(sd, "cats")[0]
+    with t2i.long_prompts(sd, "chunk"):
+        assert pipezoo.call(sd, prompt_embeds=before, negative_prompt="two").isfinite().all()
+        with pytest.raises(InputError, match="prompts of 154 and 77 rows do not go together"):
+            pipezoo.call(sd, prompt_embeds=before, negative_prompt=words(100))
+
+
 def test_what_it_refuses(pipes):
     with pytest.raises(InputError, match="unknown method 'long'"):
         t2i.long_prompts(pipes["flux"], "long")
