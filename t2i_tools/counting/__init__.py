@@ -9,7 +9,23 @@ from t2i_tools.counting.results import Result, Step
 from t2i_tools.counting.search import Search
 from t2i_tools.counting.token import CountToken
 
+# Pipelines on which a token is read as the word whose embedding it has, to the bit (tests/counting).
+FAMILIES = (
+    "aura_flow",
+    "chroma",
+    "cogview4",
+    "flux",
+    "lumina2",
+    "pixart_alpha",
+    "qwenimage",
+    "stable_diffusion",
+    "stable_diffusion_3",
+    "stable_diffusion_xl",
+    "z_image",
+)
+
 __all__ = [
+    "FAMILIES",
     "METHODS",
     "ClipTerm",
     "Compute",

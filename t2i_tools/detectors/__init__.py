@@ -5,6 +5,7 @@ from t2i_tools.detectors.heatmap import HeatmapCounter
 from t2i_tools.detectors.opening import open_counter
 from t2i_tools.detectors.transformers import TransformersCounter, ZeroShotCounter
 from t2i_tools.detectors.yolo import YoloCounter
+from t2i_tools.detectors.yolo_world import YoloWorldCounter
 
 __all__ = [
     "Counter",
@@ -14,6 +15,7 @@ __all__ = [
     "Images",
     "TransformersCounter",
     "YoloCounter",
+    "YoloWorldCounter",
     "ZeroShotCounter",
     "find_label",
     "open_counter",

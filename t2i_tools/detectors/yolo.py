@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,9 +32,22 @@ def build_yolo(architecture: str | os.PathLike, classes: int | None = None) -> t
     name = os.fspath(architecture)
     if "://" in name:
         raise ModelError(f"{name} is an address: give a yaml file, or one of ultralytics' own by name")
+    tasks = import_yolo()
+    try:
+        settings = tasks.yaml_model_load(name)
+        names = settings.get("names") or []
+        names = [str(n) for n in (names.values() if isinstance(names, dict) else names)]
+        net = tasks.DetectionModel(settings | {"nc": classes or len(names) or settings["nc"]}, verbose=False)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise ModelError(f"{name} describes no YOLO detector: {first_line(error)}") from error
+    return net, names
+
+
+def import_yolo() -> ModuleType:
+    """ultralytics' `nn.tasks`. Raises UnsupportedModelError."""
     try:
         with _without_side_effects():
-            from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+            from ultralytics.nn import tasks
     except ImportError as error:
         hint = (
             "libGL is missing: install your system's libgl1"
@@ -41,14 +55,7 @@ def build_yolo(architecture: str | os.PathLike, classes: int | None = None) -> t
             else "pip install 't2i-tools[count]'"
         )
         raise UnsupportedModelError(f"a YOLO needs ultralytics ({first_line(error)}): {hint}") from error
-    try:
-        settings = yaml_model_load(name)
-        names = settings.get("names") or []
-        names = [str(n) for n in (names.values() if isinstance(names, dict) else names)]
-        net = DetectionModel(settings | {"nc": classes or len(names) or settings["nc"]}, verbose=False)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
-        raise ModelError(f"{name} describes no YOLO detector: {first_line(error)}") from error
-    return net, names
+    return tasks
 
 
 class YoloCounter:
@@ -78,7 +85,7 @@ class YoloCounter:
             return []
         with torch.inference_mode(False), torch.no_grad():  # YOLO caches its anchors: they must serve autograd too
             predictions = self.net(self._cast(batch))[0].float().cpu()  # (B, 4 + classes, anchors)
-        return [self._suppress(one, size, wanted) for one, size in zip(predictions, sizes, strict=True)]
+        return [self._suppress(one, size, wanted, self.labels) for one, size in zip(predictions, sizes, strict=True)]
 
     def potential(self, images: Images, label: str) -> torch.Tensor:
         """See `Guide.potential`; (B,) on the images' device. What lies in the padding of mixed sizes counts too."""
@@ -130,7 +137,9 @@ class YoloCounter:
         weight = next(self.net.parameters())
         return batch.to(weight.device, weight.dtype)
 
-    def _suppress(self, prediction: torch.Tensor, size: tuple[int, int], wanted: int | None) -> Detections:
+    def _suppress(
+        self, prediction: torch.Tensor, size: tuple[int, int], wanted: int | None, labels: Sequence[str]
+    ) -> Detections:
         from torchvision.ops import batched_nms, box_convert
 
         boxes = box_convert(prediction[:4].T, "cxcywh", "xyxy")
@@ -139,7 +148,7 @@ class YoloCounter:
         good = (scores > self.threshold) & inside & (classes == wanted if wanted is not None else True)
         boxes, scores, classes = boxes[good], scores[good], classes[good]
         kept = batched_nms(boxes, scores, classes, self.overlap)
-        names = [self.labels[c] for c in classes[kept].tolist()]
+        names = [labels[c] for c in classes[kept].tolist()]
         return Detections(names, clip_boxes(boxes[kept], size), scores[kept])
 
 
