@@ -1,5 +1,7 @@
 """The bundled model: a small Stable Diffusion of emoji scenes, its CLIPs, detector and judges (see MODEL_CARD.md)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,9 +32,11 @@ def load_default(
     from transformers import CLIPTextModel, CLIPTokenizer
 
     dtype = dtype or torch.float32
+    with _quiet_transformers():
+        text_encoder = CLIPTextModel.from_pretrained(WEIGHTS / "clip", dtype=dtype)
     pipe = StableDiffusionPipeline(
         vae=AutoencoderTiny.from_pretrained(WEIGHTS / "vae", dtype=dtype),
-        text_encoder=CLIPTextModel.from_pretrained(WEIGHTS / "clip", dtype=dtype),
+        text_encoder=text_encoder,
         tokenizer=CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer"),
         unet=UNet2DConditionModel.from_pretrained(WEIGHTS / "unet", dtype=dtype),
         scheduler=DDIMScheduler.from_pretrained(WEIGHTS / "scheduler"),
@@ -67,3 +71,16 @@ def load_default_judge(*, second: bool = False) -> "HeatmapCounter":
     from t2i_tools.detectors.heatmap import HeatmapCounter
 
     return HeatmapCounter.load(WEIGHTS / ("judge_strong" if second else "judge") / "model.safetensors")
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """The file holds a whole CLIP, and transformers would list all that a text encoder leaves of it."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

@@ -1,3 +1,5 @@
+import logging
+
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
@@ -12,7 +14,12 @@ def make(pipe, seed=0, prompt="two cats on a blue background"):
 
 
 def test_the_bundled_model_is_a_plain_pipeline_and_a_seed_repeats():
+    said, listener = [], logging.Handler()
+    listener.emit = said.append
+    logging.getLogger("transformers").addHandler(listener)
     pipe = t2i.load_default()
+    logging.getLogger("transformers").removeHandler(listener)
+    assert said == []
     assert type(pipe) is StableDiffusionPipeline
     first = make(pipe)
     assert first.shape == (1, 3, 128, 128)
