@@ -111,7 +111,7 @@ class Meter(TorchFunctionMode):
         start = self._image if last and not self.cross else extra
         mass = weights.mean(dim=(0, 1, 2))  # (keys,)
         shares = [mass[start : start + text][self._mask(kind, text)].sum() for kind in ("pads", "prompt")]
-        self.sums[name].append(torch.stack([*shares, 1 - sum(shares)]).cpu())
+        self.sums[name].append(torch.stack([*shares, (1 - sum(shares)).clamp(min=0)]).cpu())
 
     def _mask(self, kind: str, length: int) -> torch.Tensor:
         rows = self.known[0].rows

@@ -17,6 +17,7 @@ import numpy as np
 from t2i_tools.metrics import Interval, cluster_bootstrap, paired_bootstrap
 
 THRESHOLD = 0.10
+FEWEST_PROMPTS = 8  # of fewer, resampling does not give bounds to trust
 MEANINGS = {
     "text-encoding": "the text encoder writes about the prompt into its padding, and the denoiser reads it there",
     "diffusion": "the padding comes empty from the encoder, and the denoiser uses it while it works",
@@ -61,8 +62,8 @@ def decide(
 
     On a cross-attention denoiser both are the same. prompts: (n,) names, the units that are resampled.
     """
-    if len(set(prompts)) < 2:
-        return Verdict("undecided", "one prompt: nothing tells how much prompts differ")
+    if len(set(prompts)) < FEWEST_PROMPTS:
+        return Verdict("undecided", f"{len(set(prompts))} prompts do not tell how much prompts differ: give more")
     routes = {"encoder": encoder, "diffusion": diffusion}
     effects = {name: paired_bootstrap(s["full"], s["clean"], prompts) for name, s in routes.items()}
     if any(effect.low <= 0 for effect in effects.values()):

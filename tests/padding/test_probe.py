@@ -92,9 +92,9 @@ def test_one_prompt_has_figures_and_no_verdict(pipes, clip):
 
 
 def test_a_masked_model_says_so(pipes, clip):
-    found = probe_padding(
-        pipes("pixart"), PROMPTS, clip=clip, use_resolution_binning=False, clean_caption=False, **CALL
-    )
+    prompts = [f"two {word} cats" for word in ("red", "big", "old", "new", "wet", "dry", "hot", "sad")]
+    options = {"use_resolution_binning": False, "clean_caption": False}
+    found = probe_padding(pipes("pixart"), prompts, clip=clip, **options, **CALL)
     assert found.verdict.word == "masked"
     full, prompt = (next(c for c in found.cells if c.condition == name) for name in ("full", "prompt"))
     assert full.clip == prompt.clip

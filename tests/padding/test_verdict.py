@@ -64,9 +64,12 @@ def test_masked_pads_are_called_so_and_measured_all_the_same():
     assert found.need["encoder"].within(0.2)
 
 
-def test_one_prompt_decides_nothing():
-    one = {name: np.ones(3) for name in ("full", "clean", "pads", "prompt")}
-    assert decide(one, one, ["a"] * 3).word == "undecided"
+@pytest.mark.parametrize("prompts", [1, 7])
+def test_few_prompts_decide_nothing(prompts):
+    few = {"full": np.full(14, 2.0), "clean": np.zeros(14), "pads": np.ones(14), "prompt": np.ones(14)}
+    found = decide(few, few, [i % prompts for i in range(14)])
+    assert (found.word, found.use) == ("undecided", {})
+    assert f"{prompts} prompts" in found.why
 
 
 def test_the_share_and_its_bounds():
