@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,21 +23,30 @@ TEXTS = ("prompt", "prompt_2", "prompt_3")
 READING = ("max_sequence_length", "clip_skip", "system_prompt", "clean_caption")
 
 
-def intercept(pipe: DiffusionPipeline, handle: Handle, around: Callable[[dict[str, Any]], Any]) -> None:
-    """Until the handle's end, calls of this very pipeline become `around(arguments by name)`.
+def intercept(
+    pipe: DiffusionPipeline, handle: Handle, around: Callable[[dict[str, Any], Callable[..., Any]], Any]
+) -> None:
+    """Until the handle's end, a call of this very pipeline becomes `around(its arguments by name, the call as it was)`.
 
-    Python looks `__call__` up in the class, so the pipeline is given one derived from its own.
+    Python looks `__call__` up in the class, so the pipeline is given one derived from its own. Several come off in any
+    order: one that has ended hands on until those put on after it have ended, too.
     """
     kind = type(pipe)
 
     @wraps(kind.__call__)  # with its signature, which tools read
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self is not pipe:
+        if self is not pipe or derived.t2i_ended:
             return kind.__call__(self, *args, **kwargs)
-        return around(_named(kind, pipe, args, kwargs))
+        return around(_named(kind, pipe, args, kwargs), partial(kind.__call__, pipe))
 
-    pipe.__class__ = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
-    handle.on_remove(lambda: setattr(pipe, "__class__", kind))
+    def end() -> None:
+        derived.t2i_ended = True
+        while vars(type(pipe)).get("t2i_ended"):
+            pipe.__class__ = type(pipe).__base__
+
+    derived = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__, "t2i_ended": False})
+    pipe.__class__ = derived
+    handle.on_remove(end)
 
 
 def prompts_of(call: Mapping[str, Any]) -> list[str]:

@@ -53,7 +53,7 @@ def diffusion_intervention(
     """
     intervention = Intervention(pipe, [keep], steps, layers, clean, pooled, other)
     handle = intervention.attach()
-    intercept(pipe, handle, lambda call: intervention.generate(call)[0])
+    intercept(pipe, handle, lambda call, run: intervention.generate(call, run)[0])
     return handle
 
 
@@ -75,7 +75,7 @@ def intervene(
     """
     intervention = Intervention(pipe, list(keeps), steps, layers, clean, pooled, other)
     with intervention.attach():
-        return intervention.generate({"prompt": prompt, **call})
+        return intervention.generate({"prompt": prompt, **call}, pipe)
 
 
 class Intervention:
@@ -93,7 +93,7 @@ class Intervention:
     ) -> None:
         for keep in keeps:
             check_options(keep, clean, pooled, other)
-        self.pipe, self.kind = pipe, type(pipe)
+        self.pipe = pipe
         self.keeps, self.clean, self.pooled, self.other = keeps, clean, pooled, other
         self.exchange = Exchange(unwrapped(denoiser(pipe)), layers, steps)
 
@@ -104,34 +104,30 @@ class Intervention:
         self.exchange.attach(handle)
         return handle
 
-    def generate(self, call: Mapping[str, Any]) -> list[Any]:
-        """What the pipeline returns under each condition. call: the arguments by name."""
+    def generate(self, call: Mapping[str, Any], run: Callable[..., Any]) -> list[Any]:
+        """What the pipeline returns under each condition. call: the arguments by name. run: the pipeline's call."""
         prompts, reading = prompts_of(call), reading_of(call)
         rows = [self._rows(prompt, reading) for prompt in prompts]
-        noise, images = Noise(call), call.get("num_images_per_prompt") or 1
+        noise, images = Noise(call, run), call.get("num_images_per_prompt") or 1
         clean = [encode_clean(self.pipe, prompt, self.clean, **reading) for prompt in prompts]
         for one, embeds in zip(rows, clean, strict=True):
             fitted(one, len(embeds["prompt_embeds"][0]))
         target = self._target(call, prompts, reading)
-        plain, full = self.exchange.record(noise.same(self._run, target))
+        plain, full = self.exchange.record(noise.same(target))
         runs = {"full": full, "clean": self._record(noise, call, clean)}
         if "swapped" in self.keeps:
             runs["lender"] = self._record(noise, call, [encode(self.pipe, self.other, **reading)] * len(prompts))
         return [
             plain
             if keep == "full"
-            else self.exchange.follow(self._plan(keep, rows, images, runs, reading), noise.same(self._run, target))
+            else self.exchange.follow(self._plan(keep, rows, images, runs, reading), noise.same(target))
             for keep in self.keeps
         ]
-
-    def _run(self, call: Mapping[str, Any]) -> Any:
-        fresh = {name: list(value) if isinstance(value, list) else value for name, value in call.items()}
-        return self.kind.__call__(self.pipe, **fresh)  # Z-Image writes its template into the list of prompts
 
     def _record(self, noise: Noise, call: Mapping[str, Any], embeds: list[dict[str, Any]]) -> Run:
         silent = {name: value for name, value in call.items() if not name.startswith("callback")}
         call = self._with_embeds(silent, joined(embeds)) | {"output_type": "latent"}
-        return self.exchange.record(noise.same(self._run, call))[1]
+        return self.exchange.record(noise.same(call))[1]
 
     def _target(self, call: Mapping[str, Any], prompts: list[str], reading: Mapping[str, Any]) -> dict[str, Any]:
         """The call as it came, unless the pooled vector is to be the clean prompt's."""
@@ -178,7 +174,8 @@ class Intervention:
 class Noise:
     """Starts every run of a call from the same random numbers."""
 
-    def __init__(self, call: Mapping[str, Any]) -> None:
+    def __init__(self, call: Mapping[str, Any], run: Callable[..., Any]) -> None:
+        self.run = run
         given = call.get("generator")
         if given is None:
             given = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
@@ -186,12 +183,13 @@ class Noise:
         self._generators = list(given) if isinstance(given, (list, tuple)) else [given]
         self._states = [generator.get_state() for generator in self._generators]
 
-    def same(self, run: Callable[[Mapping[str, Any]], Any], call: Mapping[str, Any]) -> Callable[[], Any]:
-        """The run, to be made from the state in which the generators came."""
+    def same(self, call: Mapping[str, Any]) -> Callable[[], Any]:
+        """A run with other arguments, to be made from the state in which the generators came."""
 
         def rewound() -> Any:
             for generator, state in zip(self._generators, self._states, strict=True):
                 generator.set_state(state)
-            return run({**call, "generator": self.given})
+            fresh = {name: list(value) if isinstance(value, list) else value for name, value in call.items()}
+            return self.run(**{**fresh, "generator": self.given})  # Z-Image writes into the list of prompts
 
         return rewound

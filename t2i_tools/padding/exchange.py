@@ -44,7 +44,7 @@ class Plan:
 
 
 class Exchange:
-    """Hooks on a denoiser and its blocks; does nothing until `recording` or `following` a plan."""
+    """Hooks on a denoiser and its blocks, which do nothing unless it is told to `record` or to `follow` a plan."""
 
     def __init__(self, model: nn.Module, layers: str | None = None, steps: Container[int] | None = None) -> None:
         self.model = model
@@ -55,7 +55,6 @@ class Exchange:
         self.plan: Plan | None = None
         self._calls = self._step = 0
         self._time: float | None = None
-        self._given: list[torch.Tensor] = []
 
     def attach(self, handle: Handle) -> None:
         """Set the hooks, to be taken off with the handle."""
@@ -185,6 +184,7 @@ class Station:
         if not self.recording and self.rows is None:
             return None
         key, value = text_argument(self.site, module, args, kwargs)
+        value, *pictures = value if isinstance(value, tuple) else (value,)  # those of an IP-Adapter
         start, stop = self.span
         text = value[:, start:stop]
         if self.recording:
@@ -192,6 +192,7 @@ class Station:
             return None
         text = torch.where(self.leave, text, self.rows)
         value = torch.cat([value[:, :start], text, value[:, stop:]], dim=1)
+        value = (value, *pictures) if pictures else value
         if isinstance(key, str):
             return args, {**kwargs, key: value}
         return (*args[:key], value, *args[key + 1 :]), kwargs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -66,13 +66,11 @@ def mask_policy(pipe: DiffusionPipeline, policy: Policy) -> Handle:
     else:
         handle.on_remove(model.register_forward_pre_hook(masking.set_mask, with_kwargs=True).remove)
 
-    kind = type(pipe)
-
-    def around(call: dict[str, Any]) -> Any:
+    def around(call: dict[str, Any], run: Callable[..., Any]) -> Any:
         negative = call.get("negative_prompt") or ""
         texts = [*prompts_of(call), *([negative] if isinstance(negative, str) else negative)]
         masking.known = known_texts(pipe, texts, reading_of(call))
-        return kind.__call__(pipe, **call)
+        return run(**call)
 
     intercept(pipe, handle, around)
     return handle

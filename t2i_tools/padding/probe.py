@@ -14,6 +14,7 @@ from t2i_tools.handle import Report
 from t2i_tools.loading import opening
 from t2i_tools.metrics import cluster_bootstrap, derangement, image_embeddings, kid, text_embeddings
 from t2i_tools.models import denoiser, family
+from t2i_tools.padding.calls import reading_of
 from t2i_tools.padding.diffusion import intervene
 from t2i_tools.padding.encoder import MASKS_PADS, Clean, Pooled, encoder_intervention
 from t2i_tools.padding.keeps import Keep, check_keep, keep_name
@@ -160,21 +161,18 @@ class Study:
 
     def images(self, prompt: str, other: str, seed: int) -> list[Image.Image]:
         """One image a cell, all from the noise of the seed."""
-        made = [self._draw(seed, prompt=prompt)]
-        for keep in self.keeps:
-            embeds = encoder_intervention(self.pipe, prompt, keep, other=other, **self.options, **self._reading())
-            made.append(self._draw(seed, **embeds))
-        if not self.cross:
+        others = {"other": other, **self.options}
+        if self.cross:
+            full, *exchanged = [self._draw(prompt, "full", seed, others)]
+        else:
             noise = torch.Generator().manual_seed(seed)
-            options = {**self.options, **self.call, "generator": noise, "other": other}
-            made += [output.images[0] for output in intervene(self.pipe, prompt, self.keeps, **options)]
-        return made
+            outputs = intervene(self.pipe, prompt, ["full", *self.keeps], generator=noise, **others, **self.call)
+            full, *exchanged = [output.images[0] for output in outputs]
+        return [full, *(self._draw(prompt, keep, seed, others) for keep in self.keeps), *exchanged]
 
-    def _draw(self, seed: int, **text: Any) -> Image.Image:
-        return self.pipe(**text, **self.call, generator=torch.Generator().manual_seed(seed)).images[0]
-
-    def _reading(self) -> dict[str, Any]:
-        return {name: self.call[name] for name in ("max_sequence_length", "clip_skip") if name in self.call}
+    def _draw(self, prompt: str, keep: Keep, seed: int, others: Mapping[str, Any]) -> Image.Image:
+        embeds = encoder_intervention(self.pipe, prompt, keep, **others, **reading_of(self.call))
+        return self.pipe(**embeds, **self.call, generator=torch.Generator().manual_seed(seed)).images[0]
 
 
 class Judge:
