@@ -40,14 +40,17 @@ def build(desk: Any) -> Any:
     import gradio as gr
 
     from t2i_tools.ui.api import add_endpoints
+    from t2i_tools.ui.tabs.count import count_tab
     from t2i_tools.ui.tabs.evaluate import evaluate_tab
     from t2i_tools.ui.tabs.generate import generate_tab
     from t2i_tools.ui.tabs.grid import grid_tab
     from t2i_tools.ui.tabs.history import history_tab
+    from t2i_tools.ui.tabs.probe import probe_tab
 
     with gr.Blocks(title=TITLE, fill_width=True) as page:
         gr.HTML("<h1>t2i-tools</h1><p>This size, this many, all of the prompt.</p>", elem_id="title")
-        for name, fill in {"Generate": generate_tab, "Grid": grid_tab, "Evaluate": evaluate_tab}.items():
+        tabs = {"Generate": generate_tab, "Count": count_tab, "Probe": probe_tab}
+        for name, fill in (tabs | {"Grid": grid_tab, "Evaluate": evaluate_tab}).items():
             with gr.Tab(name, id=name.lower()):
                 fill(desk, page)
         with gr.Tab("My jobs", id="history") as tab:

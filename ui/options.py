@@ -15,6 +15,7 @@ class Limits:
     images: int = 16
     cells: int = 64
     items: int = 500
+    budget: int = 100
     queue: int = 100
     upload_mib: int = 20
 

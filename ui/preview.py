@@ -83,9 +83,9 @@ def decode(pipe: "DiffusionPipeline", latents: torch.Tensor) -> Image.Image:
     return pipe.image_processor.postprocess(decoded.detach())[0]
 
 
-def data_url(image: Image.Image) -> str:
-    """The image as a URL that holds it, at most 384 pixels a side."""
+def data_url(image: Image.Image, side: int = SIDE) -> str:
+    """The image as a URL that holds it, at most so many pixels a side."""
     small, buffer = image.copy(), io.BytesIO()
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((side, side))
     small.save(buffer, format="WEBP", quality=80)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,11 +1,13 @@
 """The models, LoRAs and count tokens that there are, by name: a page names them and never gives a path."""
 
+import copy
+import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from t2i_tools.cli.judges import JUDGES
 from t2i_tools.cli.options import BUNDLED, ModelOptions, open_model
@@ -34,6 +36,7 @@ class Shelf:
         self._options = options
         self._lock = threading.Lock()
         self._open: tuple[str, DiffusionPipeline] | None = None
+        self._reader: DiffusionPipeline | None = None
 
     def models(self) -> dict[str, str]:
         """Name -> what `open_pipeline` takes; the one chosen at the start comes first."""
@@ -60,10 +63,18 @@ class Shelf:
         """Name -> detector that may count in a grid or an evaluation: ours, and those on the list of the Hub."""
         return {name: name for name in (*JUDGES, *self._options.hub)}
 
+    def detectors(self) -> dict[str, str]:
+        """Name -> detector that may steer a search."""
+        return {name: name for name in (BUNDLED, *self._options.hub)}
+
+    def clips(self) -> dict[str, str]:
+        """Name -> CLIP that may score."""
+        return {name: name for name in (BUNDLED, *self._options.hub)}
+
     @property
     def own_tokens(self) -> Path:
         """Where count tokens that are learned or uploaded here go."""
-        return self._options.output / TOKENS
+        return self._options.output.expanduser().resolve() / TOKENS
 
     def options(self, choice: Choice) -> ModelOptions:
         """What the shell would be given for this choice. Raises InputError for a name that is not on the shelf."""
@@ -96,11 +107,30 @@ class Shelf:
                 if options.lora:
                     pipe.unload_lora_weights()
 
+    def warm(self) -> None:
+        """Open the first model, so that whoever asks first need not wait for it. Says what is wrong with it."""
+        with self._lock:
+            self._base(self.options(Choice()))
+
+    def reader(self) -> "DiffusionPipeline | None":
+        """The open pipeline for reading prompts while a job has it; None before the first is open."""
+        return self._reader
+
     def _base(self, options: ModelOptions) -> "DiffusionPipeline":
         if self._open is None or self._open[0] != options.model:
-            self._open = None  # before the next is opened: two may not fit
-            self._open = options.model, open_model(replace(options, lora=None))
+            self._open = self._reader = None  # before the next is opened: two may not fit
+            pipe = open_model(replace(options, lora=None))
+            self._open, self._reader = (options.model, pipe), _with_own_tokenizers(pipe)
         return self._open[1]
+
+
+def _with_own_tokenizers(pipe: "DiffusionPipeline") -> "DiffusionPipeline":
+    """The same pipeline but for its tokenizers, which two threads may not use at once."""
+    reader = copy.copy(pipe)
+    for name, part in pipe.components.items():
+        if name.startswith("tokenizer") and part is not None:
+            setattr(reader, name, copy.deepcopy(part))
+    return reader
 
 
 def pick(name: str, known: "dict[str, str] | dict[str, Path]", what: str) -> str:
@@ -109,6 +139,25 @@ def pick(name: str, known: "dict[str, str] | dict[str, Path]", what: str) -> str
         names = ", ".join(known) or f"this server has no {what}"
         raise InputError(f"unknown {what} {name[:100]!r}: {names if not known else 'choose ' + names}")
     return str(known[name])
+
+
+@contextmanager
+def token_on(pipe: "DiffusionPipeline", file: Path | None) -> Iterator[None]:
+    """While it lasts, prompts may hold the word of the count token in the file, if there is one."""
+    if file is None:
+        yield
+        return
+    from t2i_tools.counting import count_token
+
+    with count_token(pipe, file):
+        yield
+
+
+def token_settings(file: Path | None) -> dict[str, Any]:
+    """What an image's file tells of its count token."""
+    if file is None:
+        return {}
+    return {"count_token": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}}
 
 
 def parse_loras(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:

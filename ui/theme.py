@@ -50,6 +50,17 @@ CSS = """
 .t2i-table caption { text-align: left; padding-bottom: .3rem; }
 .t2i-table th, .t2i-table td { text-align: left !important; padding: .3rem .5rem !important; border: 0 !important;
   border-bottom: 1px solid var(--border-color-primary) !important; color: var(--body-text-color); }
+.t2i-strip { display: flex; gap: .4rem; overflow-x: auto; padding: .2rem; }
+.t2i-strip figure { margin: 0; flex: 0 0 96px; text-align: center; font-size: .85rem; color: var(--body-text-color); }
+.t2i-strip img { width: 96px; height: 96px; object-fit: contain; border-radius: 4px; }
+.t2i-strip .t2i-best img { outline: 3px solid #16a34a; outline-offset: -3px; }
+.t2i-strip .t2i-best { font-weight: 700; }
+.t2i-ruler { margin: 0 !important; font-size: .9rem; color: var(--body-text-color); }
+.t2i-ruler s { color: #b91c1c; } .dark .t2i-ruler s { color: #fca5a5; }
+.t2i-token, .t2i-end, .t2i-pads { display: inline-block; padding: 0 .35rem; margin: .1rem; border-radius: 4px;
+  border: 1px solid var(--border-color-primary); }
+.t2i-token { background: var(--primary-100); color: #1e1b4b; }
+.t2i-pads { border-style: dashed; }
 .t2i-scroll { overflow-x: auto; }
 @media (max-width: 760px) {
   .gradio-container, main.fillable { padding: .25rem !important; }

@@ -52,7 +52,7 @@ def facts(desk: Desk, job: Job) -> dict[str, Any]:
     elif job.state == "queued":
         told["ahead"] = desk.jobs.ahead(job)
     if not job.open:
-        told |= {name: value for name, value in job.result.items() if name != "files"}
+        told |= {name: value for name, value in job.result.items() if name not in ("files", "strip")}
     if job.error:
         told["error"] = job.error
     return told

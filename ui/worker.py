@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("t2i_tools.ui")
 
 
-class Cancelled(BaseException):
-    """The user has had enough. No Exception, so that a library which goes on after errors does not go on after it."""
+class Cancelled(KeyboardInterrupt):
+    """The user has had enough: as Ctrl-C to the library, which goes on after errors but not after this."""
 
 
 @dataclass
@@ -40,6 +40,7 @@ class Live:
     preview: str | None = None
     files: list[Path] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
+    strip: list[dict[str, Any]] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
 
     def tell(self, done: int, total: int, note: str) -> None:
@@ -61,10 +62,12 @@ class Bench:
         self.folder = output / "files" / job.folder
         self.live = Live()
         self.result: dict[str, Any] = {}
+        self._told = False
 
     def check(self) -> None:
-        """Raise Cancelled when the job is to end."""
-        if self.stop.is_set():
+        """Raise Cancelled when the job is to end; once, for what was found so far may have to be finished."""
+        if self.stop.is_set() and not self._told:
+            self._told = True
             raise Cancelled
 
     @contextmanager
@@ -80,6 +83,10 @@ class Bench:
                     yield pipe, options
             finally:
                 hook.remove()
+
+    def cancelled(self) -> None:
+        """Raise Cancelled at last, for a job that has put in order what it had."""
+        raise Cancelled
 
     def show(self, image: Image.Image) -> None:
         """Have the page show this picture meanwhile."""
@@ -100,7 +107,11 @@ class Worker(threading.Thread):
         self._bench: Bench | None = None
 
     def run(self) -> None:
-        """Take jobs for ever."""
+        """Open the first model, then take jobs for ever."""
+        try:
+            self._shelf.warm()
+        except T2IError as error:
+            log.error("t2i: %s", error)
         while not self._ended.is_set():
             self._wake.clear()
             if (job := self._jobs.take()) is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from t2i_tools.ui.kinds import evaluate, generate, grid
+from t2i_tools.ui.kinds import count, evaluate, generate, grid, probe
 from t2i_tools.ui.values import Values
 
 
@@ -16,6 +16,8 @@ class Kind(NamedTuple):
 
 KINDS: dict[str, Kind] = {
     "generate": Kind(generate.GenerateValues, generate.run),
+    "count": Kind(count.CountValues, count.run),
+    "probe": Kind(probe.ProbeValues, probe.run),
     "grid": Kind(grid.GridValues, grid.run),
     "evaluate": Kind(evaluate.EvaluateValues, evaluate.run),
 }

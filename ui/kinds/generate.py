@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,7 +18,7 @@ from t2i_tools.generation import MAX_SEED, Request, check_request
 from t2i_tools.imagefile import read_settings, save_image
 from t2i_tools.sizes import parse_size
 from t2i_tools.ui.options import AppOptions
-from t2i_tools.ui.shelf import Choice, Shelf, parse_loras
+from t2i_tools.ui.shelf import Choice, Shelf, parse_loras, pick, token_on, token_settings
 from t2i_tools.ui.values import Guidance, Name, Prompt, Seed, Steps, Strength, Values, check_at_most, check_size
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 class GenerateValues(Values):
     """Images of a prompt. loras: "name:scale" each. entropy_scaling: "compare" makes each image without and with it.
-    image: to start from; strength: how much of it is drawn anew.
+    image: to start from; strength: how much of it is drawn anew. count_token: the name of one, for which "{count}"
+    stands in the prompt.
     """
 
     prompt: Prompt = ""
@@ -46,6 +48,8 @@ class GenerateValues(Values):
     entropy_strength: Annotated[float, Field(ge=-10, le=10)] = 1.0
     entropy_layers: Name | None = None
     native: Name | None = None
+    long_prompts: Literal["truncate", "chunk", "stretch"] | None = None
+    count_token: Name | None = None
     two_pass: bool = False
     two_pass_strength: Strength | None = None
     image: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
@@ -79,6 +83,8 @@ class GenerateValues(Values):
             raise InputError("two passes make their own image to start from: leave one of the two out")
         list(self.variants())
         shelf.check(self.choice)
+        if self.count_token:
+            pick(self.count_token, shelf.tokens(), "count token")
         seed = random.randrange(2**32) if self.seed is None else self.seed
         values = self.model_copy(update={"seed": min(seed, MAX_SEED - self.number + 1)})
         values.requests()
@@ -87,6 +93,7 @@ class GenerateValues(Values):
     def variants(self) -> Iterator[PluginOptions]:
         """The plugins of each image that is made of one request."""
         passes = {"two_pass": self.two_pass, "two_pass_strength": self.two_pass_strength if self.two_pass else None}
+        passes["long_prompts"] = self.long_prompts
         if self.entropy_scaling != "on":
             yield PluginOptions(native=self.native if self.two_pass else None, **passes)
         if self.entropy_scaling != "off":
@@ -98,15 +105,17 @@ def run(values: GenerateValues, bench: "Bench") -> None:
     """One file an image and variant, which is not made again when the job is taken up a second time."""
     bench.result = {"files": [], "settings": []}
     todo = [(request, plugins) for request in values.requests() for plugins in values.variants()]
-    with bench.pipeline(values.choice) as (pipe, options):
+    file = bench.shelf.tokens().get(values.count_token) if values.count_token else None
+    spoken = spoken_prompt(values.prompt, file)
+    with bench.pipeline(values.choice) as (pipe, options), token_on(pipe, file):
         for index, (request, plugins) in enumerate(todo):
-            request = with_defaults(request, pipe, options.model)
+            request = with_defaults(replace(request, prompt=spoken), pipe, options.model)
             check_request(pipe, request)
             path = bench.folder / f"{index + 1:02}-{slug(request.prompt)}-{request.seed}.png"
             if not path.exists():
                 tell = partial(_tell, bench, index, len(todo))
                 image, acted = _draw(pipe, plugins, request, values, bench.output, tell)
-                settings = image_settings(pipe, options, request) | acted
+                settings = image_settings(pipe, options, request) | acted | token_settings(file)
                 save_image(image, path, settings | {"width": image.width, "height": image.height})
             _finished(bench, path)
 
@@ -124,11 +133,29 @@ def restored(settings: Mapping[str, Any]) -> dict[str, Any]:
     if scaling := settings.get("entropy_scaling"):
         values |= {"entropy_scaling": "compare" if compared else "on", "native": scaling.get("native")}
         values |= {f"entropy_{name}": scaling[name] for name in ("rule", "strength", "layers") if name in scaling}
+    if reading := settings.get("long_prompts"):
+        if "long_clip" in reading:
+            raise InputError(f"this image was made with the weights {reading['long_clip']}, which the app cannot open")
+        values["long_prompts"] = reading["method"]
+    if token := settings.get("count_token"):
+        values["count_token"] = Path(token["file"]).stem
     if passes := settings.get("two_pass"):
         values |= {"two_pass": True, "two_pass_strength": passes.get("strength")}
     if start := settings.get("image"):
         values |= {"image": start["sha256"], "strength": start["strength"]}
     return values
+
+
+def spoken_prompt(prompt: str, file: Path | None) -> str:
+    """The prompt with the token's word and number for "{count}". Raises InputError where it does not hold the word."""
+    if file is None:
+        return prompt
+    from t2i_tools.counting import CountToken
+
+    token = CountToken.load(file)
+    if token.word in prompt:
+        return prompt
+    return token.prompt(prompt)
 
 
 def start_path(output: Path, name: str) -> Path:

@@ -15,11 +15,15 @@ from t2i_tools.ui.jobs import Job
 from t2i_tools.ui.kinds.generate import restored, start_path
 from t2i_tools.ui.owner import page_owner
 from t2i_tools.ui.panel import Panel, errors_shown
+from t2i_tools.ui.ruler import ruler_html
 from t2i_tools.ui.uploads import keep_start, settings_of
 
 SHAPES = {"Square": 1.0, "Landscape": 4 / 3, "Portrait": 3 / 4, "Wide": 16 / 9, "Tall": 9 / 16}
 SCALES = {"half": 0.5, "as trained": 1.0, "1.5 times": 1.5, "double": 2.0}
+READING = [("cut", ""), ("window by window", "chunk"), ("stretched positions", "stretch")]
 SCALING = [("off", "off"), ("on", "on"), ("side by side", "compare")]
+ACTED = {"entropy_scaling": "entropy scaling", "two_pass": "two passes", "long_prompts": "long prompt"}
+ACTED |= {"count_token": "count token", "image": "from an image"}
 EXAMPLE = "seven apples on a blue background"
 
 
@@ -31,6 +35,7 @@ def generate_tab(desk: Desk, page: gr.Blocks) -> None:
             prompt = gr.Textbox(
                 EXAMPLE, label="Prompt", lines=3, placeholder="What to draw. Shift+Enter generates.", elem_id="prompt"
             )
+            ruler = gr.HTML("", elem_id="ruler", padding=False)
             with gr.Row():
                 run = gr.Button("Generate", variant="primary", scale=3, min_width=120, elem_id="generate")
                 cancel = gr.Button("Cancel", interactive=False, scale=1, min_width=90, elem_id="generate-cancel")
@@ -45,8 +50,8 @@ def generate_tab(desk: Desk, page: gr.Blocks) -> None:
                 number = gr.Slider(1, limits.images, 1, step=1, label="Images")
                 with gr.Accordion("Size, steps, negative prompt", open=False):
                     with gr.Row():
-                        width = gr.Number(None, label="Width", precision=0, minimum=1, min_width=90)
-                        height = gr.Number(None, label="Height", precision=0, minimum=1, min_width=90)
+                        width = gr.Number(None, label="Width", precision=0, minimum=0, min_width=90)
+                        height = gr.Number(None, label="Height", precision=0, minimum=0, min_width=90)
                         scale = gr.Dropdown(list(SCALES), value="as trained", label="Scale", min_width=110)
                     negative = gr.Textbox("", label="Negative prompt", lines=1, placeholder="What to stay away from")
                     with gr.Row():
@@ -65,6 +70,14 @@ def generate_tab(desk: Desk, page: gr.Blocks) -> None:
                             strength = gr.Slider(-1, 3, 1, step=0.05, label="Scaling strength", min_width=140)
                         layers = gr.Textbox("", label="Layers", placeholder="all; or a part of their names")
                         second = gr.Slider(0.05, 1, 0.5, step=0.05, label="Strength of the second pass")
+                with gr.Accordion("Long prompt, count token", open=False):
+                    reading = gr.Radio(READING, value="", label="Prompts longer than the text encoder reads")
+                    token = gr.Dropdown(
+                        ["", *desk.shelf.tokens()],
+                        value="",
+                        label="Count token",
+                        info="{count} in the prompt stands for it; the Count page learns them",
+                    )
                 with gr.Accordion("Model and LoRA", open=False):
                     model = gr.Dropdown(models, value=models[0], label="Model")
                     with gr.Row():
@@ -104,6 +117,8 @@ def generate_tab(desk: Desk, page: gr.Blocks) -> None:
         "entropy_strength": strength,
         "entropy_layers": layers,
         "native": native,
+        "long_prompts": reading,
+        "count_token": token,
         "two_pass": two_pass,
         "two_pass_strength": second,
         "image": image,
@@ -111,6 +126,14 @@ def generate_tab(desk: Desk, page: gr.Blocks) -> None:
     }
     quiet = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     gr.on([shape.input, scale.input, model.input], _size_of, [shape, scale, model], [width, height], **quiet)
+
+    def read(text: str, method: str) -> str:
+        return ruler_html(desk.shelf.reader(), text or "", method or None)
+
+    gr.on(
+        [prompt.change, reading.change, page.load], read, [prompt, reading], ruler, trigger_mode="always_last", **quiet
+    )
+    token.focus(lambda: gr.Dropdown(["", *desk.shelf.tokens()]), None, token, **quiet)
     dice.click(lambda: "", None, seed, **quiet)
 
     def last_seed(request: gr.Request) -> str:
@@ -126,8 +149,8 @@ def generate_tab(desk: Desk, page: gr.Blocks) -> None:
         return list(shown_values(desk, restored(settings_of(desk, file)), fields).values())
 
     png.upload(restore, png, list(fields.values()), **quiet)
-    read, show = partial(read_fields, desk), partial(captioned, desk)
-    panel.connect(page, run, cancel, fields, read, [gallery], show, also=[prompt.submit])
+    from_page, show = partial(read_fields, desk), partial(captioned, desk)
+    panel.connect(page, run, cancel, fields, from_page, [gallery], show, also=[prompt.submit])
 
 
 def read_fields(desk: Desk, shown: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +176,8 @@ def shown_values(desk: Desk, values: dict[str, Any], fields: dict[str, Any]) -> 
     shown = {name: values.get(name, field.value) for name, field in fields.items()}
     shown |= {"width": int(width) if width else None, "height": int(height) if height else None, "number": 1}
     shown |= {name: values.get(name) or 0 for name in ("steps", "guidance")}
-    shown |= {name: str(values.get(name) or "") for name in ("negative", "scheduler", "native", "entropy_layers")}
+    texts = ("negative", "scheduler", "native", "entropy_layers", "long_prompts", "count_token")
+    shown |= {name: str(values.get(name) or "") for name in texts}
     shown["image"] = str(start_path(desk.output, values["image"])) if values.get("image") else None
     return shown | {"seed": str(values.get("seed", ""))}
 
@@ -163,7 +187,7 @@ def captioned(desk: Desk, job: Job) -> list[list[tuple[str, str]]]:
     told = []
     for path in desk.paths(job):
         settings = read_settings(path)
-        acted = " · entropy scaling" if "entropy_scaling" in settings else ""
+        acted = "".join(f" · {what}" for name, what in ACTED.items() if name in settings)
         told.append((str(path), f"seed {settings.get('seed')}{acted}"))
     return [told]
 
