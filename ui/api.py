@@ -58,11 +58,12 @@ def _maker(desk: Desk, kind: str) -> Callable[..., AsyncIterator[tuple[list, dic
 
     async def endpoint(request: gr.Request, *values: Any) -> AsyncIterator[tuple[list, dict]]:
         job = submit(client_owner(request), dict(zip(fields, values, strict=True)))
-        seen: tuple[list, dict] | None = None
+        seen = None
         while (job := desk.jobs.get(job.id)).open:
-            if (answer := _answer(desk, job)) != seen:
-                yield answer
-                seen = answer
+            files, told = _answer(desk, job)
+            if (news := (len(files), told | {"seconds_left": None})) != seen:
+                yield files, told
+                seen = news
             await asyncio.sleep(POLL)
         if job.state == FAILED:
             raise gr.Error(job.error or "failed", print_exception=False)

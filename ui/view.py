@@ -48,7 +48,7 @@ def facts(desk: Desk, job: Job) -> dict[str, Any]:
     if live := desk.live(job):
         left = live.left()
         told |= {"note": live.note, "done": live.done, "total": live.total}
-        told |= {"seconds_left": None if left is None else round(left, 1)}
+        told["seconds_left"] = None if left is None else round(left, 1)
     elif job.state == "queued":
         told["ahead"] = desk.jobs.ahead(job)
     if not job.open:

@@ -1,10 +1,10 @@
-"""One server for all tests of the app, on the bundled model, with a folder of models beside it."""
+"""One server for all tests of the app, with a tiny model beside the bundled one."""
 
 import pytest
 
 pytest.importorskip("gradio")
 
-QUICK = {"size": "64x64", "steps": 2}
+QUICK = {"model": "tiny", "size": "64x64", "steps": 2}
 
 
 @pytest.fixture(scope="session")

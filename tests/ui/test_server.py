@@ -8,6 +8,7 @@ import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from PIL import Image
 
 from t2i_tools.imagefile import read_settings
 
@@ -22,7 +23,7 @@ def test_generate_gives_files_with_their_settings(client):
 
 
 def test_progress_is_told_step_by_step(client):
-    job = client.submit(prompt="a dog", size="64x64", steps=6, api_name="/generate")
+    job = client.submit(prompt="a dog", model="tiny", steps=6, api_name="/generate")
     job.result()
     told = [status for _, status in job.outputs()]
     assert told[0]["state"] in ("queued", "running")
@@ -48,7 +49,7 @@ def test_errors_are_one_line(client):
 
 @pytest.mark.parametrize("all_of_them", [False, True])
 def test_cancel_acts_within_a_step(client, server, all_of_them):
-    job = client.submit(prompt="a dog", size="256x256", steps=60, api_name="/generate")
+    job = client.submit(prompt="a dog", model="tiny", size="256x256", steps=60, api_name="/generate")
     while not (job.outputs() and job.outputs()[-1][1].get("done", 0) >= 2):
         time.sleep(0.02)
     name = job.outputs()[-1][1]["job"]
@@ -65,10 +66,10 @@ def test_cancel_acts_within_a_step(client, server, all_of_them):
 
 
 def test_cancel_of_a_job_that_waits(client):
-    first = client.submit(prompt="a dog", size="64x64", steps=60, api_name="/generate")
+    first = client.submit(prompt="a dog", model="tiny", steps=60, api_name="/generate")
     while not first.outputs():
         time.sleep(0.02)
-    second = client.submit(prompt="a cat", size="64x64", steps=60, api_name="/generate")
+    second = client.submit(prompt="a cat", model="tiny", steps=60, api_name="/generate")
     while not second.outputs():
         time.sleep(0.02)
     assert second.outputs()[0][1]["ahead"] >= 1
@@ -98,23 +99,44 @@ VARIANTS = {
     "scheduler": {"scheduler": "euler"},
     "entropy scaling": {"entropy_scaling": "on", "size": "96x64"},
     "large seed": {"seed": 2**63 - 1},
-    "another model": {"model": "tiny", "entropy_scaling": "on", "size": "96x96"},
+    "two passes": {"two_pass": True, "size": "96x96", "steps": 4},
+    "long prompt": {"prompt": "three stars and " * 40, "long_prompts": "chunk", "guidance": 2.0},
+    "stretched": {"prompt": "three stars and " * 40, "long_prompts": "stretch", "negative": "cats"},
+    "from an image": {"image": True, "strength": 0.7, "steps": 4},
+    "count token": {"prompt": "a photo of {count} stars", "count_token": "star-3"},
+    "all at once": {
+        "prompt": "{count} stars and " + "cats " * 90,
+        "count_token": "star-3",
+        "long_prompts": "chunk",
+        "entropy_scaling": "on",
+        "two_pass": True,
+        "size": "96x80",
+        "steps": 4,
+    },
+    "bundled model": {"model": "bundled", "entropy_scaling": "on"},
 }
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_a_png_makes_its_own_bytes_again(client, variant):
+def test_a_png_makes_its_own_bytes_again(client, server, variant, tmp_path, tiny_pipeline):
     values = {"prompt": "three stars", "seed": 7, **QUICK, **variant}
+    if values.get("image"):
+        Image.effect_mandelbrot((96, 64), (-2, -1.5, 1, 1.5), 20).convert("RGB").save(tmp_path / "start.png")
+        values["image"] = handle_file(tmp_path / "start.png")
+    if name := values.get("count_token"):
+        from t2i_tools.counting.token import start_token
+
+        start_token(tiny_pipeline, 3, "star").save(server[1].shelf.own_tokens / f"{name}.safetensors")
     (first,), _ = client.predict(**values, api_name="/generate")
     back = client.predict(image=handle_file(first), api_name="/settings")
-    assert back["prompt"] == "three stars"
+    assert (back["seed"], back["model"]) == (variant.get("seed", 7), values["model"])
     (second,), _ = client.predict(**back, api_name="/generate")
     assert Path(second).read_bytes() == Path(first).read_bytes()
 
 
 def test_side_by_side_is_two_files(client):
     files, status = client.predict(
-        prompt="a cat", entropy_scaling="compare", seed=1, size="96x96", steps=2, api_name="/generate"
+        prompt="a cat", entropy_scaling="compare", seed=1, model="tiny", size="96x96", steps=2, api_name="/generate"
     )
     assert ["entropy_scaling" in settings for settings in status["settings"]] == [False, True]
     assert Path(files[0]).read_bytes() != Path(files[1]).read_bytes()
@@ -125,7 +147,7 @@ def test_eight_clients_at_once_get_their_own(server):
 
     def ask(index):
         mine = Client(server[0], verbose=False)
-        values = {"prompt": f"client {index}", "seed": 100 * index, "number": 5, "size": "64x64", "steps": 1}
+        values = {"prompt": f"client {index}", "seed": 100 * index, "number": 5, "model": "tiny", "steps": 1}
         answers[index] = mine.predict(**values, api_name="/generate")[0]
 
     threads = [threading.Thread(target=ask, args=(index,)) for index in range(8)]
@@ -133,11 +155,14 @@ def test_eight_clients_at_once_get_their_own(server):
         thread.start()
     for thread in threads:
         thread.join()
+    seen = set()
     for index in range(8):
+        seen |= {Path(file).read_bytes() for file in answers[index]}
         told = [read_settings(file) for file in answers[index]]
         assert [(one["prompt"], one["seed"]) for one in told] == [
             (f"client {index}", 100 * index + i) for i in range(5)
         ]
+    assert len(seen) == 40
 
 
 def test_binds_to_this_machine_alone(server):
