@@ -31,4 +31,4 @@ def server(options):
 def client(server):
     from gradio_client import Client
 
-    return Client(server[0], verbose=False)
+    return Client(server[0], verbose=False, httpx_kwargs={"timeout": 120})

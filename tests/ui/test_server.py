@@ -81,13 +81,17 @@ def test_cancel_of_a_job_that_waits(client):
 
 def test_another_client_cancels_nothing_of_mine(client, server):
     job = client.submit(prompt="a dog", **QUICK, api_name="/generate")
-    assert Client(server[0], verbose=False).predict(api_name="/cancel") == {"cancelled": 0}
+    assert Client(server[0], verbose=False, httpx_kwargs={"timeout": 120}).predict(api_name="/cancel") == {
+        "cancelled": 0
+    }
     assert job.result()[1]["state"] == "done"
 
 
 def test_a_job_can_be_asked_for_later(client, server):
     name = client.predict(prompt="a fish", **QUICK, api_name="/generate")[1]["job"]
-    files, status = Client(server[0], verbose=False).predict(job=name, api_name="/status")
+    files, status = Client(server[0], verbose=False, httpx_kwargs={"timeout": 120}).predict(
+        job=name, api_name="/status"
+    )
     assert status["state"] == "done"
     assert len(files) == 1
 
@@ -146,7 +150,7 @@ def test_eight_clients_at_once_get_their_own(server):
     answers = {}
 
     def ask(index):
-        mine = Client(server[0], verbose=False)
+        mine = Client(server[0], verbose=False, httpx_kwargs={"timeout": 120})
         values = {"prompt": f"client {index}", "seed": 100 * index, "number": 5, "model": "tiny", "steps": 1}
         answers[index] = mine.predict(**values, api_name="/generate")[0]
 
