@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from t2i_tools.errors import InputError, UnsupportedModelError
+from t2i_tools.handle import active_handle
 from t2i_tools.models import TextEncoder, family, text_encoders
 
 if TYPE_CHECKING:
@@ -146,6 +147,8 @@ def _reading(pipe: DiffusionPipeline, part: TextEncoder, prompt: str, longest: i
     if "clean_caption" in encode:
         prompt = prompt.lower().strip()
     if kind.startswith("clip"):
+        if active_handle(part.tokenizer, "long prompts"):  # which does not heed the length that SD3 and Flux ask for
+            return Reading(prompt, part.tokenizer.model_max_length)
         return Reading(prompt, getattr(pipe, "tokenizer_max_length", part.tokenizer.model_max_length))
     longest = longest or _default_length(pipe)
     match family(pipe):

@@ -55,9 +55,7 @@ def counts(
     engine: Annotated[
         str, typer.Option(help="local, ray, or accelerate for `accelerate launch -m t2i_tools evaluate counts ...`.")
     ] = "local",
-    shard: Annotated[
-        str, typer.Option(metavar="I/N", help="Do part I of N only, with the same --threads on every machine.")
-    ] = "1/1",
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Do part I of N only, then `t2i evaluate merge`.")] = "1/1",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items, in whole batches.")] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Do failed batches again.")] = False,
     geneval: Geneval = None,

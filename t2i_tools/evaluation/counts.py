@@ -71,7 +71,7 @@ COCO = {"dev": COCO_DEV, "test": COCO_TEST}
 def counts_rows(
     benchmark: Benchmark, split: str, counts: Sequence[int] = COUNTS, number: int | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of prompt, label, count and seed for `make_items`; `number` of them, drawn at random, or all.
+    """Rows of prompt, label, count and seed for `make_items`; `number` of them, drawn evenly, or all.
 
     Every class comes with every count in every scene. A seed belongs to the split and the place in the full list,
     so that a smaller draw makes the same images. Raises InputError.

@@ -139,7 +139,8 @@ class Exchange:
         length = station.span[1] - station.span[0]
         if text["clean"].shape[1] != length:
             raise UnsupportedModelError(
-                f"the clean prompt has {text['clean'].shape[1]} rows of text in {station.name}, and the prompt {length}"
+                f"the clean prompt has {text['clean'].shape[1]} rows of text in {station.name}, "
+                f"and the prompt {length}: take off plugins that change how prompts are read"
             )
 
         def mask(rows: np.ndarray, fill: bool = False) -> torch.Tensor:

@@ -1,0 +1,154 @@
+"""One suite over plugins and families: each acts, they compose in any order and come off in any order, to the bit."""
+
+import copy
+import inspect
+import logging
+from contextlib import ExitStack, nullcontext
+from functools import cache
+from itertools import combinations, permutations
+
+import pipezoo
+import pytest
+import torch
+from torch import nn
+
+import t2i_tools as t2i
+from t2i_tools.counting.token import start_token
+from t2i_tools.models import denoiser
+
+PLUGINS = {
+    "entropy": lambda pipe, token: t2i.entropy_scaling(pipe, native=(128, 128)),
+    "chunk": lambda pipe, token: t2i.long_prompts(pipe, "chunk"),
+    "stretch": lambda pipe, token: t2i.long_prompts(pipe, "stretch"),
+    "count": t2i.count_token,
+    "padding": lambda pipe, token: t2i.diffusion_intervention(pipe, "eos"),
+}
+CLIP = ("stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux")
+LETTERS = ("lumina2", "qwen_image", "z_image", "cogview4")  # whose tiny tokenizers have pieces of one letter
+PAIRS = [pair for pair in combinations(PLUGINS, 2) if pair != ("chunk", "stretch")]  # one and the same plugin
+REFUSED = {("chunk", "padding"): "take off plugins that change how prompts are read"}
+
+
+def prompt(name):
+    """Longer than a window of CLIP where there is one, with the token in the first and in the last."""
+    more = " red cats on the photo" * 16 + " <count-7> cats" if name in CLIP else ""
+    return f"two <count-7> cats{more}"
+
+
+def make(name, pipe):
+    """Latents of two steps."""
+    takes = inspect.signature(pipe.__call__).parameters
+    short = {"max_sequence_length": 32} if "max_sequence_length" in takes and name not in LETTERS else {}
+    return pipezoo.call(pipe, prompt(name), num_inference_steps=2, **short)
+
+
+@cache
+def family(name):
+    """A pipeline with a tokenizer of its own for each text encoder, and a count token for it."""
+    pipe = pipezoo.build(name)
+    for part in ("tokenizer", "tokenizer_2", "tokenizer_3"):
+        if hasattr(pipe, part):
+            setattr(pipe, part, copy.deepcopy(getattr(pipe, part)))
+    token = start_token(pipe, 7, "cat", start="x" if name in LETTERS else "red")
+    return pipe, token
+
+
+@cache
+def alone(name, *plugins):
+    """The latents with these plugins, which leave no trace."""
+    pipe, token = family(name)
+    with ExitStack() as stack:
+        for plugin in plugins:
+            stack.enter_context(PLUGINS[plugin](pipe, token))
+        return make(name, pipe)
+
+
+def traces(pipe):
+    """Hooks and handles in a pipeline, and the classes of what it consists of."""
+    modules = [module for part in pipe.components.values() if isinstance(part, nn.Module) for module in part.modules()]
+    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
+    handles = [
+        vars(part).get("t2i_handles") for part in [*pipe.components.values(), *modules] if hasattr(part, "__dict__")
+    ]
+    return hooks, [one for one in handles if one], [type(pipe), *map(type, pipe.components.values())]
+
+
+@pytest.fixture(autouse=True)
+def bits():
+    """They are compared; and what is cut of a long prompt is told every time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=pipezoo.PIPELINES)
+def name(request):
+    return request.param
+
+
+def silent(name, plugin):
+    """Whether it changes nothing: of Flux's CLIP only the pooled vector is used, that of the first window."""
+    return (name, plugin) == ("flux", "chunk")
+
+
+def supported(name, *plugins):
+    """A context that expects what is not possible to be refused."""
+    if name not in CLIP and {"chunk", "stretch"} & set(plugins):
+        return pytest.raises(t2i.UnsupportedModelError, match="no CLIP text encoder")
+    if name in CLIP and name != "flux" and plugins in REFUSED:  # Flux's other encoder gives the rows
+        return pytest.raises(t2i.UnsupportedModelError, match=REFUSED[plugins])
+    return nullcontext()
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_one_acts_and_leaves_no_trace(name, plugin):
+    (pipe, token), plain = family(name), alone(name)
+    before = traces(pipe)
+    with supported(name, plugin), PLUGINS[plugin](pipe, token) as handle:
+        assert "active" in repr(handle)
+        acted = make(name, pipe)
+        assert torch.equal(acted, plain) is silent(name, plugin)
+        assert torch.equal(make(name, pipe), acted)
+        again = PLUGINS[plugin](pipe, token)  # ends the first
+        assert torch.equal(make(name, pipe), acted)
+        again.remove()
+        assert "removed" in repr(handle) and handle.report()
+    assert traces(pipe) == before
+    assert torch.equal(make(name, pipe), plain)
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_an_exception_takes_it_off(name, plugin):
+    def stop(module, args):
+        raise KeyboardInterrupt
+
+    (pipe, token), plain = family(name), alone(name)
+    before = traces(pipe)
+    with supported(name, plugin):
+        alone(name, plugin)
+        with ExitStack() as stack:
+            stack.callback(denoiser(pipe).register_forward_pre_hook(stop).remove)
+            with pytest.raises(KeyboardInterrupt), PLUGINS[plugin](pipe, token):
+                make(name, pipe)
+    assert traces(pipe) == before
+    assert torch.equal(make(name, pipe), plain)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+def test_two_in_any_order(name, pair):
+    (pipe, token), plain = family(name), alone(name)
+    before = traces(pipe)
+    with supported(name, *pair):
+        together = alone(name, *pair)
+        for one, other in permutations(pair):
+            left = alone(name, other)
+            with PLUGINS[one](pipe, token) as first, PLUGINS[other](pipe, token):
+                assert torch.equal(make(name, pipe), together)
+                first.remove()
+                assert torch.equal(make(name, pipe), left)
+            assert torch.equal(together, left) is silent(name, one)
+    assert traces(pipe) == before
+    assert torch.equal(make(name, pipe), plain)
