@@ -10,23 +10,34 @@ claim, every figure, the judge at each size, what the advice would lose at a siz
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from size_figures import summary
 from size_scenes import COUNTS, OBJECTS, benchmark, calibrated, draft_judge
 
 import t2i_tools as t2i
-from t2i_tools.cli.judges import models_of
+from t2i_tools.cli.judges import pipeline_on
 from t2i_tools.cli.options import ModelOptions
 from t2i_tools.cli.running import progress
 from t2i_tools.default import DEFAULT_GUIDANCE, DEFAULT_STEPS
-from t2i_tools.evaluation import METHODS, Manifest, Settings, Store, counts_rows, make_items, read_protocol, settle
+from t2i_tools.evaluation import (
+    METHODS,
+    Manifest,
+    Models,
+    Settings,
+    Store,
+    counts_rows,
+    make_items,
+    read_protocol,
+    settle,
+)
 from t2i_tools.evaluation.advice import Evidence, held_out, points_of, write_evidence
 from t2i_tools.evaluation.engines import run_processes
 from t2i_tools.evaluation.files import write_text
 from t2i_tools.evaluation.fingerprint import detector_fingerprint, pipeline_fingerprint
 from t2i_tools.evaluation.protocol import log_test_run
-from t2i_tools.evaluation.sizes import DRAFT_THRESHOLD, correct, figures_table, primary, to_markdown
+from t2i_tools.evaluation.sizes import correct, figures_table, primary, to_markdown
 from t2i_tools.sizes import format_size, parse_size
 
 NATIVE = (128, 128)
@@ -63,13 +74,13 @@ def main() -> None:
         items,
         Settings(),
         model={"name": "bundled", "fingerprint": fingerprint},
-        judge={"name": "bundled", "fingerprint": detector_fingerprint(judge)},
+        judge={"name": "bundled, small pictures enlarged", "fingerprint": detector_fingerprint(judge)},
         about={"benchmark": "sizes-bundled", "split": args.split},
     )
     settle(args.folder, manifest)
     if args.split == "test":
         log_test_run(PROTOCOL, args.folder, manifest.digest())
-    models = models_of(ModelOptions(), "bundled", DRAFT_THRESHOLD, (), None)
+    models = Models(judge=draft_judge, pipeline=partial(pipeline_on, ModelOptions()))
     with progress(True) as on_batch:
         run_processes(args.folder, models, args.workers, on_batch=on_batch)
     done = Store(args.folder).write_merged()

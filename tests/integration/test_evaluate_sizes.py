@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from t2i_tools.default import load_default_judge
 from t2i_tools.evaluation import counts_rows, read_protocol
@@ -55,6 +56,19 @@ def test_references_show_what_is_asked_for(size_scenes, size, objects):
     if objects == "fixed" and min(size) > 64:
         assert all(len(row["objects"]) == row["count"] for row in rows)
         assert all({one["label"] for one in row["objects"]} == {row["label"]} for row in rows)
+
+
+def test_small_pictures_are_seen_enlarged(size_scenes):
+    """The boxes stay in the picture's own pixels; larger pictures are seen as they are."""
+    asked = prompts(size_scenes, "dev", 12)
+    judge = size_scenes.draft_judge()
+    judge.threshold = size_scenes.THRESHOLD
+    small, large = (size_scenes.references(asked, size, "dev", "fixed") for size in ((64, 64), (128, 128)))
+    found = judge.detect(small)
+    assert sum(one.count == row["count"] for one, row in zip(found, asked, strict=True)) >= 10
+    assert all((one.boxes <= 64).all() for one in found)
+    for ours, plain in zip(judge.detect(large), load_default_judge().detect(large), strict=True):
+        assert torch.equal(ours.boxes, plain.boxes)
 
 
 def test_crops_are_squares_of_the_native_side_at_most(size_scenes, size_figures):
