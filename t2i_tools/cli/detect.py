@@ -132,20 +132,21 @@ def summary(file: Path, image: Image.Image, found: "Detections") -> dict[str, An
 
 
 def annotated(image: Image.Image, found: "Detections") -> Image.Image:
-    """A copy with each object's box and class in a colour of its class."""
+    """A copy with each object's box, and its class above it where there is room, in a colour of the class."""
     from zlib import crc32
 
     from PIL import ImageColor, ImageDraw, ImageFont
 
     copy = image.copy()
-    pen, line = ImageDraw.Draw(copy), max(1, round(min(image.size) / 200))
-    font = ImageFont.load_default(size=max(8, min(image.size) // 32))
+    pen, line, letters = ImageDraw.Draw(copy), max(1, round(min(image.size) / 200)), max(8, min(image.size) // 32)
+    font = ImageFont.load_default(size=letters)
     for label, box in zip(found.labels, found.boxes.tolist(), strict=True):
         colour = ImageColor.getrgb(f"hsl({crc32(label.encode()) % 360}, 90%, 40%)")
         pen.rectangle(box, outline=colour, width=line)
-        corner = (box[0] + line, box[1] + line)
-        pen.rectangle(pen.textbbox(corner, label, font=font), fill=colour)
-        pen.text(corner, label, fill="white", font=font)
+        above = box[1] > letters + line
+        place = {"xy": box[:2] if above else (box[0] + line, box[1] + line), "anchor": "lb" if above else "lt"}
+        pen.rectangle(pen.textbbox(text=label, font=font, **place), fill=colour)
+        pen.text(text=label, fill="white", font=font, **place)
     return copy
 
 
