@@ -28,6 +28,7 @@ _PUBLIC = {
     "load_default_clip": "t2i_tools.default",
     "load_default_counter": "t2i_tools.default",
     "load_default_judge": "t2i_tools.default",
+    "load_default_long_clip": "t2i_tools.default",
     "load_long_clip": "t2i_tools.longclip",
     "long_prompts": "t2i_tools.longclip",
     "mask_policy": "t2i_tools.padding",

@@ -110,8 +110,8 @@ LongPrompts = Annotated[
 LongClip = Annotated[
     str | None,
     typer.Option(
-        metavar="FOLDER|HUB_ID|FILE",
-        help="Weights of a Long-CLIP for --long-prompts stretch.",
+        metavar="bundled|FOLDER|HUB_ID|FILE",
+        help="A Long-CLIP for --long-prompts stretch; bundled: the one tuned for the bundled model.",
         rich_help_panel=PLUGINS,
     ),
 ]

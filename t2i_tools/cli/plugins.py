@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_type_hints
 
+from t2i_tools.cli.options import BUNDLED
 from t2i_tools.errors import InputError
 from t2i_tools.generation import Request, generate_image
 from t2i_tools.models import native_size
@@ -151,12 +152,14 @@ def _long_prompts(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[
     if not chosen.long_prompts:
         yield None
         return
+    from t2i_tools.default import LONG_CLIP
     from t2i_tools.longclip import long_prompts
 
     told: dict[str, Any] = {"method": chosen.long_prompts}
     if chosen.long_clip:
         told["long_clip"] = Path(chosen.long_clip).name
-    with long_prompts(pipe, chosen.long_prompts, weights=chosen.long_clip) as handle:
+    weights = LONG_CLIP if chosen.long_clip == BUNDLED else chosen.long_clip
+    with long_prompts(pipe, chosen.long_prompts, weights=weights) as handle:
         yield told
         told |= {name: value for name, value in handle.report()[0].items() if name != "encoder"}
 

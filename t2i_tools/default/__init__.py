@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).with_name("weights")
 SIZES = Path(__file__).with_name("sizes.json")  # evidence for `t2i advise`, written by examples/evaluate_sizes.py
+LONG_CLIP = WEIGHTS / "clip_long"
 DEFAULT_STEPS = 20
 DEFAULT_GUIDANCE = 3.0
 
@@ -57,6 +58,20 @@ def load_default_clip(*, device: "torch.device | str" = "cpu") -> "tuple[CLIPMod
 
     clip = CLIPModel.from_pretrained(WEIGHTS / "clip_score", dtype=torch.float32)
     return clip.eval().to(device), CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
+
+
+def load_default_long_clip(*, device: "torch.device | str" = "cpu") -> "tuple[CLIPModel, CLIPTokenizer]":
+    """The CLIP whose text encoder conditions the bundled model, stretched to 248 tokens and tuned on long captions.
+
+    For `long_prompts(pipe, "stretch", weights=LONG_CLIP)`. Images go in as (B, 3, 128, 128) in [-1, 1]. Trained by
+    `examples/train_long_clip.py`.
+    """
+    import torch
+    from transformers import CLIPModel, CLIPTokenizer
+
+    clip = CLIPModel.from_pretrained(LONG_CLIP, dtype=torch.float32)
+    length = clip.config.text_config.max_position_embeddings
+    return clip.eval().to(device), CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer", model_max_length=length)
 
 
 def load_default_counter() -> "YoloCounter":
