@@ -30,12 +30,12 @@ from t2i_tools.evaluation.protocol import log_test_run
 from t2i_tools.evaluation.retrieval import compared, read_texts, retrieval, see_pictures
 from t2i_tools.handle import Handle
 from t2i_tools.longclip import stretch_clip, stretch_positions
-from t2i_tools.longclip.stretch import embeddings, set_positions
+from t2i_tools.longclip.stretch import embeddings, positions, set_positions
 from t2i_tools.metrics import cluster_bootstrap, equivalence, holm, paired_bootstrap, paired_test
 
 PROTOCOL = Path(__file__).with_suffix(".protocol.json")
 BASELINE = "truncated"
-KEPT = (20, 40, 60, 77, 100, 140, 248)
+KEPT = (20, 40, 77, 110, 248)
 METHODS = {
     "truncate": {"method": "truncate"},
     "chunk": {"method": "chunk"},
@@ -43,9 +43,9 @@ METHODS = {
 }
 
 
-def untuned() -> dict[str, tuple[CLIPModel, CLIPTokenizer]]:
-    """The bundled CLIP as it is, naively interpolated from the first row on, and stretched."""
-    clip = CLIPModel.from_pretrained(WEIGHTS / "clip", dtype=torch.float32).eval()
+def untuned(folder: Path) -> dict[str, tuple[CLIPModel, CLIPTokenizer]]:
+    """A CLIP as it is, naively interpolated from the first row on, and stretched."""
+    clip = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
     naive, stretched = copy.deepcopy((clip, tokenizer)), copy.deepcopy((clip, tokenizer))
     table = stretch_positions(embeddings(clip).position_embedding.weight.detach(), keep=0)[:248]
@@ -56,9 +56,10 @@ def untuned() -> dict[str, tuple[CLIPModel, CLIPTokenizer]]:
 
 def measure_retrieval(args: argparse.Namespace) -> dict:
     """Of each CLIP: R@1 of long and short captions both ways, by the number of tokens kept, and of classes."""
-    clips = untuned()
+    clips = untuned(args.clip)
     for name, folder in args.tuned:
-        clips[name] = (CLIPModel.from_pretrained(folder, dtype=torch.float32), CLIPTokenizer.from_pretrained(folder))
+        clip = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+        clips[name] = (clip, CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer", model_max_length=positions(clip)))
     full, short = full_scenes(args.split, args.number), short_scenes(args.split, args.number)
     single = [scene(30_000_000 + i, split=args.split, kind="counts") for i in range(args.number)]
     hits: dict[str, dict[str, np.ndarray]] = {}
@@ -151,6 +152,7 @@ def main() -> None:
     parser.add_argument("what", choices=("retrieval", "images"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
+    parser.add_argument("--clip", type=Path, default=WEIGHTS / "clip", help="that was tuned, for `retrieval`")
     parser.add_argument("--number", type=int, default=500, help="scenes")
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
     parser.add_argument(
