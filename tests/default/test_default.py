@@ -5,7 +5,8 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 import t2i_tools as t2i
-from t2i_tools.default.scenes import LABELS, scene
+from t2i_tools.default import LONG_CLIP
+from t2i_tools.default.scenes import LABELS, long_caption, scene
 
 
 def make(pipe, seed=0, prompt="two cats on a blue background"):
@@ -44,6 +45,21 @@ def test_the_evaluations_clip_knows_a_picture_by_its_caption():
     with torch.no_grad():
         logits = clip(pixel_values=pixels, **tokens).logits_per_image
     assert logits.argmax(1).tolist() == [0, 1, 2]
+
+
+def test_the_long_clip_reads_captions_to_their_end():
+    clip, tokenizer = t2i.load_default_long_clip()
+    assert tokenizer.model_max_length == clip.config.text_config.max_position_embeddings == 248
+    drawn = [scene(seed, split="test", kind="layouts", count=12) for seed in range(12)]
+    pixels = torch.stack([torch.from_numpy(s.image) for s in drawn]).permute(0, 3, 1, 2) / 127.5 - 1
+    tokens = tokenizer([long_caption(s) for s in drawn], padding=True, return_tensors="pt")
+    assert tokens.input_ids.shape[1] > 120
+    with torch.no_grad():
+        logits = clip(pixel_values=pixels, **tokens).logits_per_image
+    assert (logits.argmax(1) == torch.arange(12)).sum() >= 11
+    pipe = t2i.load_default()
+    with t2i.long_prompts(pipe, "stretch", weights=LONG_CLIP):
+        assert pipe.encode_prompt(long_caption(drawn[0]), "cpu", 1, False)[0].shape == (1, 248, 128)
 
 
 def test_detector_and_judges_count_a_scene_they_never_saw():
