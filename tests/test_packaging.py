@@ -1,5 +1,6 @@
 """The built wheel holds what the tree holds, and .ci/run does what the README says."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,8 @@ pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> set[str]:
-    """The names in a wheel built from a copy of the tree, whose own build folder would keep what was since removed."""
+def built(tmp_path_factory) -> Path:
+    """A wheel built from a copy of the tree, whose own build folder would keep what was since removed."""
     pytest.importorskip("build")
     copy = tmp_path_factory.mktemp("checkout")
     for folder in PACKAGES:
@@ -29,6 +30,12 @@ def wheel(tmp_path_factory) -> set[str]:
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     (built,) = (copy / "out").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(built) -> set[str]:
+    """The names in the wheel."""
     return set(zipfile.ZipFile(built).namelist())
 
 
@@ -40,6 +47,16 @@ def test_every_module_and_weight_of_the_tree_is_in_the_wheel(wheel):
         expected |= {f"{package}/{f.as_posix()}" for f in kept if f.suffix == ".py" or "weights" in f.parts}
     installed = {name for name in wheel if name.endswith(".py") or "/weights/" in name}
     assert installed == expected
+
+
+@pytest.mark.slow
+def test_readme_runs_from_the_wheel(built, tmp_path):
+    zipfile.ZipFile(built).extractall(tmp_path)
+    test = ROOT / "tests" / "test_readme.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml", test]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "T2I_TOOLS_FROM": str(tmp_path)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_nothing_lands_beside_the_package(wheel):

@@ -1,6 +1,7 @@
 """The plugins as arguments of the call. The oracle: the stock pipeline with the plugin installed for a while."""
 
 import inspect
+import time
 from itertools import permutations
 
 import pipezoo
@@ -132,6 +133,47 @@ def test_an_exception_takes_them_off(pair, token):
     with pytest.raises(t2i.ModelError, match="no such file"):
         call(ours, entropy_scaling=True, long_prompts="chunk", count_token="missing.safetensors")
     assert torch.equal(call(stock), plain)
+
+
+@pytest.mark.parametrize("module", ["stable_diffusion", "flux"], indirect=True)
+def test_an_intervention_sees_the_plugins_of_the_call(pair, token):
+    ours, stock = pair
+    with t2i.count_token(stock, token), t2i.entropy_scaling(stock), t2i.diffusion_intervention(stock, "eos"):
+        expected = call(stock, prompt="two <count-7> seven cats")
+    with t2i.diffusion_intervention(ours, "eos"):
+        assert torch.equal(call(ours, prompt="two {count} cats", count_token=token, entropy_scaling=True), expected)
+
+
+@pytest.mark.parametrize("module", ["stable_diffusion"], indirect=True)
+def test_a_search_and_a_probe_run_as_on_the_stock_pipeline(pair):
+    counter = t2i.load_default_counter()
+    search = {"label": counter.labels[0], "budget": 40, "steps": 2, "method": "token"}
+    ours, stock = (t2i.optimize_count(pipe, "a photo of {count} cats", 3, counter, **search).run() for pipe in pair)
+    assert torch.equal(ours.token.vectors["text_encoder"], stock.token.vectors["text_encoder"])
+    assert len(ours.history) == len(stock.history) > 1
+    ours, stock = (t2i.encoder_intervention(pipe, "two cats", "pads")["prompt_embeds"] for pipe in pair)
+    assert torch.equal(ours, stock)
+
+
+@pytest.mark.parametrize("module", ["stable_diffusion"], indirect=True)
+def test_without_a_plugin_it_costs_under_a_percent(pair):
+    """Of processor time, against the quickest call there is: two steps of a tiny model."""
+
+    def seconds(run, times):
+        start = time.process_time()
+        for _ in range(times):
+            run()
+        return (time.process_time() - start) / times
+
+    class Nothing:
+        def __call__(self, prompt=None):
+            return prompt
+
+    class AdaptiveNothing(Adaptive, Nothing):
+        pass
+
+    added = seconds(AdaptiveNothing(), 3000) - seconds(Nothing(), 3000)
+    assert added < 0.01 * seconds(lambda: call(pair[1], num_inference_steps=2), 3)
 
 
 @pytest.mark.parametrize("module", ["stable_diffusion"], indirect=True)

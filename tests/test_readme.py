@@ -1,0 +1,61 @@
+"""README's Python and the short examples run as they stand; on a tiny random model here, which draws no less."""
+
+import os
+import re
+import runpy
+from functools import wraps
+from pathlib import Path
+
+import pipezoo
+import pytest
+
+import t2i_tools as t2i
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ("any_size", "long_prompt", "exact_count", "padding", "drop_in")  # the others are batch jobs with options
+
+pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="needs a checkout")
+
+
+@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["tiny", "bundled"])
+def model(request, monkeypatch, tmp_path):
+    """What `load_default` gives: a tiny Stable Diffusion of two steps, or what it does give."""
+    monkeypatch.chdir(tmp_path)
+    if not request.param:
+        return
+    pipe = pipezoo.build("stable_diffusion")
+    kind = type(pipe)
+
+    @wraps(kind.__call__)
+    def quick(self, *args, **kwargs):
+        return kind.__call__(self, *args, **{"num_inference_steps": 2, **kwargs})
+
+    pipe.__class__ = type(kind.__name__, (kind,), {"__call__": quick, "__module__": kind.__module__})
+    monkeypatch.setattr(t2i, "load_default", lambda: pipe)
+
+
+def snippets():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return [block for block in blocks if "http://" not in block]  # which talks to a running app: tests/ui
+
+
+def test_the_library_is_the_one_asked_for():
+    """test_packaging.py runs this file with the built wheel."""
+    assert Path(t2i.__file__).is_relative_to(os.environ.get("T2I_TOOLS_FROM", "/"))
+
+
+def test_readme(model, capsys):
+    assert len(snippets()) >= 4
+    names = {}
+    for snippet in snippets():
+        exec(compile(snippet, "README.md", "exec"), names)
+    assert names["image"].size
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example(name, model, capsys, tmp_path):
+    path = ROOT / "examples" / f"{name}.py"
+    statements = path.read_text().split('"""')[2].strip().splitlines()
+    assert len([line for line in statements if line.strip() and "import" not in line]) <= 5
+    runpy.run_path(str(path))
+    assert [file for file in tmp_path.iterdir() if file.suffix == ".png"]
