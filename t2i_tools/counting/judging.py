@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from t2i_tools.counting.loss import count_loss, dynamic_scale
+from t2i_tools.counting.loss import count_loss, dynamic_scale, focus
 from t2i_tools.counting.options import Goal, Options
 from t2i_tools.counting.sampling import Sampler
-from t2i_tools.detectors import Counter, Guide
+from t2i_tools.detectors import Counter, Detections, Guide
 from t2i_tools.errors import InputError
 
 
@@ -66,31 +66,34 @@ class Judge:
             with torch.set_grad_enabled(trial.gradient):
                 images = self.sampler.draw(self.prompt, seeds, latents, trial.gradient)
                 pixels = (images.detach() * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-                found = self.count(pixels)
+                seen = self.detect(pixels)
+                found = [{label: one.count for label, one in picture.items()} for picture in seen]
                 outcome.pixels += list(pixels)
                 outcome.found += found
                 if trial.gradient:
-                    loss = self.loss(images, found, outcome).sum() / len(trial.seeds)
+                    loss = self.loss(images, seen, outcome).sum() / len(trial.seeds)
                     if any(map(self.goal.error, found)):
                         loss.backward()
         return outcome
 
-    def count(self, pixels: np.ndarray) -> list[dict[str, int]]:
-        """The counter sees what a file will hold: eight bits a channel."""
+    def detect(self, pixels: np.ndarray) -> list[dict[str, Detections]]:
+        """The objects of each class per picture. The counter sees what a file will hold: eight bits a channel."""
         images = [Image.fromarray(one) for one in pixels]
-        found: list[dict[str, int]] = [{} for _ in images]
+        pictures: list[dict[str, Detections]] = [{} for _ in images]
         for label in self.goal.counts:  # one after the other: a counter of any word has to be told which
             self.sampler.compute.detector += len(images)
-            for counts, seen in zip(found, self.counter.detect(images, label), strict=True):
-                counts[label] = seen.count
-        return found
+            for picture, seen in zip(pictures, self.counter.detect(images, label), strict=True):
+                picture[label] = seen
+        return pictures
 
-    def loss(self, images: torch.Tensor, found: list[dict[str, int]], outcome: Outcome) -> torch.Tensor:
+    def loss(self, images: torch.Tensor, seen: list[dict[str, Detections]], outcome: Outcome) -> torch.Tensor:
         """(B,) of pictures (B, 3, H, W); what it consists of is noted in `outcome`."""
         counts = torch.zeros(len(images), device=images.device)
         for index, (label, n) in enumerate(self.goal.counts.items()):
-            potential = self.guide.potential(images, label)
-            scale = self.scale(label, potential, [one[label] for one in found])
+            boxes = [one[label].boxes for one in seen]
+            pictures = focus(images, boxes, n) if self.options.focus else images
+            potential = self.guide.potential(pictures, label)
+            scale = self.scale(label, potential, [len(one) for one in boxes])
             counts = counts + count_loss(potential, scale, n)
             if index == 0:
                 outcome.potential += potential.tolist()

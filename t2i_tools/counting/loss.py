@@ -29,6 +29,23 @@ def count_loss(potential: torch.Tensor, scale: torch.Tensor, n: int) -> torch.Te
     return torch.where(gap.detach().abs() < 1e-3, 0.0, gap.abs())
 
 
+def focus(images: torch.Tensor, boxes: Sequence[torch.Tensor], n: int) -> torch.Tensor:
+    """The pictures as they are, with a gradient only where an object is to go or to come.
+
+    Of more than n objects the least sure ones are to go: their boxes have the gradient. Of fewer, new ones are to come
+    where there is none: all but the boxes. Of n, all of the picture. images: (B, 3, H, W). boxes: per picture (k, 4)
+    xyxy in pixels, surest first.
+    """
+    masks = torch.ones_like(images[:, :1])
+    for mask, found in zip(masks[:, 0], boxes, strict=True):
+        if len(found) == n:
+            continue
+        mask.fill_(float(len(found) < n))
+        for left, top, right, bottom in found[n:] if len(found) > n else found:
+            mask[int(top) : int(bottom) + 1, int(left) : int(right) + 1] = float(len(found) > n)
+    return images * masks + images.detach() * (1 - masks)
+
+
 def clip_loss(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
     """(B,): 1 - cos of each picture's embedding (B, d) with the text's (1 or B, d)."""
     return 1 - F.cosine_similarity(image_embeds, text_embeds, dim=-1)

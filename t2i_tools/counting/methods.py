@@ -83,6 +83,7 @@ def start_tokens(
     versions = {"t2i-tools": __version__, "diffusers": diffusers.__version__, "torch": torch.__version__}
     names = ("method", "steps", "guidance", "lr", "grad_steps", "grad_where", "start", "number")
     about = {name: getattr(options, name) for name in names}
+    about["grad_steps"] = options.graph_steps
     settings = {"template": template, "seeds": list(seeds), **about, "versions": versions}
     tokens = []
     for label, n in goal.counts.items():

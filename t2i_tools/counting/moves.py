@@ -69,7 +69,7 @@ class NewSeeds(Move):
 
 
 class Learned(Move):
-    """AdamW on the tokens, on the initial noise, or on both (Zafar et al. 2024; Eyring et al. 2024, ReNO)."""
+    """AdamW on the tokens (Zafar et al. 2024), steps of a set length on the initial noise, or both."""
 
     def __init__(self, vectors: list[Vector], noise: torch.Tensor | None, seeds: Sequence[int], options: Options):
         super().__init__(seeds)
@@ -89,12 +89,23 @@ class Learned(Move):
             return None
         length = clip_gradient(tensors, self.options.max_norm)
         if length == length and length != float("inf"):  # a step that is no number would lose all that was learned
-            self.optimizer.step()
-            if self.noise is not None:
-                with torch.no_grad():  # noise is a sphere's surface: elsewhere the model has never been
-                    shape = (-1, *[1] * (self.noise.ndim - 1))
-                    self.noise.mul_((self.length / self.noise.flatten(1).norm(dim=1)).view(shape))
+            if self.optimizer is not None:
+                self.optimizer.step()
+            self._walk_noise()
         return length
+
+    @torch.no_grad()
+    def _walk_noise(self) -> None:
+        """A step of a set length down the gradient, and back to the length of noise: the model has seen no other.
+
+        AdamW would move every latent alike; so it is those that matter which move.
+        """
+        if self.noise is None or self.noise.grad is None:
+            return
+        shape = (-1, *[1] * (self.noise.ndim - 1))
+        step = self.noise.grad.flatten(1).norm(dim=1).clamp(min=1e-20)
+        self.noise.sub_((self.options.noise_lr * self.length / step).view(shape) * self.noise.grad)
+        self.noise.mul_((self.length / self.noise.flatten(1).norm(dim=1)).view(shape))
 
     def forget(self, seeds: Sequence[int]) -> None:
         """Start again from the first vectors, with other seeds."""
@@ -108,7 +119,7 @@ class Learned(Move):
         state = {f"vector.{v.name}": v.tensor.detach() for v in self.vectors} | {"seeds": torch.tensor(self.seeds)}
         if self.noise is not None:
             state["noise"] = self.noise.detach()
-        for index, moments in self.optimizer.state_dict()["state"].items():
+        for index, moments in self._moments().items():
             state |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
         return state
 
@@ -124,18 +135,20 @@ class Learned(Move):
             match key.split("."):
                 case ["adam", index, name]:
                     moments.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+
+    def _moments(self) -> dict[int, dict[str, torch.Tensor]]:
+        return {} if self.optimizer is None else self.optimizer.state_dict()["state"]
 
     def _tensors(self) -> list[torch.Tensor]:
         return [v.tensor for v in self.vectors] + ([] if self.noise is None else [self.noise])
 
     def _begin(self) -> None:
-        groups = [{"params": [v.tensor], "lr": self.options.lr * v.unit} for v in self.vectors]
-        if self.noise is not None:
-            groups.append({"params": [self.noise], "lr": self.options.noise_lr})
         for tensor in self._tensors():
             tensor.requires_grad_(True)
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+        groups = [{"params": [v.tensor], "lr": self.options.lr * v.unit} for v in self.vectors]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=0.0) if groups else None
 
 
 class RandomWalk(Move):

@@ -30,11 +30,13 @@ class Options:
     steps without a better one end the search, or the round.
 
     size: (height, width) in pixels. steps, guidance, negative: the pipeline's own when None.
-    lr: of AdamW, in root mean squares of the encoder's embeddings (the paper's 0.01 on CLIP-L is 0.7). noise_lr: in
-    standard deviations. max_norm: what a gradient is shortened to. grad_steps, grad_where: it goes through so
-    many timesteps, the "first", where counts are decided, the "last" or "spread" ones; the others count as constant.
-    scale: potential per object, a number for the paper's static one; None follows the detector. guide: gives the
-    gradient where `counter` only counts. clip: a `ClipTerm`, weighed by clip_weight.
+    lr: of AdamW, in root mean squares of the encoder's embeddings (the paper's 0.01 on CLIP-L is 0.7). noise_lr: length
+    of a step down the noise's gradient, as a share of the noise's own. max_norm: what a gradient is shortened to.
+    grad_steps, grad_where: it goes through so many timesteps (4 by default, 1 for the noise alone), the "first", where
+    counts are decided, the "last" or "spread" ones; the others count as constant. scale: potential per object, a number
+    for the paper's static one; None follows the detector. focus: the gradient comes from where an object is to go or
+    to come, see `loss.focus`. guide: gives the gradient where `counter` only counts. clip: a `ClipTerm`, weighed by
+    clip_weight.
     start: the text whose embedding the token starts from, the number's own word when None (the paper: "some"). number:
     whether the number follows the token in the prompt, as in the paper; without it the first picture is the plain one.
     encoders: names of the text encoders to learn for, all when None. batch: pictures at once. checkpointing, vae: see
@@ -51,11 +53,12 @@ class Options:
     guidance: float | None = None
     negative: str | None = None
     lr: float = 0.3
-    noise_lr: float = 0.05
+    noise_lr: float = 0.25
     max_norm: float = 1.0
-    grad_steps: int = 4
+    grad_steps: int | None = None
     grad_where: str = "first"
     scale: float | None = None
+    focus: bool = True
     guide: Guide | None = None
     clip: Any = None
     clip_weight: float = 5.0
@@ -71,12 +74,18 @@ class Options:
         if self.method not in METHODS:
             raise InputError(f"unknown method {self.method!r}: choose {', '.join(METHODS)}")
         for name in ("budget", "patience", "explore", "grad_steps", "batch"):
-            if not getattr(self, name) >= 1:
-                raise InputError(f"{name} {getattr(self, name)} is out of range: it takes 1 or more")
+            value = getattr(self, name)
+            if value is not None and not value >= 1:
+                raise InputError(f"{name} {value} is out of range: it takes 1 or more")
         for name in ("lr", "noise_lr", "max_norm", "scale"):
             value = getattr(self, name)
             if value is not None and not (0 < value < math.inf):
                 raise InputError(f"{name} {value} is out of range: it takes a number above 0")
+
+    @property
+    def graph_steps(self) -> int:
+        """`grad_steps`, or the usual. The noise is carried through the steps without a graph as well."""
+        return self.grad_steps or (1 if self.method == "noise" else 4)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Options:

@@ -70,7 +70,7 @@ class Search(Iterator[Step]):
         self.sampler = Sampler(
             pipe,
             self.request,
-            grad_steps=options.grad_steps,
+            grad_steps=options.graph_steps,
             grad_where=options.grad_where,
             checkpointing=options.checkpointing,
             vae=options.vae,

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from t2i_tools.counting.loss import clip_gradient, clip_loss, count_loss, dynamic_scale, root_mean_square
+from t2i_tools.counting.loss import clip_gradient, clip_loss, count_loss, dynamic_scale, focus, root_mean_square
 
 
 def test_with_the_dynamic_scale_the_loss_is_the_detectors_error():
@@ -38,6 +38,31 @@ def test_an_exact_count_has_no_gradient_though_the_quotient_rounds():
 
 def test_a_static_scale_counts_by_the_potential_alone():
     assert count_loss(torch.tensor([140.0]), torch.tensor([70.0]), 5).item() == 3
+
+
+def gradient_of(boxes, n):
+    """(4, 4): what of a picture has a gradient."""
+    images = torch.rand(1, 3, 4, 4, requires_grad=True)
+    seen = focus(images, [torch.tensor(boxes).view(-1, 4)], n)
+    assert torch.equal(seen, images)
+    seen.sum().backward()
+    assert torch.equal(images.grad[0, 0], images.grad[0, 2])
+    return images.grad[0, 0].tolist()
+
+
+def test_of_too_many_the_least_sure_ones_are_to_go():
+    sure, unsure = [0.0, 0.0, 0.9, 0.9], [1.0, 2.0, 2.9, 3.9]
+    assert gradient_of([sure, unsure], 1) == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0]]
+
+
+def test_of_too_few_new_ones_are_to_come_beside_them():
+    there = [1.0, 2.0, 2.9, 3.9]
+    assert gradient_of([there], 2) == [[1, 1, 1, 1], [1, 1, 1, 1], [1, 0, 0, 1], [1, 0, 0, 1]]
+    assert gradient_of([], 2) == [[1] * 4] * 4
+
+
+def test_of_the_right_number_none_is_chosen():
+    assert gradient_of([[0.0, 0.0, 2.0, 2.0]], 1) == [[1] * 4] * 4
 
 
 def test_clip_loss():
