@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors.torch import save as to_bytes
+
 from t2i_tools.counting.methods import optimize_count
 from t2i_tools.counting.results import Result, Step
 from t2i_tools.errors import InputError, first_line
@@ -99,6 +101,7 @@ def deliver(result: Result, job: Job, folder: Path, place: int, settings: dict[s
         "file": str(image.relative_to(folder)),
         "strip": f"steps/{stem}.png",
         "tokens": [str(path.relative_to(folder)) for path in tokens],
+        "noise": None if result.latents is None else f"noise/{stem}.safetensors",
         "prompt": result.prompt,
         "seed": result.seeds[0],
         "found": result.found[0],
@@ -108,7 +111,10 @@ def deliver(result: Result, job: Job, folder: Path, place: int, settings: dict[s
         "compute": result.compute.as_dict(),
         "history": result.history,
     }
-    told = {name: row[name] for name in ("found", "exact", "tokens")}
+    told = {name: row[name] for name in ("found", "exact", "tokens", "noise")}
+    if result.latents is not None:  # as `latents=` of the pipeline's call it makes the image again
+        with replacing(folder / row["noise"]) as part:
+            part.write_bytes(to_bytes({"latents": result.latents.contiguous()}))
     for token, path in zip(result.tokens, tokens, strict=True):
         token.save(path)
     save_image(result.strip(), folder / row["strip"], {"prompt": result.prompt})

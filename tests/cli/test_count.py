@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from t2i_tools.cli import count, main
 from t2i_tools.cli.count import default_template, parse_counts, yield_line
@@ -17,6 +19,7 @@ from t2i_tools.detectors import YoloCounter
 from t2i_tools.detectors.yolo import build_yolo
 from t2i_tools.errors import InputError
 from t2i_tools.imagefile import read_settings
+from t2i_tools.loading import open_pipeline
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +74,12 @@ def test_image_token_strip_and_summary(t2i, tmp_path):
     ]
     (row,) = json.loads((folder / "count.json").read_text())["images"]
     settings = read_settings(folder / "0001-200-apples-7.png")
-    assert settings["count"] == {"found": row["found"], "exact": False, "tokens": row["tokens"]}
+    assert settings["count"] == {
+        "found": row["found"],
+        "exact": False,
+        "tokens": row["tokens"],
+        "noise": None,
+    }
     assert settings["seed"] == 7 and settings["steps"] == 2
     token = CountToken.load(folder / row["tokens"][0])
     assert (token.n, token.label) == (200, "apples")
@@ -79,6 +87,18 @@ def test_image_token_strip_and_summary(t2i, tmp_path):
     assert len(row["history"]) >= 3 and row["compute"]["backward"] > 0
     with Image.open(folder / row["strip"]) as strip:
         assert strip.width == 6 + 70 * len(row["history"])
+
+
+def test_the_learned_noise_makes_the_image_again(t2i, tiny_folder, tmp_path):
+    assert t2i("apples", 200, "--budget", 6, "--guidance", 1, "--output", "a")[0] == 0
+    (row,) = json.loads((tmp_path / "a" / "count.json").read_text())["images"]
+    assert row["tokens"] == [] and row["compute"]["backward"] > 0
+    pipe = open_pipeline(tiny_folder)
+    pipe.set_progress_bar_config(disable=True)
+    latents = load_file(tmp_path / "a" / row["noise"])["latents"]
+    again = pipe(row["prompt"], latents=latents, num_inference_steps=2, guidance_scale=1.0).images[0]
+    with Image.open(tmp_path / "a" / row["file"]) as image:
+        assert np.abs(np.asarray(image, dtype=int) - np.asarray(again, dtype=int)).max() <= 1
 
 
 def test_json(t2i, tmp_path):
