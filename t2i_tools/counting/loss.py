@@ -33,8 +33,8 @@ def focus(images: torch.Tensor, boxes: Sequence[torch.Tensor], n: int) -> torch.
     """The pictures as they are, with a gradient only where an object is to go or to come.
 
     Of more than n objects the least sure ones are to go: their boxes have the gradient. Of fewer, new ones are to come
-    where there is none: all but the boxes. Of n, all of the picture. images: (B, 3, H, W). boxes: per picture (k, 4)
-    xyxy in pixels, surest first.
+    where there is none: all but the boxes. Of n, or where that leaves nothing, all of the picture. images:
+    (B, 3, H, W). boxes: per picture (k, 4) xyxy in pixels, surest first.
     """
     masks = torch.ones_like(images[:, :1])
     for mask, found in zip(masks[:, 0], boxes, strict=True):
@@ -43,6 +43,8 @@ def focus(images: torch.Tensor, boxes: Sequence[torch.Tensor], n: int) -> torch.
         mask.fill_(float(len(found) < n))
         for left, top, right, bottom in found[n:] if len(found) > n else found:
             mask[int(top) : int(bottom) + 1, int(left) : int(right) + 1] = float(len(found) > n)
+        if not mask.any():  # boxes that leave nothing out say nothing about where
+            mask.fill_(1.0)
     return images * masks + images.detach() * (1 - masks)
 
 

@@ -61,6 +61,10 @@ def test_of_too_few_new_ones_are_to_come_beside_them():
     assert gradient_of([], 2) == [[1] * 4] * 4
 
 
+def test_a_box_over_all_of_it_leaves_no_picture_without_gradient():
+    assert gradient_of([[0.0, 0.0, 4.0, 4.0]], 2) == [[1] * 4] * 4
+
+
 def test_of_the_right_number_none_is_chosen():
     assert gradient_of([[0.0, 0.0, 2.0, 2.0]], 1) == [[1] * 4] * 4
 
