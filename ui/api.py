@@ -3,17 +3,18 @@
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import wraps
 from typing import Any
 
 import gradio as gr
 
+from t2i_tools.errors import T2IError
 from t2i_tools.ui import view
 from t2i_tools.ui.desk import Desk
 from t2i_tools.ui.jobs import FAILED, Job
 from t2i_tools.ui.kinds import KINDS
 from t2i_tools.ui.kinds.generate import restored
 from t2i_tools.ui.owner import client_owner
-from t2i_tools.ui.panel import errors_shown
 from t2i_tools.ui.uploads import keep_start, settings_of
 
 POLL = 0.1
@@ -24,18 +25,18 @@ def add_endpoints(desk: Desk) -> None:
     for kind in KINDS:
         gr.api(_maker(desk, kind), api_name=kind, api_description=_about(kind), concurrency_limit=None)
 
-    @errors_shown
+    @errors_told
     def cancel(request: gr.Request, job: str = "") -> dict:
         if job:
             found = desk.jobs.get(job)
             return {"cancelled": int(desk.cancel(found))}
         return {"cancelled": desk.cancel_all(client_owner(request))}
 
-    @errors_shown
+    @errors_told
     def status(job: str) -> tuple[list, dict]:
         return _answer(desk, desk.jobs.get(job))
 
-    @errors_shown
+    @errors_told
     def settings(image: dict) -> dict:
         return restored(settings_of(desk, image))
 
@@ -46,11 +47,24 @@ def add_endpoints(desk: Desk) -> None:
     gr.api(settings, api_name="settings", api_description=about, queue=False)
 
 
+def errors_told(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What the caller can mend goes out as one line; what Gradio makes of other errors says nothing."""
+
+    @wraps(function)
+    def wrapped(*args: Any, **named: Any) -> Any:
+        try:
+            return function(*args, **named)
+        except T2IError as error:
+            raise gr.Error(" ".join(str(error).split()), print_exception=False) from None
+
+    return wrapped
+
+
 def _maker(desk: Desk, kind: str) -> Callable[..., AsyncIterator[tuple[list, dict]]]:
     """An endpoint whose parameters are the fields of the kind's values."""
     fields = KINDS[kind].values.model_fields
 
-    @errors_shown
+    @errors_told
     def submit(owner: str, given: dict[str, Any]) -> Job:
         if isinstance(given.get("image"), Mapping):
             given["image"] = keep_start(desk, given["image"])

@@ -1,7 +1,6 @@
 """What every tab has in common: a status line, a button that cancels, and results that appear as they are made."""
 
 from collections.abc import Callable, Sequence
-from functools import wraps
 from typing import Any
 
 import gradio as gr
@@ -13,19 +12,6 @@ from t2i_tools.ui.jobs import Job
 from t2i_tools.ui.owner import page_owner
 
 TICK = 0.4
-
-
-def errors_shown(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Runs a handler of the page; what the user can mend becomes one line there."""
-
-    @wraps(function)
-    def wrapped(*args: Any, **named: Any) -> Any:
-        try:
-            return function(*args, **named)
-        except T2IError as error:
-            raise gr.Error(" ".join(str(error).split()), print_exception=False) from None
-
-    return wrapped
 
 
 class Panel:
@@ -66,10 +52,12 @@ class Panel:
             status = view.status(self.desk, jobs, self.idle)
             return status, gr.Button(interactive=waiting), gr.Timer(active=waiting), stamp, *fresh
 
-        @errors_shown
         def start(request: gr.Request, shown: str, *values: Any) -> tuple[Any, ...]:
-            given = read(dict(zip(fields, values, strict=True)))
-            self.desk.submit(page_owner(request), self.kind, given)
+            try:
+                given = read(dict(zip(fields, values, strict=True)))
+                self.desk.submit(page_owner(request), self.kind, given)
+            except T2IError as error:
+                return view.complaint(error), *(gr.skip() for _ in outputs[1:])
             return look(request, shown)
 
         def stop(request: gr.Request, shown: str) -> tuple[Any, ...]:

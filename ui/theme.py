@@ -47,9 +47,13 @@ CSS = """
 .t2i-preview img { width: min(100%, 320px); border-radius: var(--block-radius); }
 .t2i-hint { color: var(--body-text-color-subdued); font-size: .9rem; }
 .t2i-table { width: 100%; border-collapse: collapse; font-size: .92rem; }
+.t2i-table, .t2i-table thead, .t2i-table tbody, .t2i-table tr { border: 0 !important; }
 .t2i-table caption { text-align: left; padding-bottom: .3rem; }
 .t2i-table th, .t2i-table td { text-align: left !important; padding: .3rem .5rem !important; border: 0 !important;
   border-bottom: 1px solid var(--border-color-primary) !important; color: var(--body-text-color); }
+.t2i-results .html-container, #ruler .html-container { padding: 0 !important; }
+.t2i-results .grid-wrap { max-height: none !important; }
+#ruler { margin: -.6rem 0; }
 .t2i-strip { display: flex; gap: .4rem; overflow-x: auto; padding: .2rem; }
 .t2i-strip figure { margin: 0; flex: 0 0 96px; text-align: center; font-size: .85rem; color: var(--body-text-color); }
 .t2i-strip img { width: 96px; height: 96px; object-fit: contain; border-radius: 4px; }

@@ -34,7 +34,7 @@ def status(desk: Desk, jobs: Sequence[Job], idle: str) -> str:
         )
         return _box(f"<p role='status'>{text}</p><progress aria-label='waiting'></progress>")
     if job.state == FAILED:
-        return _box(f"<p role='alert' class='t2i-error'>{escape(job.error or 'failed')}</p>")
+        return complaint(job.error or "failed")
     files = len(job.result.get("files", ()))
     made = f", {files} {'file' if files == 1 else 'files'}" if files else ""
     ended = {DONE: "Done", CANCELLED: "Cancelled"}.get(job.state, job.state)
@@ -79,6 +79,11 @@ def cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def complaint(error: object) -> str:
+    """What is wrong, in one line."""
+    return _box(f"<p role='alert' class='t2i-error'>{escape(' '.join(str(error).split()))}</p>")
 
 
 def _box(inside: str) -> str:

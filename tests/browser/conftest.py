@@ -40,7 +40,7 @@ def page(app, browser):
     """A page of the app that must end without an error of its scripts, in a browser that has not been here before."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page, errors = context.new_page(), []
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(120_000)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(app[0])
     page.locator("#generate").wait_for()

@@ -79,7 +79,10 @@ def count_tab(desk: Desk, page: gr.Blocks) -> None:
             (str(path), f"{row['method']}: judge sees {row['judged']}")
             for path, row in zip(desk.paths(job), found, strict=False)
         ] or [str(path) for path in desk.paths(job)]
-        table = view.table(found, "The best of each search: seen by the detector that steered, and by the judge")
+        shown = [
+            {name: row[name] for name in ("method", "seed", "counted", "judged", "exact", "steps")} for row in found
+        ]
+        table = view.table(shown, "The best of each search: seen by the detector that steered, and by the judge")
         return [strip_html(events), pictures, table, *chart_values(events), gr.File(files, visible=bool(files))]
 
     results = [strip, gallery, rows, counted, loss, tokens]

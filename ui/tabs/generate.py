@@ -8,13 +8,14 @@ import gradio as gr
 
 from t2i_tools.cli.options import BUNDLED
 from t2i_tools.entropy.gain import RULES
-from t2i_tools.errors import InputError
+from t2i_tools.errors import InputError, T2IError
 from t2i_tools.imagefile import read_settings
+from t2i_tools.ui import view
 from t2i_tools.ui.desk import Desk
 from t2i_tools.ui.jobs import Job
 from t2i_tools.ui.kinds.generate import restored, start_path
 from t2i_tools.ui.owner import page_owner
-from t2i_tools.ui.panel import Panel, errors_shown
+from t2i_tools.ui.panel import Panel
 from t2i_tools.ui.ruler import ruler_html
 from t2i_tools.ui.uploads import keep_start, settings_of
 
@@ -142,13 +143,14 @@ def generate_tab(desk: Desk, page: gr.Blocks) -> None:
 
     again.click(last_seed, None, seed, **quiet)
 
-    @errors_shown
     def restore(file: str | None) -> list[Any]:
-        if file is None:
-            return [gr.skip() for _ in fields]
-        return list(shown_values(desk, restored(settings_of(desk, file)), fields).values())
+        try:
+            values = restored(settings_of(desk, file))
+        except T2IError as error:
+            return [view.complaint(error), *(gr.skip() for _ in fields)]
+        return [gr.skip(), *shown_values(desk, values, fields).values()]
 
-    png.upload(restore, png, list(fields.values()), **quiet)
+    png.upload(restore, png, [panel.status, *fields.values()], **quiet)
     from_page, show = partial(read_fields, desk), partial(captioned, desk)
     panel.connect(page, run, cancel, fields, from_page, [gallery], show, also=[prompt.submit])
 
