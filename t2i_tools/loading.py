@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -118,7 +119,9 @@ def _open_folder(folder: Path, dtype: torch.dtype | None) -> DiffusionPipeline:
         for path in sorted(part.glob("*.safetensors")):
             check_safetensors(path)
     with opening(folder):
-        return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, dtype=dtype)
+        parts = json.loads((folder / "model_index.json").read_text())
+        absent = {name: None for name, part in parts.items() if part == [None, None]}  # diffusers asks for SD3's T5
+        return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, dtype=dtype, **absent)
 
 
 def _open_repository(name: str, dtype: torch.dtype | None) -> DiffusionPipeline:

@@ -197,7 +197,7 @@ def test_after_a_failure_inside_a_call(pipes):
     assert torch.equal(pipezoo.call(pipe, PROMPT), plain)
 
 
-@pytest.mark.parametrize("name", ["stable_diffusion_3", "flux"])
+@pytest.mark.parametrize("name", ["stable_diffusion_3", pytest.param("flux", marks=pytest.mark.slow)])
 def test_compiled(name):
     """Attached before or after, without a graph break, and gone after the removal."""
     pipe = pipezoo.build(name)

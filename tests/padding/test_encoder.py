@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from t2i_tools.errors import InputError, UnsupportedModelError
-from t2i_tools.padding import encoder_intervention
+from t2i_tools.loading import open_pipeline
+from t2i_tools.padding import diffusion_intervention, encoder_intervention
 from t2i_tools.padding.encoder import encode, encode_clean
 from t2i_tools.padding.keeps import text_rows
 from t2i_tools.prompts import token_spans
@@ -119,6 +120,24 @@ def test_batches_and_several_images(pipe):
     for index, prompt in enumerate([PROMPT, PROMPT, "a photo", "a photo"]):
         alone = text(encoder_intervention(pipe, prompt, "prompt"))
         assert torch.equal(embeds["prompt_embeds"][index][: len(alone)], alone)
+
+
+def test_sd3_without_its_t5(pipes, tmp_path):
+    """Zeros stand in the place of its rows: filling, as many as max_sequence_length. It opens again, too."""
+    parts = {**pipes("stable_diffusion_3").components, "text_encoder_3": None, "tokenizer_3": None}
+    pipe = type(pipes("stable_diffusion_3"))(**parts)
+    pipe.set_progress_bar_config(disable=True)
+    rows = text_rows(pipe, PROMPT, max_sequence_length=3)
+    assert (len(rows), rows.prompt.sum(), rows.pads[-3:].all()) == (77 + 3, 5, True)
+    short = {"max_sequence_length": 3}
+    plain = pipezoo.call(pipe, PROMPT, **short)
+    assert torch.equal(pipezoo.call(pipe, **encoder_intervention(pipe, PROMPT, "full", **short), **short), plain)
+    with diffusion_intervention(pipe, "prompt"):
+        assert not torch.equal(pipezoo.call(pipe, PROMPT, **short), plain)
+    pipe.save_pretrained(tmp_path / "saved", safe_serialization=True)
+    again = open_pipeline(tmp_path / "saved")
+    again.set_progress_bar_config(disable=True)
+    assert torch.equal(pipezoo.call(again, PROMPT, **short), plain)
 
 
 def test_wrong_input(pipes):

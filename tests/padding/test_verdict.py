@@ -35,16 +35,19 @@ def test_planted_effects_are_found(word):
 
 
 def test_a_planted_null_is_seldom_called_an_effect():
-    """No effect of the pads at all: at most 1 of 40 is called one. At the threshold itself nothing is decided."""
+    """No effect of the pads at all: at most 1 of 40 is called one."""
     null = verdicts(((0.0, 1.0, 0.0), (0.0, 1.0, 0.0)), range(40))
     assert sum(word != "ignored" for word in null) <= 1
-    edge = verdicts(((0.1, 1.0, 0.0), (0.1, 1.0, 0.0)), range(40))
-    assert sum(word in ("text-encoding", "diffusion") for word in edge) <= 3  # 2.5 % each way, of 40
+
+
+@pytest.mark.slow
+def test_at_the_threshold_itself_nothing_is_decided():
+    """2.5 % of 200 each way, give or take."""
+    edge = verdicts(((0.1, 1.0, 0.0), (0.1, 1.0, 0.0)), range(200))
+    assert sum(word in ("text-encoding", "diffusion") for word in edge) <= 12
 
 
 def test_another_prompts_pads_that_do_as_well_prove_nothing():
-    alike = verdicts(((0.6, 0.7, 0.6), (0.6, 0.7, 0.6)), range(20))
-    assert alike.count("text-encoding") <= 1
     found = decide(*[scores((0.6, 0.7, 0.6), np.random.default_rng(3))] * 2, PROMPTS)
     assert (found.word, found.why) == ("undecided", "another prompt's pads do as well")
 
@@ -72,17 +75,20 @@ def test_few_prompts_decide_nothing(prompts):
     assert f"{prompts} prompts" in found.why
 
 
-def test_the_share_and_its_bounds():
-    """By hand, with equal effects; and the true share lies inside in about 95 of 100 draws."""
+def test_the_share_by_hand():
     full, clean, pads = np.full(4, 30.0), np.full(4, 20.0), np.array([22.0, 24.0, 22.0, 24.0])
     share = effect_share(pads - clean, full, clean, list("aabb"))
     assert (share.estimate, share.n) == (pytest.approx(0.3), 2)
+
+
+@pytest.mark.slow
+def test_the_true_share_lies_inside_the_bounds():
     inside = 0
-    for seed in range(100):
+    for seed in range(400):
         s = scores((0.3, 1.0, 0.0), np.random.default_rng(seed))
         interval = effect_share(s["pads"] - s["clean"], s["full"], s["clean"], PROMPTS, seed=seed)
         inside += interval.low <= 0.3 <= interval.high
-    assert 90 <= inside <= 99
+    assert 0.92 <= inside / 400 <= 0.98
 
 
 def test_every_verdict_has_a_meaning():
