@@ -1,6 +1,6 @@
 """Tunes a CLIP on long captions as Long-CLIP does: positions stretched to 248, primary component matching.
 
-    python examples/train_long_clip.py OUTPUT                                   the bundled CLIP on bundled scenes
+    python examples/train_long_clip.py OUTPUT --blend 0.2                       the bundled CLIP on bundled scenes
     python examples/train_long_clip.py OUTPUT --clip FOLDER --pictures FOLDER   any CLIPModel with its tokenizer
 
 FOLDER of pictures holds captions.jsonl, one {"file": ..., "long": ..., "short": ...} a line; without "short" it is the
@@ -50,17 +50,27 @@ class Pictures:
         return pixels, [row["long"] for row in chosen], short
 
 
+@torch.no_grad()
+def blend(clip: CLIPModel, start: list[torch.Tensor], share: float) -> None:
+    """Weights between those before and after the tuning, which keep more of what was known (Wortsman et al., WiSE-FT,
+    CVPR 2022, arXiv 2109.01903)."""
+    for parameter, before in zip(clip.parameters(), start, strict=True):
+        parameter.copy_(before.to(parameter).lerp(parameter, share))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
     parser.add_argument("--clip", type=Path, default=WEIGHTS / "clip")
     parser.add_argument("--tokenizer", type=Path, help="the CLIP's own folder by default")
     parser.add_argument("--pictures", type=Path, help="the bundled scenes by default")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch", type=int, default=64, help="more than 34, or there are no lesser components")
-    parser.add_argument("--lr", type=float, default=3e-4, help="the paper's: 1e-6 at batch 2048, for OpenAI's weights")
+    parser.add_argument("--lr", type=float, default=5e-4, help="the paper's: 1e-6 at batch 2048, for OpenAI's weights")
     parser.add_argument("--loss", choices=LOSSES, default="pcm")
     parser.add_argument("--anchor", type=float, default=10.0, help="0 is the paper's")
+    parser.add_argument("--blend", type=float, default=1.0, help="share of the tuned weights in what is written")
+    parser.add_argument("--half", action="store_true", help="write float16")
     parser.add_argument("--ratio", type=int, default=4, help="1: keep 77 positions")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -75,7 +85,7 @@ def main() -> None:
     if options.ratio > 1:
         stretch_clip(clip, tokenizer, ratio=options.ratio)
     draw = Pictures(options.pictures, CLIPImageProcessor.from_pretrained(options.clip)) if options.pictures else scenes
-    frozen = FrozenRows(clip)
+    frozen, start = FrozenRows(clip), [p.detach().clone() for p in clip.parameters()]
     optimizer = torch.optim.AdamW(clip.parameters(), options.lr, betas=(0.9, 0.98), weight_decay=0.01)
     checkpoint = Checkpoint(options.output / "state.safetensors", {"clip": clip}, optimizer)
     first = checkpoint.load()
@@ -97,7 +107,8 @@ def main() -> None:
         if accelerator.is_main_process and ((step + 1) % 25 == 0 or step + 1 == options.steps):
             checkpoint.save(step + 1, loss=loss.item(), seconds=time.process_time() - started)
     if accelerator.is_main_process:
-        clip.save_pretrained(options.output)
+        blend(clip, start, options.blend)
+        (clip.half() if options.half else clip).save_pretrained(options.output)
         tokenizer.save_pretrained(options.output)
 
 
