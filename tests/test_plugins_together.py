@@ -3,6 +3,7 @@
 import copy
 import inspect
 import logging
+import random
 from contextlib import ExitStack, nullcontext
 from functools import cache
 from itertools import combinations, permutations
@@ -152,3 +153,62 @@ def test_two_in_any_order(name, pair):
             assert torch.equal(together, left) is silent(name, one)
     assert traces(pipe) == before
     assert torch.equal(make(name, pipe), plain)
+
+
+ALL = ("entropy", "stretch", "count", "padding")
+
+
+@pytest.mark.parametrize("name", CLIP)
+def test_all_four_in_any_order(name):
+    (pipe, token), plain, together = family(name), alone(name), alone(name, *ALL)
+    before = traces(pipe)
+    for order in random.Random(0).sample(list(permutations(ALL)), 4):
+        handles = [PLUGINS[plugin](pipe, token) for plugin in order]
+        assert torch.equal(make(name, pipe), together)
+        for handle in handles:  # the first first: none lies on top of another
+            handle.remove()
+        assert traces(pipe) == before
+    assert torch.equal(make(name, pipe), plain)
+    assert all(not torch.equal(together, alone(name, plugin)) for plugin in ALL)
+
+
+@pytest.mark.parametrize("name", ["flux", pytest.param("stable_diffusion", marks=pytest.mark.slow)])
+def test_all_four_compiled(name):
+    (pipe, token), plain, together = family(name), alone(name), alone(name, *ALL)
+    part = "unet" if hasattr(pipe, "unet") else "transformer"
+    model = getattr(pipe, part)
+    torch.compiler.reset()
+    with ExitStack() as stack:
+        stack.callback(setattr, pipe, part, model)
+        setattr(pipe, part, torch.compile(model, backend="eager"))
+        with ExitStack() as plugins:
+            for plugin in ALL:
+                plugins.enter_context(PLUGINS[plugin](pipe, token))
+            assert close(make(name, pipe), together)
+        assert close(make(name, pipe), plain)
+    assert not close(plain, together)
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl"])
+def test_batches_guidance_and_callbacks(name):
+    pipe, token = family(name)
+    seen = []
+    prompts = [prompt(name), "a photo of two red cats"]
+    options = {"num_inference_steps": 2, "guidance_scale": 3.0, "negative_prompt": ["red", prompt(name)]}
+    options["callback_on_step_end"] = lambda pipe, step, time, tensors: seen.append(step) or tensors
+    seeds = [torch.Generator().manual_seed(seed) for seed in (3, 0, 1, 2)]
+    with ExitStack() as stack:
+        for plugin in ("entropy", "chunk", "count"):
+            stack.enter_context(PLUGINS[plugin](pipe, token))
+        batch = pipezoo.call(pipe, prompts, generator=seeds, num_images_per_prompt=2, **options)
+        one = {"negative_prompt": ["red"], "seed": 3}
+        assert seen == [0, 1]
+        assert batch.shape[0] == 4
+        single = pipezoo.call(pipe, prompts[:1], **{**options, **one})
+    assert close(batch[:1], single)
+    assert not close(batch[1:2], single)
+
+
+def close(one, other):
+    """Up to rounding, which depends on the size of the batch and on the compiler."""
+    return float((one - other).abs().max()) <= 1e-3 * float(other.abs().max())
