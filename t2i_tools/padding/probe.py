@@ -85,9 +85,8 @@ class Probe:
         row = {"route": cell.route, "condition": cell.condition, "n": len(cell.clip)}
         row["CLIP score"] = _interval(cell.clip, self.prompts)
         row["similarity"] = _interval(cell.similarity, self.prompts)
-        if cell is not full and len(cell.clip) >= FEWEST_FOR_KID:
-            distance = kid(np.stack(full.embeddings), np.stack(cell.embeddings), extractor=FEATURES)
-            row["KID"] = f"{distance.value:.4f} ± {distance.spread:.4f}"
+        if len(cell.clip) >= FEWEST_FOR_KID:
+            row["KID"] = "-" if cell is full else _kid(full, cell)
         if cell.recall:
             row["recall"] = _interval(cell.recall, self.prompts)
         return row
@@ -218,6 +217,11 @@ def _partners(prompts: int) -> list[int]:
 
 def _interval(values: list[float], prompts: list[str]) -> Interval | float:
     return cluster_bootstrap(values, prompts) if len(set(prompts)) > 1 else float(np.mean(values))
+
+
+def _kid(full: Cell, cell: Cell) -> str:
+    distance = kid(np.stack(full.embeddings), np.stack(cell.embeddings), extractor=FEATURES)
+    return f"{distance.value:.4f} ± {distance.spread:.4f}"
 
 
 def _bounds(interval: Interval) -> dict[str, float]:

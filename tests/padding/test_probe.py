@@ -78,7 +78,8 @@ def test_cross_attention_is_run_once_and_judged(pipes, clip):
     assert all(cell.recall == [0.75] * 9 for cell in found.cells)
     table = found.table()
     assert all(row["n"] == 9 and "[" in str(row["CLIP score"]) for row in table)
-    assert ["KID" in row for row in table] == [False, True, True, True, True]
+    assert ["±" in row["KID"] for row in table] == [False, True, True, True, True]
+    assert len(str(table).splitlines()) == 6
     told = json.loads(json.dumps(found.as_dict(), default=str))
     assert told["verdict"] == found.verdict.word
     assert np.mean(told["cells"][2]["clip"]) == pytest.approx(table[2]["CLIP score"].estimate)
