@@ -148,10 +148,11 @@ def test_grid_measures_each_cell(page, shoot):
 
 def test_evaluate_shows_its_report(page, shoot):
     open_tab(page, "Evaluate")
-    slide(page, "Prompts", 2)
     unfold(page, "Own prompts, sizes, steps, judge")
     slide(page, "Steps (0: usual)", 1)
-    page.get_by_label("Judge that counts").locator("visible=true").wait_for()
+    rows = {"name": "own.csv", "mimeType": "text/csv", "buffer": b"prompt,class,count\ntwo cats,cat,2\na dog,dog,1\n"}
+    page.locator("input[type=file][accept*='.csv']").set_input_files(rows)
+    page.locator("text=own.csv").wait_for()
     page.locator("#evaluate-run").click()
     done(page, "evaluate")
     page.frame_locator("iframe.t2i-report").locator("text=exact").first.wait_for()
