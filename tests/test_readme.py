@@ -36,7 +36,8 @@ def model(request, monkeypatch, tmp_path):
 
 def snippets():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    return [block for block in blocks if "http://" not in block]  # which talks to a running app: tests/ui
+    elsewhere = ("http://", "cuda")  # a running app (tests/ui), a GPU
+    return [block for block in blocks if not any(mark in block for mark in elsewhere)]
 
 
 def test_the_library_is_the_one_asked_for():

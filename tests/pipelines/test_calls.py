@@ -76,18 +76,23 @@ def test_long_prompts(pair):
             call(ours, long_prompts="chunk")
         return
     plain = call(stock, prompt=LONG)
-    for given, method in (
-        ("chunk", "chunk"),
-        ("stretch", "stretch"),
-        (True, "stretch"),
-        ({"method": "chunk"}, "chunk"),
-    ):
+    for given, method in ((True, "stretch"), ("chunk", "chunk")):
         with t2i.long_prompts(stock, method):
             expected = call(stock, prompt=LONG)
         if "Flux" not in type(ours).__name__:  # its CLIP gives the pooled vector alone, which is the first window's
             assert not torch.equal(expected, plain)
         assert torch.equal(call(ours, prompt=LONG, long_prompts=given), expected)
     assert torch.equal(call(ours, prompt=LONG), plain)
+
+
+@pytest.mark.parametrize("module", ["stable_diffusion"], indirect=True)
+def test_options_of_long_prompts(pair):
+    ours, stock = pair
+    with t2i.long_prompts(stock, "chunk", syntax=False):
+        expected = call(stock, prompt="two (red:1.5) cats")
+    options = {"method": "chunk", "syntax": False}
+    assert torch.equal(call(ours, prompt="two (red:1.5) cats", long_prompts=options), expected)
+    assert not torch.equal(call(ours, prompt="two (red:1.5) cats", long_prompts="chunk"), expected)
 
 
 def test_count_token(pair, token, tmp_path):
