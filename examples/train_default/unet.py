@@ -3,7 +3,8 @@
 Beside the denoising loss, a linear head reads the class of every latent cell from the decoder's features: where which
 object goes is what a denoiser learns last, and a cross-entropy teaches it sooner. The head is thrown away.
 Without a checkpoint, `--init t2i_tools/default/weights/unet` goes on from what is shipped.
-On CPU, two processes of one thread each are faster than one of two: `accelerate launch --cpu --num_processes 2`.
+On CPU, two processes of one thread each are faster than one of two: `OMP_NUM_THREADS=1 torchrun --nproc-per-node 2`,
+which together see twice `--batch` a step.
 """
 
 import time
@@ -90,7 +91,8 @@ def main() -> None:
     options = arguments(
         "unet", steps=100_000, size=128, batch=32, lr=8e-4, cooldown=0, cells=0.4, save_every=100, init=""
     )
-    accelerator = Accelerator()
+    # Without cpu=, every rank of a machine without accelerator takes itself for the only one.
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     torch.manual_seed(0)
     scheduler = build_scheduler()
     student = Student(build_unet())

@@ -89,9 +89,9 @@ def scene(
     image = _background(rng, colour, size)
     boxes = np.array([_paste(image, name, corner, diameter) for name, corner in zip(labels, corners, strict=True)])
     if kind == "layouts":
-        places = tuple(_phrase(place) for _, place in spots)
+        places = tuple(phrase(place) for _, place in spots)
     else:
-        places = tuple(_phrase(place_of(box, size)) for box in boxes)
+        places = tuple(phrase(place_of(box, size)) for box in boxes)
     drawn = Scene(image, "", boxes, labels, places, colour, kind)
     return replace(drawn, caption=caption(drawn, rng, split))
 
@@ -115,6 +115,14 @@ def place_of(box: np.ndarray, size: tuple[int, int]) -> tuple[str, str]:
     """Row and column of the 3x3 grid in which a box's centre lies: ("top", "left"), ("", "") for the middle."""
     x, y = (box[0] + box[2]) / 2 / size[1], (box[1] + box[3]) / 2 / size[0]
     return ROWS[min(int(y * 3), 2)], COLUMNS[min(int(x * 3), 2)]
+
+
+def phrase(place: tuple[str, str]) -> str:
+    """A row and a column in words: ("top", "left") is "at the top left", ("", "") "in the middle"."""
+    row, column = place
+    if row:
+        return f"at the {row} {column}".rstrip()
+    return f"on the {column}" if column else "in the middle"
 
 
 def count_phrase(label: str, count: int, number: str = "word") -> str:
@@ -247,10 +255,3 @@ def _sprite(label, diameter):
 
 def _article(label):
     return f"{'an' if label[0] in 'aeiou' else 'a'} {label}"
-
-
-def _phrase(place):
-    row, column = place
-    if row:
-        return f"at the {row} {column}".rstrip()
-    return f"on the {column}" if column else "in the middle"
