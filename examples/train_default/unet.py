@@ -77,9 +77,21 @@ def rate(step: int, options) -> float:
     return options.lr * min(1.0, (step + 1) / 200, left)
 
 
-def batch(data: dict[str, torch.Tensor], size: int, generator: torch.Generator, device: torch.device):
-    """Latents, text states (10 % of them the empty caption's, number 0) and cells of `size` random scenes."""
+def layouts(cells: torch.Tensor) -> torch.Tensor:
+    """The numbers of the scenes with three classes and more, which only layouts have; cells (n, h, w)."""
+    present = torch.stack([(cells == 1 + index).flatten(1).any(1) for index in range(len(LABELS))])
+    return (present.sum(0) >= 3).nonzero()[:, 0]
+
+
+def batch(data: dict[str, torch.Tensor], size: int, share: float, generator: torch.Generator, device: torch.device):
+    """Latents, text states (10 % of them the empty caption's, number 0) and cells of `size` random scenes.
+
+    share: of them that are drawn from the layouts.
+    """
     chosen = torch.randint(len(data["latents"]), (size,), generator=generator)
+    placed = data["layouts"][torch.randint(len(data["layouts"]), (round(share * size),), generator=generator)]
+    chosen[: len(placed)] = placed
+    chosen = chosen[torch.randperm(size, generator=generator)]  # a place in the batch is a range of timesteps
     captions = data["captions"][chosen]
     captions[torch.rand(size, generator=generator) < 0.1] = 0
     latents = data["latents"][chosen].float().contiguous(memory_format=torch.channels_last)
@@ -89,7 +101,7 @@ def batch(data: dict[str, torch.Tensor], size: int, generator: torch.Generator, 
 
 def main() -> None:
     options = arguments(
-        "unet", steps=100_000, size=128, batch=32, lr=8e-4, cooldown=0, cells=0.4, save_every=100, init=""
+        "unet", steps=100_000, size=128, batch=32, lr=8e-4, cooldown=0, cells=0.4, layouts=0.0, save_every=100, init=""
     )
     # Without cpu=, every rank of a machine without accelerator takes itself for the only one.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
@@ -105,12 +117,13 @@ def main() -> None:
     model, optimizer = accelerator.prepare(student, optimizer)
     ema.to(accelerator.device)
     data = load_file(options.work / f"latents-{options.size}.safetensors")
+    data["layouts"] = layouts(data["cells"])
     started, total = time.time(), torch.zeros(2)
     for step in range(first, options.steps):
         for group in optimizer.param_groups:
             group["lr"] = rate(step, options)
         generator = torch.Generator().manual_seed(step * accelerator.num_processes + accelerator.process_index)
-        latents, states, cells = batch(data, options.batch, generator, accelerator.device)
+        latents, states, cells = batch(data, options.batch, options.layouts, generator, accelerator.device)
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         spread = (torch.arange(options.batch) + torch.rand(options.batch, generator=generator)) / options.batch
         # Stratified, for less variance; two thirds above the middle, where the text has its say.
