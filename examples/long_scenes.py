@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from t2i_tools.default.scenes import COLUMNS, ROWS, WIDE_COLUMNS, Scene, long_caption, scene
+from t2i_tools.default.scenes import COLUMNS, ROWS, WIDE_COLUMNS, Scene, long_caption, phrase, scene
 from t2i_tools.longclip import Ruler
 
 FIRST_SEED = 20_000_000  # beyond those of every training and of the other evaluations
@@ -62,11 +62,5 @@ def seen_places(labels: list[str], boxes: np.ndarray, wide: bool) -> set[tuple[s
     seen = set()
     for label, (left, top, right, bottom) in zip(labels, boxes, strict=True):
         column = min(int((left + right) / 256 * len(columns)), len(columns) - 1)
-        seen.add((label, _phrase(ROWS[min(int((top + bottom) / 256 * 3), 2)], columns[column])))
+        seen.add((label, phrase((ROWS[min(int((top + bottom) / 256 * 3), 2)], columns[column]))))
     return seen
-
-
-def _phrase(row: str, column: str) -> str:
-    if row:
-        return f"at the {row} {column}".rstrip()
-    return f"on the {column}" if column else "in the middle"

@@ -1,7 +1,6 @@
 """Files that come in: only what was uploaded, of the right type and size, and never a path that somebody names."""
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from t2i_tools.errors import InputError, first_line
+from t2i_tools.files import replacing
 from t2i_tools.imagefile import read_settings
 from t2i_tools.ui.desk import Desk
 from t2i_tools.ui.kinds.generate import start_path
@@ -33,10 +33,8 @@ def keep_start(desk: Desk, given: Any) -> str:
     name = hashlib.sha256(size + image.tobytes()).hexdigest()[:32]
     path = start_path(desk.output, name)
     if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        part = path.with_suffix(".part")
-        image.save(part, format="PNG")
-        os.replace(part, path)
+        with replacing(path) as part:
+            image.save(part, format="PNG")
     return name
 
 

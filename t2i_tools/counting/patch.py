@@ -57,9 +57,8 @@ class AddedWord:
 
     def remove(self) -> None:
         """Forget the word. Where others were added since, its number stays taken, so that theirs stay right."""
-        from tokenizers import Tokenizer
-
-        state = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        backend = self.tokenizer.backend_tokenizer
+        state = json.loads(backend.to_str())
         entries = state["added_tokens"]
         own = next((entry for entry in entries if entry["content"] == self.word), None)
         if own is None:  # somebody has unloaded it
@@ -68,7 +67,7 @@ class AddedWord:
             entries.remove(own)
         else:
             own["content"] = f"{self.word} (removed)"
-        self.tokenizer._tokenizer = Tokenizer.from_str(json.dumps(state))  # transformers has no public way
+        backend.__setstate__(json.dumps(state).encode())  # in place: transformers has wrapped CLIP's `decode` on it
 
 
 class VectorWriter:

@@ -5,6 +5,7 @@ import json
 import pipezoo
 import pytest
 import torch
+from transformers import CLIPTokenizer
 
 from t2i_tools.counting.patch import count_token
 from t2i_tools.counting.token import start_token
@@ -91,6 +92,15 @@ def test_two_tokens_come_off_in_any_order(pipe):
     assert torch.equal(pipezoo.call(pipe, "two red cats"), plain)
     assert "<red>" not in pipe.tokenizer.get_vocab() and "<two>" not in pipe.tokenizer.get_vocab()
     assert len(before) == 1
+
+
+def test_the_tokenizer_writes_and_reads_as_before(pipe):
+    tokenizer = pipe.tokenizer = CLIPTokenizer.from_pretrained(pipezoo.TOKENIZER)  # a copy would not decode as it does
+    ids = tokenizer("two red cats")["input_ids"]
+    before = tokenizer.decode(ids, skip_special_tokens=True), tokenizer.backend_tokenizer.to_str()
+    count_token(pipe, start_token(pipe, 7, "cat")).remove()
+    assert (tokenizer.decode(ids, skip_special_tokens=True), tokenizer.backend_tokenizer.to_str()) == before
+    assert before[0] == "two red cats"
 
 
 def test_a_textual_inversion_loaded_meanwhile_stays_right(pipe):

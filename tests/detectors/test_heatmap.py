@@ -71,7 +71,7 @@ def test_a_network_learns_two_scenes():
     targets = build_targets(*truth(scenes), len(LABELS), (128, 128))
     net = HeatmapNet(len(LABELS))
     optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
-    for _ in range(40):
+    for _ in range(80):
         heatmap_loss(net(images), targets).backward()
         optimizer.step()
         optimizer.zero_grad()
