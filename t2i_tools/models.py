@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+ALIGNMENT = 64
+
+
 class TextEncoder(NamedTuple):
     """One of a pipeline's text encoders and the tokenizer that feeds it; `name` is the encoder's in the pipeline."""
 
@@ -41,6 +44,19 @@ def text_encoders(pipe: DiffusionPipeline) -> list[TextEncoder]:
         for name, encoder, tokenizer in parts
         if encoder is not None
     ]
+
+
+def align(pipe: DiffusionPipeline) -> None:
+    """Move weights on the CPU to where torch's allocations start, multiples of ALIGNMENT bytes.
+
+    The last bits of a product depend on where its factors lie, and the weights of a mapped file lie anywhere.
+    """
+    import torch
+
+    for part in pipe.components.values():
+        for tensor in (*part.parameters(), *part.buffers()) if isinstance(part, torch.nn.Module) else ():
+            if type(tensor.data) is torch.Tensor and tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
+                tensor.data = tensor.data.clone()
 
 
 def native_size(pipe: DiffusionPipeline) -> tuple[int, int] | None:

@@ -71,10 +71,10 @@ def models_of(
 
 def check_labels(judge: "Counter", labels: "Sequence[str]", name: str) -> None:
     """Raise InputError when the judge does not know a class that is asked for."""
-    from t2i_tools.detectors import YoloWorldCounter, ZeroShotCounter, find_label
+    from t2i_tools.detectors import OpenYoloCounter, ZeroShotCounter, find_label
 
     known = getattr(judge, "labels", None)
-    if known is None or isinstance(judge, ZeroShotCounter | YoloWorldCounter):
+    if known is None or isinstance(judge, ZeroShotCounter | OpenYoloCounter):
         return
     for label in labels:
         try:

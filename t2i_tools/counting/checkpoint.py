@@ -33,7 +33,7 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], d
     names = check_safetensors(Path(path))
     with opening(path), safe_open(path, "pt") as file:
         about = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in names}
+        tensors = {name: file.get_tensor(name).clone() for name in names}  # the file is to be replaced
     if about.get("format") != FORMAT:
         raise InputError(f"{path} is no checkpoint of a count search: give another file")
     return tensors, json.loads(about["search"])

@@ -26,6 +26,7 @@ from t2i_tools.counting.token import CountToken
 from t2i_tools.detectors import Counter
 from t2i_tools.errors import InputError
 from t2i_tools.generation import Request, check_request, generate_image
+from t2i_tools.models import align
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -83,8 +84,10 @@ class Search(Iterator[Step]):
         self.stopped: str | None = None
         self._waited = 0
         self._about = _describe(self.request.prompt, goal, seeds, options)
-        if options.checkpoint and Path(options.checkpoint).exists():
-            self._resume(*read_checkpoint(options.checkpoint))
+        if options.checkpoint:
+            align(pipe)  # another process is to get the same bits
+            if Path(options.checkpoint).exists():
+                self._resume(*read_checkpoint(options.checkpoint))
 
     def __next__(self) -> Step:
         if self.stopped:

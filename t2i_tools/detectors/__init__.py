@@ -2,10 +2,12 @@
 
 from t2i_tools.detectors.detections import Counter, Detections, Guide, Images, find_label, to_batch
 from t2i_tools.detectors.heatmap import HeatmapCounter
+from t2i_tools.detectors.open_yolo import OpenYoloCounter
 from t2i_tools.detectors.opening import open_counter
 from t2i_tools.detectors.transformers import TransformersCounter, ZeroShotCounter
 from t2i_tools.detectors.yolo import YoloCounter
 from t2i_tools.detectors.yolo_world import YoloWorldCounter
+from t2i_tools.detectors.yoloe import YoloeCounter
 
 __all__ = [
     "Counter",
@@ -13,9 +15,11 @@ __all__ = [
     "Guide",
     "HeatmapCounter",
     "Images",
+    "OpenYoloCounter",
     "TransformersCounter",
     "YoloCounter",
     "YoloWorldCounter",
+    "YoloeCounter",
     "ZeroShotCounter",
     "find_label",
     "open_counter",

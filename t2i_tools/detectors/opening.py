@@ -10,13 +10,17 @@ from t2i_tools.detectors.transformers import open_transformers
 from t2i_tools.detectors.weights import read_weights
 from t2i_tools.detectors.yolo import YoloCounter
 from t2i_tools.detectors.yolo_world import YoloWorldCounter
+from t2i_tools.detectors.yoloe import YoloeCounter
 from t2i_tools.errors import ModelError
+
+OPEN_YOLOS = {"world": YoloWorldCounter, "yoloe": YoloeCounter}  # what their yamls' names have in them
 
 
 def open_counter(source: str | os.PathLike, *, threshold: float | None = None, labels: Sequence[str] = ()) -> Counter:
     """A `.safetensors` file (ours, or a YOLO with its yaml beside it), its folder, transformers' folder or Hub id.
 
-    A YOLO-World has a yaml with "world" in its name and its CLIP text encoder in the folder clip/ beside it.
+    A YOLO-World or YOLOE has a yaml with "world" or "yoloe" in its name, and its CLIP text encoder in the folder clip/
+    beside it.
 
     labels: the classes of a YOLO whose files do not name them, or what a zero-shot detector looks for by itself.
     Raises ModelError for what cannot be opened, UnsupportedModelError for what is no detector or lacks its library.
@@ -38,7 +42,8 @@ def _open_file(path: Path, threshold: float | None, labels: Sequence[str]) -> Co
         return HeatmapCounter.load(path, threshold)
     yamls = sorted([*path.parent.glob("*.yaml"), *path.parent.glob("*.yml")])
     beside = yamls[0] if len(yamls) == 1 else None
-    if beside is not None and "world" in beside.name:
-        return YoloWorldCounter.load(path, path.parent / "clip", beside, labels, threshold)
+    for mark, kind in OPEN_YOLOS.items():
+        if beside is not None and mark in beside.name:
+            return kind.load(path, path.parent / "clip", beside, labels, threshold)
     named = about.get("labels") or labels or None
     return YoloCounter.load(path, about.get("architecture") or beside, named, threshold)

@@ -17,14 +17,13 @@ from t2i_tools.evaluation.fingerprint import detector_fingerprint, pipeline_fing
 from t2i_tools.evaluation.items import Item
 from t2i_tools.evaluation.store import Store
 from t2i_tools.imagefile import save_image
-from t2i_tools.models import denoiser
+from t2i_tools.models import align, denoiser
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from t2i_tools.detectors import Counter, Detections
 
-ALIGNMENT = 64  # bytes, of torch's allocations on the CPU
 Row: TypeAlias = dict[str, Any]
 Stage: TypeAlias = Callable[[int], list[Row]]
 
@@ -56,19 +55,6 @@ def check_pipeline(pipe: DiffusionPipeline, store: Store) -> None:
         if value != getattr(settings, name):
             raise InputError(f"{store.folder} was made with {name} {getattr(settings, name)}, the model has {value}")
     _check_same(store, "model", pipeline_fingerprint(pipe))
-
-
-def align(pipe: DiffusionPipeline) -> None:
-    """Move weights on the CPU to where its allocations start, multiples of 64 bytes.
-
-    The last bits of a product depend on where its factors lie, and the weights of a mapped file lie anywhere.
-    """
-    import torch
-
-    for part in pipe.components.values():
-        for tensor in (*part.parameters(), *part.buffers()) if isinstance(part, torch.nn.Module) else ():
-            if type(tensor.data) is torch.Tensor and tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
-                tensor.data = tensor.data.clone()
 
 
 def read_picture(path: Path) -> Image.Image:

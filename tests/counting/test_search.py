@@ -134,6 +134,14 @@ def test_a_search_goes_on_to_the_same_bytes(pipe, brightness, tmp_path, method):
     assert bytes_of(again.result(), tmp_path / "again") == bytes_of(whole, tmp_path / "once more")
 
 
+def test_a_search_that_may_go_on_lays_the_weights_where_another_process_has_them(pipe, brightness, tmp_path):
+    weight = pipe.unet.conv_in.weight
+    weight.data = torch.empty(weight.numel() + 1)[1:].view_as(weight).copy_(weight.detach())
+    assert weight.data_ptr() % 64
+    next(search(pipe, brightness, method="plain", checkpoint=tmp_path / "search.safetensors"))
+    assert weight.data_ptr() % 64 == 0
+
+
 def test_another_searchs_checkpoint_is_refused(pipe, brightness, tmp_path):
     next(search(pipe, brightness, checkpoint=tmp_path / "a.safetensors"))
     with pytest.raises(InputError, match="is of another search"):

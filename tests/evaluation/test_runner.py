@@ -10,9 +10,9 @@ from t2i_tools.evaluation.manifest import Manifest, settle
 from t2i_tools.evaluation.merging import merge
 from t2i_tools.evaluation.methods import METHODS
 from t2i_tools.evaluation.runner import chosen_batches, forget_errors, run_shard
-from t2i_tools.evaluation.stages import align
 from t2i_tools.evaluation.store import STAGES, Store
 from t2i_tools.loading import open_pipeline
+from t2i_tools.models import align
 
 
 class Killed(BaseException):
