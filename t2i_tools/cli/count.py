@@ -2,8 +2,6 @@
 
 import json
 import random
-import sys
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,84 +9,92 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2i_tools.cli import options
+from t2i_tools.cli.counting import run
 from t2i_tools.cli.outputs import check_place, slug
 from t2i_tools.cli.plugins import PluginOptions, plugins_on
 from t2i_tools.errors import InputError
 from t2i_tools.sizes import parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from diffusers import DiffusionPipeline
 
-    from t2i_tools.counting import Result, Step
-    from t2i_tools.counting.job import Job
     from t2i_tools.detectors import Counter
 
-METHODS = ("plain", "best_of", "token", "token+best_of", "noise", "token+noise", "random_walk")
+METHODS = ("plain", "best_of", "token", "token+best_of", "noise", "noise+best_of", "token+noise", "random_walk")
 DEFAULT_METHOD, DEFAULT_BUDGET = "noise", 30.0
 SHORT = 3  # exit code when --until-exact did not get as many as asked for
 SEARCH = "Search"
 
 
+What = Annotated[list[str], typer.Argument(metavar="CLASS N [CLASS N]...", help="apples 7, or bottles 6 glasses 2.")]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT", help='With "{count}", or "{bottles}" and "{glasses}"; "a photo of {count} CLASS" by default.'
+    ),
+]
+Number = Annotated[int, typer.Option(min=1, help="Images to make, each with a search of its own.")]
+UntilExact = Annotated[
+    bool,
+    typer.Option(
+        "--until-exact", help="Deliver exact ones only, the others go to rejected/; 3 is the exit code if short."
+    ),
+]
+Negative = Annotated[str | None, typer.Option(metavar="TEXT", help="What to stay away from.")]
+ImageSize = Annotated[str | None, typer.Option(metavar="WxH", help="Pixels; the model's own size by default.")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps.")]
+Guidance = Annotated[float | None, typer.Option(help="Guidance scale.")]
+Seed = Annotated[int | None, typer.Option(help="Of the first image, the next have seed+1...; random by default.")]
+Output = Annotated[
+    str | None,
+    typer.Option(metavar="FOLDER", help="A new one, or that of a stopped run to go on; outputs/7-apples by default."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON: one object an image.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no file names.")]
+Budget = Annotated[
+    float, typer.Option(min=1, help="Compute for each image, in plain images' worth.", rich_help_panel=SEARCH)
+]
+Method = Annotated[str, typer.Option(help=", ".join(METHODS), rich_help_panel=SEARCH)]
+CounterName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="bundled|FOLDER|FILE|HUB_ID", help="The detector to follow, as in t2i detect.", rich_help_panel=SEARCH
+    ),
+]
+Label = Annotated[
+    str | None, typer.Option(help="The class as the detector calls it, if other than CLASS.", rich_help_panel=SEARCH)
+]
+LearningRate = Annotated[
+    float | None, typer.Option(help="Of the token, in the size of an embedding.", rich_help_panel=SEARCH)
+]
+GradSteps = Annotated[
+    int | None, typer.Option(min=1, help="Timesteps that the gradient goes through.", rich_help_panel=SEARCH)
+]
+Checkpointing = Annotated[
+    bool, typer.Option("--checkpointing", help="Less memory for more time.", rich_help_panel=SEARCH)
+]
+
+
 def count(
-    what: Annotated[
-        list[str], typer.Argument(metavar="CLASS N [CLASS N]...", help="apples 7, or bottles 6 glasses 2.")
-    ],
-    prompt: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help='With "{count}", or "{bottles}" and "{glasses}"; "a photo of {count} CLASS" by default.',
-        ),
-    ] = None,
-    number: Annotated[int, typer.Option(min=1, help="Images to make, each with a search of its own.")] = 1,
-    until_exact: Annotated[
-        bool,
-        typer.Option(
-            "--until-exact", help="Deliver exact ones only, the others go to rejected/; 3 is the exit code if short."
-        ),
-    ] = False,
-    budget: Annotated[
-        float, typer.Option(min=1, help="Compute for each image, in plain images' worth.", rich_help_panel=SEARCH)
-    ] = DEFAULT_BUDGET,
-    method: Annotated[str, typer.Option(help=", ".join(METHODS), rich_help_panel=SEARCH)] = DEFAULT_METHOD,
-    counter: Annotated[
-        str | None,
-        typer.Option(
-            metavar="bundled|FOLDER|FILE|HUB_ID",
-            help="The detector to follow, as in t2i detect.",
-            rich_help_panel=SEARCH,
-        ),
-    ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option(help="The class as the detector calls it, if other than CLASS.", rich_help_panel=SEARCH),
-    ] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Of the token, in the size of an embedding.", rich_help_panel=SEARCH)
-    ] = None,
-    grad_steps: Annotated[
-        int | None, typer.Option(min=1, help="Timesteps that the gradient goes through.", rich_help_panel=SEARCH)
-    ] = None,
-    checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Less memory for more time.", rich_help_panel=SEARCH)
-    ] = False,
-    negative: Annotated[str | None, typer.Option(metavar="TEXT", help="What to stay away from.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Pixels; the model's own size by default.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of the first image, the next have seed+1...; random by default.")
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FOLDER", help="A new one, or that of a stopped run to go on; outputs/7-apples by default."
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON: one object an image.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no file names.")] = False,
+    what: What,
+    prompt: Prompt = None,
+    number: Number = 1,
+    until_exact: UntilExact = False,
+    budget: Budget = DEFAULT_BUDGET,
+    method: Method = DEFAULT_METHOD,
+    counter: CounterName = None,
+    label: Label = None,
+    lr: LearningRate = None,
+    grad_steps: GradSteps = None,
+    checkpointing: Checkpointing = False,
+    negative: Negative = None,
+    size: ImageSize = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    seed: Seed = None,
+    output: Output = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
     model: options.Model = options.BUNDLED,
     config: options.Config = None,
     lora: options.Lora = None,
@@ -108,32 +114,27 @@ def count(
     wanted = parse_counts(what)
     search = {"method": method, "budget": budget, "lr": lr, "grad_steps": grad_steps, "negative": negative}
     search |= {"size": parse_size(size) if size else None, "steps": steps, "guidance": guidance}
-    search = {name: value for name, value in search.items() if value is not None} | {"checkpointing": checkpointing}
+    search |= {"checkpointing": checkpointing}
+    chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
+    entropy = {"entropy_rule": entropy_rule, "entropy_strength": entropy_strength, "entropy_layers": entropy_layers}
+    plugins = PluginOptions(entropy_scaling, native, **entropy)
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose {', '.join(METHODS)}")
     name = slug(" ".join(f"{n} {word}" for word, n in wanted.items()))
     folder = Path(output or f"outputs/{name}").expanduser()
-    goal, first = goal_of(wanted, label), first_seed(seed, folder)
+    job = {"name": name, "template": prompt or default_template(wanted), "goal": goal_of(wanted, label)}
+    job |= {"seed": first_seed(seed, folder), "number": number, "until_exact": until_exact}
+    job["about"] = {**asdict(chosen), **asdict(plugins), "counter": counter}
     check_place(folder, output)
-    chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
-    entropy = {"entropy_rule": entropy_rule, "entropy_strength": entropy_strength, "entropy_layers": entropy_layers}
-    plugins = PluginOptions(entropy_scaling, native, **entropy)
+
     detector = open_counter(counter, model, label or next(iter(wanted)), device)
     pipe = options.open_model(chosen)
     with plugins_on(pipe, plugins) as told:
         from t2i_tools.counting.job import Job
 
-        job = Job(
-            name=name,
-            template=prompt or default_template(wanted),
-            goal=goal,
-            seed=first,
-            number=number,
-            until_exact=until_exact,
-            options={**usual(pipe, model), **search},
-            about={**asdict(chosen), **asdict(plugins), "counter": counter},
-        )
-        rows = run(pipe, detector, chosen, job, folder, told, show=not quiet, names=not (quiet or as_json))
+        given = {name: value for name, value in search.items() if value is not None}
+        task = Job(**job, options={**usual(pipe, model), **given})
+        rows = run(pipe, detector, chosen, task, folder, told, show=not quiet, names=not (quiet or as_json))
     if as_json:
         print(json.dumps([{**row, "file": str(folder / row["file"])} for row in rows], indent=2))
     if until_exact and sum(row["exact"] for row in rows) < number:
@@ -197,69 +198,3 @@ def open_counter(name: str | None, model: str, label: str, device: str | None) -
     if name is None and model != options.BUNDLED:
         raise InputError("--counter is needed: which detector is to count, a folder, a file, a Hub id or bundled")
     return open_detector(name or options.BUNDLED, label, None, device)
-
-
-def run(
-    pipe: "DiffusionPipeline",
-    counter: "Counter",
-    chosen: options.ModelOptions,
-    job: "Job",
-    folder: Path,
-    plugins: dict[str, Any],
-    show: bool,
-    names: bool,
-) -> list[dict[str, Any]]:
-    """All rows of a job, told as they come."""
-    from t2i_tools.cli.generate import image_settings
-    from t2i_tools.counting.job import run_job
-    from t2i_tools.generation import Request
-
-    def describe(result: "Result") -> dict[str, Any]:
-        values = {name: job.options.get(name) for name in ("negative", "size", "steps", "guidance")}
-        request = Request(result.prompt, result.seeds[0], **values)
-        return image_settings(pipe, chosen, request) | plugins
-
-    rows: list[dict[str, Any]] = []
-    with progress(job, rows, show) as on_step:
-        for row in run_job(pipe, counter, job, folder, describe, on_step):
-            rows.append(row)
-            if names:
-                found = ", ".join(f"{count} {name}" for name, count in row["found"].items())
-                print(f"{folder / row['file']}  {found}{'' if row['exact'] else ', not exact'}", flush=True)
-    if show and job.until_exact:
-        print(yield_line(rows, job.number), file=sys.stderr)
-    return rows
-
-
-def yield_line(rows: list[dict[str, Any]], number: int) -> str:
-    """ "3 of 20 exact, yield 60 %, 21 s an exact image, about 6 min left"."""
-    exact, seconds = sum(row["exact"] for row in rows), sum(row["compute"]["seconds"] for row in rows)
-    line = f"{exact} of {number} exact, yield {100 * exact / max(1, len(rows)):.0f} %"
-    if not exact:
-        return line
-    each = seconds / exact
-    rest = (number - exact) * each
-    left = f", about {rest / 60:.0f} min left" if rest >= 90 else f", about {rest:.0f} s left" if rest else ""
-    return f"{line}, {each:.0f} s an exact image{left}"
-
-
-@contextmanager
-def progress(job: "Job", rows: list[dict[str, Any]], show: bool) -> "Iterator[Callable[[int, Step], None]]":
-    """A bar on stderr over the budget of the present image; yields on_step(place, step)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    bar = Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())
-    bar.disable = not (show and console.is_terminal)
-    with bar:
-        task = bar.add_task("opening", total=None)
-
-        def on_step(place: int, step: "Step") -> None:
-            found = ", ".join(map(str, step.found[0].values()))
-            done = f"{yield_line(rows, job.number)} · " if job.until_exact and rows else ""
-            which = f"image {place + 1}" + ("" if job.until_exact else f" of {job.number}")
-            bar.update(task, description=f"{done}{which}, step {step.index + 1}: {found} found", advance=1)
-
-        yield on_step

@@ -14,8 +14,6 @@ from t2i_tools.detectors import Counter
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-WORDLESS = ("plain", "best_of", "noise")  # methods that leave the prompt as a person would write it
-
 
 def optimize_count(
     pipe: DiffusionPipeline,
@@ -32,7 +30,7 @@ def optimize_count(
 
     Iterate over what is returned for one `Step` a trial, or call its `run()` for the `Result`: images, token, history.
 
-    template: "a photo of {count} apples"; "{count}" becomes the token's word and the number. counts, instead of n and
+    template: "a photo of {count} apples"; "{count}" becomes the token's word, see `Options.number`. counts, for n and
     label: {"bottle": 6, "glass": 2} with the template "{bottle} bottles and {glass} glasses", one token each.
     counter: finds the objects; where it has a `potential` it also gives the gradient. label: the counter's name for
     them, found in the template when None. seeds: one, as in the paper, or several for a token to be used again.
@@ -43,7 +41,7 @@ def optimize_count(
     goal = find_goal(template, n, label, counts, counter)
     names = {label: "count" if counts is None else label for label in goal.counts}
     plain = fill_template(template, {names[label]: number_word(n) for label, n in goal.counts.items()})
-    if chosen.method in WORDLESS:
+    if chosen.wordless:
         return Search(pipe, (plain, plain), goal, counter, [], seeds, chosen)
     tokens = start_tokens(pipe, template, goal, seeds, chosen)
     spoken = {names[token.label]: token.spoken() for token in tokens}
@@ -81,14 +79,15 @@ def start_tokens(
     from t2i_tools import __version__
 
     versions = {"t2i-tools": __version__, "diffusers": diffusers.__version__, "torch": torch.__version__}
-    names = ("method", "steps", "guidance", "lr", "grad_steps", "grad_where", "start", "number")
+    names = ("method", "steps", "guidance", "lr", "grad_steps", "grad_where", "start", "number", "vectors")
     about = {name: getattr(options, name) for name in names}
     about["grad_steps"] = options.graph_steps
     settings = {"template": template, "seeds": list(seeds), **about, "versions": versions}
     tokens = []
     for label, n in goal.counts.items():
         word = None if len(goal.counts) == 1 else f"<count-{n}-{'-'.join(label.lower().split())}>"
-        token = start_token(pipe, n, label, word=word, start=options.start or number_word(n))
+        start = options.start or number_word(n)
+        token = start_token(pipe, n, label, word=word, start=start, rows=options.vectors)
         token.settings = settings
         tokens.append(token)
     return tokens

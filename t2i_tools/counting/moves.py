@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STRIDE = 1_000_003  # between the seeds that one image tries, so that the next image's do not meet them
 State = dict[str, torch.Tensor]
+Draw = Callable[[Sequence[int]], torch.Tensor]
 
 
 class Move:
@@ -71,11 +72,11 @@ class NewSeeds(Move):
 class Learned(Move):
     """AdamW on the tokens (Zafar et al. 2024), steps of a set length on the initial noise, or both."""
 
-    def __init__(self, vectors: list[Vector], noise: torch.Tensor | None, seeds: Sequence[int], options: Options):
+    def __init__(self, vectors: list[Vector], draw: Draw | None, seeds: Sequence[int], options: Options):
+        """draw: gives the initial noise of seeds, None to leave it as it is."""
         super().__init__(seeds)
-        self.vectors, self.noise, self.options = vectors, noise, options
+        self.vectors, self.draw, self.options = vectors, draw, options
         self.first = {vector.name: vector.tensor.detach().clone() for vector in vectors}
-        self.length = None if noise is None else noise.flatten(1).norm(dim=1)
         self._begin()
 
     def propose(self) -> Trial:
@@ -108,7 +109,7 @@ class Learned(Move):
         self.noise.mul_((self.length / self.noise.flatten(1).norm(dim=1)).view(shape))
 
     def forget(self, seeds: Sequence[int]) -> None:
-        """Start again from the first vectors, with other seeds."""
+        """Start again from the first vectors, with other seeds and their noise."""
         self.seeds = tuple(seeds)
         with torch.no_grad():
             for vector in self.vectors:
@@ -118,7 +119,7 @@ class Learned(Move):
     def state(self) -> State:
         state = {f"vector.{v.name}": v.tensor.detach() for v in self.vectors} | {"seeds": torch.tensor(self.seeds)}
         if self.noise is not None:
-            state["noise"] = self.noise.detach()
+            state |= {"noise": self.noise.detach(), "length": self.length}
         for index, moments in self._moments().items():
             state |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
         return state
@@ -130,6 +131,7 @@ class Learned(Move):
                 vector.tensor.copy_(state[f"vector.{vector.name}"])
             if self.noise is not None:
                 self.noise.copy_(state["noise"])
+                self.length = state["length"]
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in state.items():
             match key.split("."):
@@ -145,6 +147,8 @@ class Learned(Move):
         return [v.tensor for v in self.vectors] + ([] if self.noise is None else [self.noise])
 
     def _begin(self) -> None:
+        self.noise = None if self.draw is None else self.draw(self.seeds)
+        self.length = None if self.noise is None else self.noise.flatten(1).norm(dim=1)
         for tensor in self._tensors():
             tensor.requires_grad_(True)
         groups = [{"params": [v.tensor], "lr": self.options.lr * v.unit} for v in self.vectors]
@@ -175,7 +179,7 @@ class RandomWalk(Move):
 
 
 class Rounds(Move):
-    """Token and best-of together: some new seeds, then the token on the best of them, and so on."""
+    """What is learned and best-of together: some new seeds, then token or noise on the best of them, and so on."""
 
     def __init__(self, learned: Learned, explore: int):
         super().__init__(learned.seeds)
@@ -219,7 +223,7 @@ class Rounds(Move):
 
 @dataclass(frozen=True)
 class Vector:
-    """One vector to learn. unit: root mean square of the embeddings it stands among."""
+    """One encoder's vectors (k, d) to learn. unit: root mean square of the embeddings it stands among."""
 
     name: str
     tensor: torch.Tensor
@@ -230,16 +234,15 @@ def make_move(
     pipe: DiffusionPipeline, tokens: Sequence[CountToken], sampler: Sampler, seeds: Sequence[int], options: Options
 ) -> Move:
     """The move of a method."""
-    noise = sampler.noise(seeds) if "noise" in options.method else None
     if options.method == "plain":
         return Move(seeds)
     if options.method == "best_of":
         return NewSeeds(seeds)
-    vectors = [] if options.method == "noise" else _vectors(pipe, tokens, options)
+    vectors = [] if options.wordless else _vectors(pipe, tokens, options)
     if options.method == "random_walk":
         return RandomWalk(vectors, seeds, options)
-    learned = Learned(vectors, noise, seeds, options)
-    return Rounds(learned, options.explore) if options.method == "token+best_of" else learned
+    learned = Learned(vectors, sampler.noise if "noise" in options.method else None, seeds, options)
+    return Rounds(learned, options.explore) if options.method.endswith("+best_of") else learned
 
 
 def _vectors(pipe: DiffusionPipeline, tokens: Sequence[CountToken], options: Options) -> list[Vector]:

@@ -16,8 +16,9 @@ from t2i_tools.sizes import Size
 if TYPE_CHECKING:
     from torch import nn
 
-METHODS = ("plain", "best_of", "token", "token+best_of", "noise", "token+noise", "random_walk")
-GRADIENT = ("token", "token+best_of", "noise", "token+noise")
+METHODS = ("plain", "best_of", "token", "token+best_of", "noise", "noise+best_of", "token+noise", "random_walk")
+GRADIENT = ("token", "token+best_of", "noise", "noise+best_of", "token+noise")
+WORDLESS = ("plain", "best_of", "noise", "noise+best_of")  # they leave the prompt as a person would write it
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class Options:
     """How to search.
 
     method: "plain" (one picture), "best_of" (other seeds), "token" (the paper's), "noise" (the initial noise instead of
-    the token), "token+noise", "random_walk" (the token, by steps in random directions) or "token+best_of" (rounds of
-    `explore` seeds and the token on the best of them). budget: compute, in plain pictures' worth. patience: so many
-    steps without a better one end the search, or the round.
+    the token), "token+noise", "random_walk" (the token, by steps in random directions), "token+best_of" or
+    "noise+best_of" (rounds of `explore` seeds, and the token or the noise on the best of them). budget: compute, in
+    plain pictures' worth. patience: so many steps without a better one end the search, or the round.
 
     size: (height, width) in pixels. steps, guidance, negative: the pipeline's own when None.
     lr: of AdamW, in root mean squares of the encoder's embeddings (the paper's 0.01 on CLIP-L is 0.7). noise_lr: length
@@ -38,7 +39,9 @@ class Options:
     to come, see `loss.focus`. guide: gives the gradient where `counter` only counts. clip: a `ClipTerm`, weighed by
     clip_weight.
     start: the text whose embedding the token starts from, the number's own word when None (the paper: "some"). number:
-    whether the number follows the token in the prompt, as in the paper; without it the first picture is the plain one.
+    whether the number follows the token in the prompt, as in the paper; by default it does not, because then the first
+    picture is the plain one: a search that has nothing to repair ends with it, and none ends with a worse one.
+    vectors: how many the token has for each text encoder; more can say more and need more steps.
     encoders: names of the text encoders to learn for, all when None. batch: pictures at once. checkpointing, vae: see
     `Sampler`. checkpoint: a file written after every step, from which the same search goes on to the same bytes.
     Raises InputError for values out of range.
@@ -64,6 +67,7 @@ class Options:
     clip_weight: float = 5.0
     start: str | None = None
     number: bool = False
+    vectors: int = 1
     encoders: Sequence[str] | None = None
     batch: int = 1
     checkpointing: bool = False
@@ -73,7 +77,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"unknown method {self.method!r}: choose {', '.join(METHODS)}")
-        for name in ("budget", "patience", "explore", "grad_steps", "batch"):
+        for name in ("budget", "patience", "explore", "grad_steps", "vectors", "batch"):
             value = getattr(self, name)
             if value is not None and not value >= 1:
                 raise InputError(f"{name} {value} is out of range: it takes 1 or more")
@@ -85,7 +89,7 @@ class Options:
     @property
     def graph_steps(self) -> int:
         """`grad_steps`, or the usual. The noise is carried through the steps without a graph as well."""
-        return self.grad_steps or (1 if self.method == "noise" else 4)
+        return self.grad_steps or (1 if self.wordless else 4)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Options:
@@ -94,6 +98,11 @@ class Options:
         if unknown := [name for name in values if name not in known]:
             raise InputError(f"a count search knows no option {unknown[0]!r}, only {', '.join(known)}")
         return cls(**values)
+
+    @property
+    def wordless(self) -> bool:
+        """Whether the method learns no token."""
+        return self.method in WORDLESS
 
     @property
     def gradient(self) -> bool:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 def count_token(pipe: DiffusionPipeline, token: CountToken | str | os.PathLike) -> Handle:
     """Let prompts contain a count token's word until the handle's `remove()`; what else they say is read as before.
 
-    Each encoder reads the token's vector where the word stands. No embedding is resized, and the pooled vector of CLIP
-    is taken at the end of the text also where an old config would take it at the highest id, the new word's.
+    Each encoder reads the token's vector where the word stands, of several one after the other. No embedding is
+    resized, and the pooled vector of CLIP is taken at the end of the text also where an old config would take it at the
+    highest id, the new word's.
     token: a `CountToken`, or the file that its `save` wrote. Several tokens may be in use at once.
     Raises ModelError, UnsupportedModelError, or InputError for a word that the tokenizer already has.
     """
@@ -71,7 +72,7 @@ class AddedWord:
 
 
 class VectorWriter:
-    """Writes a token's vector over the embedding of its word.
+    """Writes a token's vectors over the embeddings of its word.
 
     The word's id lies outside the vocabulary: it is exchanged for 0 before anything looks at the ids.
     """
@@ -124,13 +125,15 @@ class VectorWriter:
         return torch.where(self.places, torch.zeros_like(ids), ids)
 
     def after_embedding(self, module: nn.Module, args: tuple, embeds: torch.Tensor) -> torch.Tensor:
-        """Hook of the embedding: (B, L, d) with the vector in its places."""
+        """Hook of the embedding: (B, L, d) with the vectors in the word's places, in turn."""
         places, self.places = self.places, None
         if places is None:
             return embeds
         self.seen += int(places.sum())
-        vector = self.token.vectors[self.name].to(embeds.device, embeds.dtype)
-        return torch.where(places[..., None], vector * getattr(module, "embed_scale", 1.0), embeds)  # Gemma's scale
+        vectors = self.token.vectors[self.name].to(embeds.device, embeds.dtype)
+        vectors = vectors * getattr(module, "embed_scale", 1.0)  # Gemma's
+        order = (places.cumsum(-1) - 1).clamp(min=0) % len(vectors)
+        return torch.where(places[..., None], vectors[order.to(vectors.device)], embeds)
 
     def after_encoder(self, module: nn.Module, args: tuple, output: Any) -> None:
         """Hook of the encoder, called after an exception too."""

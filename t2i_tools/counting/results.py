@@ -63,9 +63,9 @@ class Result:
     """The pictures of a search's best step, and what it takes to make them again.
 
     found, error, exact: see `Step`. tokens: those learned, empty for methods without one. latents: the learned noise,
-    (B, ...), else None. history: one dict a step. frames: the first picture of every step, small. best: the index of
-    the best step. stopped: why: "exact", "budget", "patience", "interrupted" or "done". picture_passes: denoiser passes
-    of one plain picture, the unit of the budget.
+    (B, ...), None where the seeds' own made the pictures. history: one dict a step. frames: the first picture of every
+    step, small. best: the index of the best step. stopped: why: "exact", "budget", "patience", "interrupted" or "done".
+    picture_passes: denoiser passes of one plain picture, the unit of the budget.
     """
 
     images: list[Image.Image] = field(repr=False)

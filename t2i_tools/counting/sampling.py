@@ -60,6 +60,7 @@ class Sampler:
         self.checkpointing, self.vae = checkpointing, vae
         self.compute = Compute()
         self.rows = 0  # through the denoiser for the latest picture
+        self._form: torch.Size | None = None
 
     def draw(
         self, prompt: str, seeds: Sequence[int], latents: torch.Tensor | None = None, gradient: bool = False
@@ -94,11 +95,12 @@ class Sampler:
         """
         if not takes(self.pipe, "latents"):
             raise UnsupportedModelError(f"{type(self.pipe).__name__} takes no latents: optimise the token instead")
-        request = replace(self.request, seed=seeds[0], steps=1)
-        with counted(self.pipe, self.compute, False), call_errors(self.pipe, [request]):
-            latents = self.pipe(**call_arguments(self.pipe, [request]), output_type="latent").images
-        draws = [torch.randn(latents[:1].shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds]
-        return torch.cat(draws)
+        if self._form is None:
+            request = replace(self.request, seed=seeds[0], steps=1)
+            with counted(self.pipe, self.compute, False), call_errors(self.pipe, [request]):
+                latents = self.pipe(**call_arguments(self.pipe, [request]), output_type="latent").images
+            self._form = latents[:1].shape
+        return torch.cat([torch.randn(self._form, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
     def _cut(self, images: torch.Tensor) -> torch.Tensor:
         if self.request.size is None or self.request.fit == "snap":

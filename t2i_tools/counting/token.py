@@ -34,9 +34,10 @@ TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "nin
 
 @dataclass
 class CountToken:
-    """Learned vectors for a word such as "<count-7>", put before the number: "a photo of <count-7> seven apples".
+    """Learned vectors for a word such as "<count-7>": "a photo of <count-7> apples", or "<count-7> seven apples".
 
-    vectors: text encoder's name in the pipeline ("text_encoder", "text_encoder_2") -> (1, d) float32. keys: under
+    vectors: text encoder's name in the pipeline ("text_encoder", "text_encoder_2") -> (k, d) float32, k = 1 unless the
+    search was told otherwise; the word stands in the prompt k times, and means one vector after the other. keys: under
     which name each is written, see `file_key`. n: how many objects it was learned for, of the class `label`.
     settings: what it was learned with: template, seeds, versions, and whether the number stood beside it.
     """
@@ -48,9 +49,15 @@ class CountToken:
     keys: dict[str, str]
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def rows(self) -> int:
+        """k: how many vectors there are for each encoder."""
+        return max((len(vector) for vector in self.vectors.values()), default=1)
+
     def spoken(self) -> str:
-        """What stands for the number in a prompt: the word and the number, "<count-7> seven", or the word alone."""
-        return f"{self.word} {number_word(self.n)}" if self.settings.get("number", True) else self.word
+        """What stands for the number in a prompt: the word k times, and the number if it was learned with it."""
+        words = [self.word] * self.rows + ([number_word(self.n)] if self.settings.get("number", True) else [])
+        return " ".join(words)
 
     def prompt(self, template: str) -> str:
         """The template with "{count}" replaced, as when the token was learned. Raises InputError when it has none."""
@@ -59,9 +66,10 @@ class CountToken:
     def save(self, path: str | os.PathLike) -> None:
         """A textual inversion file in safetensors, complete or not at all.
 
-        One text encoder: {word: (1, d)}, which `pipe.load_textual_inversion(path)` reads. Several: {"clip_l": (1, d),
-        "clip_g": (1, d), "t5xxl": (1, d)}, which takes one call an encoder. ComfyUI reads either. What else belongs to
-        the token is in the header. Raises InputError for a place that cannot be written.
+        One text encoder: {word: (k, d)}, which `pipe.load_textual_inversion(path)` reads. Several: {"clip_l": (k, d),
+        "clip_g": (k, d), "t5xxl": (k, d)}, which takes one call an encoder. ComfyUI reads either. Both put all k
+        vectors where the word stands once. What else belongs to the token is in the header. Raises InputError for a
+        place that cannot be written.
         """
         path = Path(path)
         if path.suffix != ".safetensors":
@@ -95,8 +103,10 @@ class CountToken:
             vectors = {name: tensors[key] for name, key in about["keys"].items()}
             token = cls(vectors=vectors, **{name: about[name] for name in ("word", "n", "label", "keys", "settings")})
         for name, vector in vectors.items():
-            if vector.ndim != 2 or len(vector) != 1 or not torch.isfinite(vector).all():
-                raise ModelError(f"{path} is damaged: the vector of {name} is not one row of finite numbers")
+            if vector.ndim != 2 or len(vector) != token.rows or not torch.isfinite(vector).all():
+                raise ModelError(
+                    f"{path} is damaged: the vectors of {name} are not {token.rows} rows of finite numbers"
+                )
         if pipe is not None:
             token.check(pipe)
         return token
@@ -130,16 +140,16 @@ def token_encoders(pipe: DiffusionPipeline) -> list[TextEncoder]:
 
 
 def start_token(
-    pipe: DiffusionPipeline, n: int, label: str, *, word: str | None = None, start: str = "some"
+    pipe: DiffusionPipeline, n: int, label: str, *, word: str | None = None, start: str = "some", rows: int = 1
 ) -> CountToken:
-    """A token that still means `start`: each encoder's vector is the mean of that text's embeddings.
+    """A token that still means `start`: each of an encoder's `rows` vectors is the mean of that text's embeddings.
 
     Raises InputError for an n below 1 or a start without words, UnsupportedModelError.
     """
     if n < 1:
         raise InputError(f"count {n} is out of range: it takes 1 or more")
     parts = token_encoders(pipe)
-    vectors = {part.name: _mean_embedding(part, start) for part in parts}
+    vectors = {part.name: _mean_embedding(part, start).repeat(rows, 1) for part in parts}
     return CountToken(word or f"<count-{n}>", n, label, vectors, _file_keys(parts, word or f"<count-{n}>"))
 
 

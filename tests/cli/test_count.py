@@ -13,7 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from t2i_tools.cli import count, main
-from t2i_tools.cli.count import default_template, parse_counts, yield_line
+from t2i_tools.cli.count import default_template, parse_counts
+from t2i_tools.cli.counting import yield_line
 from t2i_tools.counting import METHODS, CountToken
 from t2i_tools.detectors import YoloCounter
 from t2i_tools.detectors.yolo import build_yolo

@@ -11,9 +11,9 @@ from t2i_tools.counting.token import CountToken, number_word, start_token
 from t2i_tools.errors import InputError, ModelError, UnsupportedModelError
 
 
-def learned(pipe):
+def learned(pipe, rows=1):
     """A token that was learned, as far as anybody can tell."""
-    token = start_token(pipe, 7, "cat")
+    token = start_token(pipe, 7, "cat", rows=rows)
     torch.manual_seed(1)
     for vector in token.vectors.values():
         vector.normal_(std=0.3)
@@ -57,6 +57,20 @@ def test_plain_diffusers_reads_it_in_one_call(pipe, tmp_path):
     token.save(tmp_path / "seven.safetensors")
     with count_token(pipe, token):
         ours = pipezoo.call(pipe, "two <count-7> cats")
+    pipe.load_textual_inversion(str(tmp_path / "seven.safetensors"))
+    assert torch.equal(pipezoo.call(pipe, "two <count-7> cats"), ours)
+
+
+def test_plain_diffusers_reads_several_vectors_where_the_word_stands_once(pipe, tmp_path):
+    token = learned(pipe, rows=3)
+    token.settings["number"] = False
+    token.save(tmp_path / "seven.safetensors")
+    assert CountToken.load(tmp_path / "seven.safetensors", pipe).vectors["text_encoder"].shape == (3, 32)
+    with count_token(pipe, token):
+        assert token.prompt("two {count} cats") == "two <count-7> <count-7> <count-7> cats"
+        ours = pipezoo.call(pipe, token.prompt("two {count} cats"))
+        token.vectors["text_encoder"][2] += 1
+        assert not torch.equal(pipezoo.call(pipe, token.prompt("two {count} cats")), ours)
     pipe.load_textual_inversion(str(tmp_path / "seven.safetensors"))
     assert torch.equal(pipezoo.call(pipe, "two <count-7> cats"), ours)
 
@@ -118,9 +132,9 @@ def test_bad_files_are_refused_in_one_line(pipe, tmp_path):
         assert "\n" not in str(error.value)
 
     spoilt(path, **{"<count-7>": torch.full((1, 32), torch.nan)})
-    refuses("damaged: the vector of text_encoder")
+    refuses("damaged: the vectors of text_encoder")
     spoilt(path, **{"<count-7>": torch.zeros(32)})
-    refuses("damaged: the vector of text_encoder")
+    refuses("damaged: the vectors of text_encoder")
     spoilt(path, other=torch.zeros(1, 32))
     refuses("cannot open")
     spoilt(path, about={})
