@@ -3,12 +3,13 @@
     python examples/evaluate_counts.py outputs/counts --split dev --seeds 1 --budget 8
 
 Stopped at any moment, it goes on where it was. The methods follow the bundled detector; the judge has seen none of it.
-A search costs at most `budget` plain pictures, one backward pass of the denoiser being worth two forward. The test
-split needs --protocol examples/evaluate_counts.protocol.json, beside which each of its runs is logged.
+A search costs at most `budget` plain pictures, one backward pass of the denoiser being worth two forward. Writes
+report.md and report.json. What is claimed stands in evaluate_counts.protocol.json, beside which each run on the test
+split is logged.
 """
 
 import argparse
-import json
+import random
 from itertools import product
 from pathlib import Path
 
@@ -17,20 +18,25 @@ from t2i_tools.cli.planning import bundled_benchmark
 from t2i_tools.counting.token import fill_template, number_word
 from t2i_tools.default import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from t2i_tools.errors import InputError
-from t2i_tools.evaluation.files import append_row, read_log, write_text
+from t2i_tools.evaluation.files import append_row, read_log
 from t2i_tools.evaluation.protocol import log_test_run, read_protocol
-from t2i_tools.evaluation.searches import BUDGETS, Cell, accuracy_curve, clip_score, run_cell, summarise
+from t2i_tools.evaluation.search_report import report, write_tables
+from t2i_tools.evaluation.searches import Cell, clip_score, run_cell
 
+PROTOCOL = Path(__file__).with_suffix(".protocol.json")
+CLAIMED = 4  # objects and more
 COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12)
 METHODS = {
     "plain": {"method": "plain"},
     "best_of": {"method": "best_of"},
     "token": {"method": "token"},
-    "token, number kept": {"method": "token", "number": True},
-    "token, static scale": {"method": "token", "scale": 8.0},
-    "token, last steps": {"method": "token", "grad_where": "last"},
+    "token of two vectors": {"method": "token", "vectors": 2},
+    "token and number": {"method": "token", "number": True},
+    "token by static scale": {"method": "token", "scale": 8.0},
+    "token by last steps": {"method": "token", "grad_where": "last"},
     "random_walk": {"method": "random_walk"},
     "noise": {"method": "noise"},
+    "noise+best_of": {"method": "noise+best_of"},
     "token+noise": {"method": "token+noise"},
     "token+best_of": {"method": "token+best_of"},
 }
@@ -39,8 +45,6 @@ FIRST_SEED = {"dev": 5_000_000_000, "test": 6_000_000_000}  # of no training and
 
 def cells(split: str, counts: list[int], seeds: int, number: int | None) -> list[Cell]:
     """Every class of the split with every count from every seed; of these the first `number` in an order drawn once."""
-    import random
-
     benchmark = bundled_benchmark(split)
     every = [
         Cell(label, n, f"{benchmark.opening} {{count}} {benchmark.classes[label]}", FIRST_SEED[split] + index)
@@ -61,14 +65,13 @@ def main() -> None:
     parser.add_argument("--counts", type=lambda text: [int(n) for n in text.split(",")], default=COUNTS)
     parser.add_argument("--seeds", type=int, default=2, help="of each class and count")
     parser.add_argument("--number", type=int, help="so many searches a method, not all")
-    parser.add_argument("--methods", default=",".join(name for name in METHODS if "," not in name))
+    parser.add_argument("--methods", default=",".join(name for name in METHODS if " " not in name))
     parser.add_argument("--budget", type=float, default=16, help="plain pictures' worth of compute a search")
-    parser.add_argument("--protocol", type=Path)
     options = parser.parse_args()
     if options.split == "test":
-        if options.protocol is None or read_protocol(options.protocol).split != "test":
-            raise InputError("the test split needs --protocol: write down what is claimed before it is tested")
-        log_test_run(options.protocol, options.folder, f"{options.methods} {options.counts} {options.seeds}")
+        log_test_run(
+            PROTOCOL, options.folder, f"{options.methods} {options.counts} x {options.seeds}, {options.budget}"
+        )
 
     pipe, counter = t2i.load_default(), t2i.load_default_counter()
     pipe.set_progress_bar_config(disable=True)
@@ -77,17 +80,19 @@ def main() -> None:
     score = clip_score(*t2i.load_default_clip(), {"mean": (0.5,) * 3, "std": (0.5,) * 3}, every, words)
     usual = {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE, "budget": options.budget}
     log = options.folder / "searches.jsonl"
-    done = {(row["key"], row["method"]) for row in read_log(log)}
+    done = {(row["key"], row["method"]): row["budget"] for row in read_log(log)}
+    if set(done.values()) - {options.budget}:
+        raise InputError(f"{options.folder} holds searches of another budget: give another folder, or --budget")
     for cell, name in product(every, options.methods.split(",")):
-        name = {method.replace(",", ""): method for method in METHODS}.get(name, name)
         if (cell.key, name) not in done:
             row = run_cell(pipe, counter, judges, score, cell, name, {**usual, **METHODS[name]})
             append_row(log, row)
             print(f"{name:20} {cell.key:24} {row['judged']:2} of {cell.n}, {row['pictures']:.1f} pictures", flush=True)
-    rows = read_log(log)
-    report = {"methods": summarise(rows), "budgets": BUDGETS, "exact": accuracy_curve(rows)}
-    write_text(options.folder / "report.json", json.dumps(report, indent=1))
-    print(json.dumps(report, indent=1))
+    protocol, rows = read_protocol(PROTOCOL), read_log(log)
+    tables = report(rows, protocol)
+    if claimed := [row for row in rows if row["count"] >= CLAIMED]:
+        tables[f"gains, n >= {CLAIMED}"] = report(claimed, protocol)["gains"]
+    print(write_tables(options.folder, tables))
 
 
 if __name__ == "__main__":

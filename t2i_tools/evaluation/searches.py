@@ -1,4 +1,4 @@
-"""Searches for exact counts compared at equal compute: run, judged by whoever took no part in them, and told apart."""
+"""Searches for exact counts at equal compute, judged by whoever took no part in them; `search_report` compares them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from t2i_tools.counting import optimize_count
-from t2i_tools.metrics import count_metrics, holm, image_embeddings, mcnemar, paired_test, text_embeddings, wilson
+from t2i_tools.metrics import image_embeddings, text_embeddings
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from PIL import Image
 
-    from t2i_tools.detectors import Counter
+    from t2i_tools.detectors import Counter, Detections
 
 Row = dict[str, Any]
-BUDGETS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -45,30 +44,34 @@ def run_cell(
     name: str,
     options: Mapping[str, Any],
 ) -> Row:
-    """Search with the counter, then let the judges count the best picture after every step that found a better one.
+    """Search with the counter; the first of the judges counts the best picture whenever there is a better one.
 
-    judges: name -> judge, the first one's counts being `judged`. score: more figures of the last picture.
+    judges: name -> judge; all count the last picture, of which the first one's count is `judged` and its boxes' mean
+    area in pixels `area`, None without any. score: more figures of that picture. curve: (plain pictures' worth spent,
+    judged by then). Returns JSON's own types.
     """
     search = optimize_count(pipe, cell.template, cell.n, counter, label=cell.label, seeds=(cell.seed,), **options)
+    first = next(iter(judges))
     curve: list[tuple[float, int]] = []
     for step in search:
         if step.best:
-            curve.append(
-                (step.passes / search.sampler.rows, _count(judges[next(iter(judges))], step.image, cell.label))
-            )
+            seen = look(judges[first], step.image, cell.label).count
+            curve.append((step.passes / search.sampler.rows, seen))
     result = search.result()
     image = result.images[0]
-    counts = {judge: _count(one, image, cell.label) for judge, one in judges.items()}
+    seen = {judge: look(one, image, cell.label) for judge, one in judges.items()}
     return {
         "key": cell.key,
         "method": name,
         "label": cell.label,
         "count": cell.n,
         "seed": cell.seed,
+        "budget": options.get("budget"),
         "steps": len(result.history),
         "counted": result.counts[0],
-        "judged": counts[next(iter(judges))],
-        "judges": counts,
+        "judged": seen[first].count,
+        "judges": {judge: found.count for judge, found in seen.items()},
+        "area": mean_area(seen[first]),
         "curve": curve,
         "pictures": result.compute.passes / result.picture_passes,
         "compute": result.compute.as_dict(),
@@ -94,60 +97,18 @@ def clip_score(
     return score
 
 
-def summarise(rows: Sequence[Row], baseline: str = "plain") -> list[Row]:
-    """One line a method: exact by judge (Wilson) and by counter, MAE, bias, CLIP, cost; p values against the baseline.
-
-    exact_p: McNemar's exact test over cells, corrected over the methods (Holm). error_p: of the difference in absolute
-    error, signs flipped by class x n.
-    """
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    plain = {row["key"]: row for row in rows if row["method"] == baseline}
-    lines, p_values = [], {}
-    for method in methods:
-        own = [row for row in rows if row["method"] == method and (row["key"] in plain or not plain)]
-        true, judged = np.array([row["count"] for row in own]), np.array([row["judged"] for row in own])
-        figures, share = count_metrics(true, judged), wilson(int((true == judged).sum()), len(own))
-        line = {
-            "method": method,
-            "n": len(own),
-            "exact": share.estimate,
-            "low": share.low,
-            "high": share.high,
-            "exact_by_counter": float(np.mean([row["counted"] == row["count"] for row in own])),
-            **{name: figures[name] for name in ("off_by_one", "mae", "rmse", "bias") if name in figures},
-            "clip": float(np.mean([row["clip"] for row in own])),
-            "pictures": float(np.mean([row["pictures"] for row in own])),
-            "seconds": float(np.mean([row["compute"]["seconds"] for row in own])),
-        }
-        if method != baseline and plain:
-            pairs = [plain[row["key"]] for row in own]
-            before = np.array([row["judged"] for row in pairs])
-            p_values[method] = mcnemar(true == judged, true == before).p
-            cells = [f"{row['label']}-{row['count']}" for row in own]
-            line["error_p"] = paired_test(abs(judged - true), abs(before - true), cells)
-        lines.append(line)
-    for method, p in holm(p_values).items():
-        next(line for line in lines if line["method"] == method)["exact_p"] = p
-    return lines
-
-
-def accuracy_curve(rows: Sequence[Row], budgets: Sequence[float] = BUDGETS) -> dict[str, list[float]]:
-    """Method -> share of searches whose best picture the judge finds exact, once so many pictures' worth is spent."""
-    methods = dict.fromkeys(row["method"] for row in rows)
-    return {
-        method: [
-            float(np.mean([judged_at(row, budget) == row["count"] for row in rows if row["method"] == method]))
-            for budget in budgets
-        ]
-        for method in methods
-    }
-
-
 def judged_at(row: Row, budget: float) -> int | None:
     """What the judge counts in the best picture there is once `budget` is spent; None before the first."""
     return next((judged for spent, judged in reversed(row["curve"]) if spent <= budget), None)
 
 
-def _count(judge: Counter, image: Image.Image, label: str) -> int:
-    (found,) = judge.detect([image], label)
-    return found.count
+def look(judge: Counter, image: Image.Image, label: str) -> Detections:
+    """What a judge sees of a class in one picture."""
+    return judge.detect([image], label)[0]
+
+
+def mean_area(found: Detections) -> float | None:
+    """Of the boxes, in pixels; None where there are none."""
+    if not found.count:
+        return None
+    return float(((found.boxes[:, 2] - found.boxes[:, 0]) * (found.boxes[:, 3] - found.boxes[:, 1])).mean())

@@ -171,7 +171,7 @@ def figures_table(summaries: Mapping[Size, Sequence[Mapping[str, Any]]]) -> list
 
 def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """A table of rows with the same names."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(map(str, row.values()) for row in rows)]
+    lines = [map(str, rows[0]), ["---"] * len(rows[0]), *(map(str, row.values()) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

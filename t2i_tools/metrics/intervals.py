@@ -5,7 +5,7 @@ random, whole clusters of items: prompts, classes, tokens. Few clusters make a p
 t_(K-1) sqrt(K/(K-1)) over z; it is taken at the level that makes up for it (Hesterberg 2015, "expanded percentile").
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -154,6 +154,32 @@ def two_level_bootstrap(
     return Interval(float(statistic(x.mean(axis=0))), float(low), float(high), level, units)
 
 
+def nested_bootstrap(
+    values: Any,
+    levels: Sequence[Any],
+    *,
+    statistic: Statistic = first,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Resample the first level's units, then the next one's within each, and at last single rows.
+
+    values: (n,) or (n, d). levels: names (n,) of each level from the outermost inwards, for instance of tokens, then of
+    classes. Too wide where inner units agree little, never too short. Raises InputError, also for fewer than two units
+    of the first level.
+    """
+    x = as_columns(values, "values")
+    groups = [as_groups(names, len(x)) for names in levels]
+    units = len(np.unique(groups[0]))
+    tail = (1 - widened(level, units)) / 2
+    rng = np.random.default_rng(seed)
+    weights = np.zeros((resamples, len(x)))
+    _draw_nested(rng, groups, np.arange(len(x)), np.ones(resamples, dtype=np.int64), weights)
+    low, high = np.quantile(statistic(weights @ x / weights.sum(axis=1, keepdims=True)), [tail, 1 - tail])
+    return Interval(float(statistic(x.mean(axis=0))), float(low), float(high), level, units)
+
+
 def cluster_totals(x: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The sums (K, d) of (n, d) values over clusters given as (n,) indices, and the clusters' sizes (K,)."""
     totals = np.zeros((groups.max() + 1, x.shape[1]))
@@ -171,6 +197,18 @@ def widened(level: float, clusters: int) -> float:
 def cluster_weights(rng: np.random.Generator, clusters: int, resamples: int) -> np.ndarray:
     """(B, K): how often each of K clusters is drawn in each of B resamples."""
     return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples)
+
+
+def _draw_nested(rng, groups, rows, drawn, weights):
+    """Fills weights (B, n) in `rows`, which are a unit's that was drawn so often, (B,). m parts of what is drawn w
+    times over are one draw of w m from the m."""
+    parts = [rows[groups[0][rows] == k] for k in np.unique(groups[0][rows])] if groups else rows[:, None]
+    counts = rng.multinomial(drawn * len(parts), np.full(len(parts), 1 / len(parts)))  # (B, m)
+    for part, count in zip(parts, counts.T, strict=True):
+        if groups:
+            _draw_nested(rng, groups[1:], part, count, weights)
+        else:
+            weights[:, part[0]] = count
 
 
 def _two_level_weights(rng, groups, sizes, resamples, fixed_prompts):

@@ -3,7 +3,15 @@ import pytest
 from scipy import stats
 
 from t2i_tools.errors import InputError
-from t2i_tools.metrics import METRICS, Interval, cluster_bootstrap, paired_bootstrap, two_level_bootstrap, wilson
+from t2i_tools.metrics import (
+    METRICS,
+    Interval,
+    cluster_bootstrap,
+    nested_bootstrap,
+    paired_bootstrap,
+    two_level_bootstrap,
+    wilson,
+)
 from t2i_tools.metrics.intervals import widened
 
 
@@ -86,6 +94,36 @@ def test_fixed_prompts_leave_the_noise_of_seeds_alone():
     error = (deviations.var(axis=1, ddof=1) / 4).sum() ** 0.5 / 50
     assert interval.high - interval.low == pytest.approx(2 * stats.t.ppf(0.975, 150) * error, rel=0.08)
     assert two_level_bootstrap(x, prompts).high - two_level_bootstrap(x, prompts).low > 500
+
+
+def test_nested_units_are_resampled_as_one_would_by_hand():
+    """Tokens, their classes, their seeds: what varies is of the same order at each level."""
+    rng = np.random.default_rng(3)
+    tokens, classes = np.repeat(np.arange(12), 15), np.arange(180) // 5
+    x = 2 + rng.normal(size=12)[tokens] + rng.normal(size=36)[classes] + rng.normal(size=180)
+    kept = rng.random(180) < 0.7  # units of unequal sizes
+    x, tokens, classes = x[kept], tokens[kept], classes[kept]
+
+    def pick(rows):
+        return rng.choice(rows, len(rows))
+
+    def by_hand():
+        rows = []
+        for token in pick(np.unique(tokens)):
+            for one in pick(np.unique(classes[tokens == token])):
+                rows.extend(pick(np.flatnonzero(classes == one)))
+        return x[rows].mean()
+
+    tail = (1 - widened(0.95, 12)) / 2
+    expected = np.quantile([by_hand() for _ in range(1500)], [tail, 1 - tail])
+    interval = nested_bootstrap(x, [tokens, classes])
+    assert (interval.estimate, interval.n) == (pytest.approx(x.mean()), 12)
+    assert (interval.low, interval.high) == pytest.approx(expected, abs=0.1 * np.ptp(expected))
+    outer = nested_bootstrap(np.full(180, 1.0)[kept] * tokens, [tokens, classes])
+    twice = cluster_bootstrap(tokens, tokens)
+    assert (outer.low, outer.high) == pytest.approx((twice.low, twice.high), abs=0.3)
+    with pytest.raises(InputError):
+        nested_bootstrap([1.0, 2.0], [["a", "a"], ["b", "c"]])
 
 
 def test_the_seed_fixes_the_interval():
