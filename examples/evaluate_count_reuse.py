@@ -48,14 +48,14 @@ def uses(lesson: Lesson, place: int, split: str, number: int) -> list[Use]:
     benchmark, found = bundled_benchmark(split), []
     others = [label for label in benchmark.classes if label != lesson.label]
     own = lesson.template.removeprefix("a photo of")
-    for (condition, changes), index in product(CONDITIONS.items(), range(number)):
+    for (kind, (condition, changes)), index in product(enumerate(CONDITIONS.items()), range(number)):
         label, template = lesson.label, benchmark.opening + own
         if condition == "class":
             label = others[(place + index) % len(others)]
             template = f"{benchmark.opening} {{count}} {benchmark.classes[label]}"
         elif condition == "background":
             template += f" {benchmark.scenes[1 + index % (len(benchmark.scenes) - 1)]}"
-        seed = USING[split] + place * 1000 + len(found)
+        seed = USING[split] + 10_000 * place + 1000 * kind + index
         found.append(
             Use(condition, label, template, seed, **{"steps": DEFAULT_STEPS, **changes}, guidance=DEFAULT_GUIDANCE)
         )
