@@ -67,6 +67,15 @@ def test_gains_over_the_baseline(tables):
     assert line["equivalent"] is False
 
 
+def test_a_few_pairs_that_are_all_alike_prove_nothing(rows):
+    same = [one | {"method": "twin"} for one in rows[:16]]
+    (line,) = report(rows[:16] + same, RULE)["gains"]
+    assert (
+        line["exact gained"].high == -line["exact gained"].low == pytest.approx(0.324, abs=1e-3)
+    )  # none of eight cells
+    assert line["equivalent"] is False and line["McNemar p"] == 1
+
+
 def test_exact_over_what_is_spent(rows, tables):
     one = row("token", "cat-3-0", 3, 3, curve=[(1.4, 5), (2.8, 4), (7.0, 3)])
     assert [judged_at(one, budget) for budget in (1, 1.4, 2, 4, 7, 99)] == [None, 5, 5, 4, 3, 3]
