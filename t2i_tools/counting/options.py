@@ -40,8 +40,8 @@ class Options:
     clip_weight.
     start: the text whose embedding the token starts from, the number's own word when None (the paper: "some"). number:
     whether the number follows the token in the prompt, as in the paper; by default it does not, because then the first
-    picture is the plain one: a search that has nothing to repair ends with it, and none ends with a worse one.
-    vectors: how many the token has for each text encoder; more can say more and need more steps.
+    picture is the plain one: a search that has nothing to repair ends with it, and to the counter none ends
+    with a worse one. vectors: how many the token has for each text encoder, one after the other in the prompt.
     encoders: names of the text encoders to learn for, all when None. batch: pictures at once. checkpointing, vae: see
     `Sampler`. checkpoint: a file written after every step, from which the same search goes on to the same bytes.
     Raises InputError for values out of range.
