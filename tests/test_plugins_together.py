@@ -155,6 +155,22 @@ def test_two_in_any_order(name, pair):
     assert torch.equal(make(name, pipe), plain)
 
 
+@pytest.mark.parametrize("name", [name for name in CLIP if name != "flux"])  # whose chunks change no row
+@pytest.mark.parametrize(("pair", "message"), [*REFUSED.items(), (("padding", "policy"), "do not go together")])
+def test_what_does_not_go_together_is_refused_in_either_order(name, pair, message):
+    (pipe, token), plain = family(name), alone(name)
+    before = traces(pipe)
+    plugins = PLUGINS | {"policy": lambda pipe, token: t2i.mask_policy(pipe, "all")}
+    for order in permutations(pair):
+        with pytest.raises(t2i.T2IError, match=message) as caught, ExitStack() as stack:
+            for plugin in order:
+                stack.enter_context(plugins[plugin](pipe, token))
+            make(name, pipe)
+        assert "\n" not in str(caught.value)
+        assert traces(pipe) == before
+    assert torch.equal(make(name, pipe), plain)
+
+
 ALL = ("entropy", "stretch", "count", "padding")
 
 

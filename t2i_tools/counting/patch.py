@@ -153,4 +153,8 @@ class VectorWriter:
 def input_embeddings(encoder: nn.Module) -> list[nn.Module]:
     """The modules that look ids up in an encoder's table: T5 has two that share it, and calls the hidden one."""
     table = encoder.get_input_embeddings().weight
-    return [module for module in encoder.modules() if isinstance(module, nn.Embedding) and module.weight is table]
+
+    def shared(weight: torch.Tensor) -> bool:
+        return weight is table or (table.is_meta and weight.shape == table.shape)  # offloaded, each has its own
+
+    return [module for module in encoder.modules() if isinstance(module, nn.Embedding) and shared(module.weight)]

@@ -189,4 +189,9 @@ def _mean_embedding(part: TextEncoder, text: str) -> torch.Tensor:
     if not ids:
         raise InputError(f"the start {text!r} has no words")
     table = part.encoder.get_input_embeddings().weight.detach()
+    if table.is_meta:
+        raise UnsupportedModelError(
+            f"the weights of {part.name} are fetched layer by layer: make the token before "
+            "enable_sequential_cpu_offload()"
+        )
     return table[torch.tensor(ids, device=table.device)].float().mean(0, keepdim=True).cpu()

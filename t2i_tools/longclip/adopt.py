@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.handle import Handle
-from t2i_tools.longclip.stretch import core, embeddings, set_positions
+from t2i_tools.longclip.stretch import core, read_positions, set_positions
 
 PROJECTION = {"text_projection.weight"}  # only some classes have one
 
@@ -23,9 +23,14 @@ def adopt(handle: Handle, text_encoder: nn.Module, other: nn.Module) -> None:
         raise UnsupportedModelError(
             f"the weights are those of {told(other)}, and do not fit a text encoder of {told(text_encoder)}"
         )
-    set_positions(handle, text_encoder, embeddings(other).position_embedding.weight.detach())
-    new = _weights(other)
-    for name, parameter in _weights(text_encoder).items():
+    new, own = _weights(other), _weights(text_encoder)
+    if any(parameter.is_meta for parameter in own.values()):
+        raise UnsupportedModelError(
+            "the weights of this text encoder are fetched layer by layer: take them over before "
+            "enable_sequential_cpu_offload()"
+        )
+    set_positions(handle, text_encoder, read_positions(other))
+    for name, parameter in own.items():
         if name in new:
             handle.on_remove(partial(_put_back, text_encoder, name, parameter.data))
             parameter.data = _rows(new[name].detach().to(parameter.data, copy=True), parameter.data)
@@ -46,6 +51,11 @@ def _weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def _put_back(text_encoder: nn.Module, name: str, old: Tensor) -> None:
     parameter = _weights(text_encoder)[name]  # another one than it was, where words were added since
+    if parameter.is_meta:
+        raise UnsupportedModelError(
+            "the text encoder was offloaded since its weights were exchanged: it keeps them. Call remove_all_hooks() "
+            "of the pipeline before the removal"
+        )
     parameter.data = _rows(old.to(parameter.data), parameter.data)
 
 

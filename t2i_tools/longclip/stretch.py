@@ -32,7 +32,7 @@ def stretch_clip(text_encoder: nn.Module, tokenizer: CLIPTokenizer, *, keep: int
         raise UnsupportedModelError(
             f"{type(text_encoder).__name__} has {present} positions, not {STOCK}: it is stretched already"
         )
-    table = stretch_positions(embeddings(text_encoder).position_embedding.weight.detach(), keep, ratio)
+    table = stretch_positions(read_positions(text_encoder), keep, ratio)
     handle = Handle(text_encoder, PLUGIN, lambda: [{"positions": len(table), "were": STOCK, "kept": keep}])
     set_positions(handle, text_encoder, table)
     set_attribute(handle, tokenizer, "model_max_length", len(table))
@@ -57,14 +57,22 @@ def positions(text_encoder: nn.Module) -> int:
     return embeddings(text_encoder).position_embedding.num_embeddings
 
 
+@torch.no_grad()
+def read_positions(text_encoder: nn.Module) -> torch.Tensor:
+    """The table (L, d), by a call: an offloaded encoder's weights come where it computes, and only then."""
+    table = embeddings(text_encoder).position_embedding
+    device = "cpu" if table.weight.is_meta else table.weight.device
+    return table(torch.arange(table.num_embeddings, device=device))
+
+
 def set_positions(handle: Handle, text_encoder: nn.Module, table: torch.Tensor) -> None:
     """Give the text encoder another position table, and the old one back when the handle ends."""
     inner = embeddings(text_encoder)
     old = inner.position_embedding
-    new = nn.Embedding.from_pretrained(table.to(old.weight), freeze=not old.weight.requires_grad)
-    handle.on_remove(partial(_put_back, inner, new, old))
-    inner.position_embedding = new
-    _number(inner)
+    table = table.to(read_positions(text_encoder))
+    handle.on_remove(partial(_put_back, text_encoder, old))
+    inner.position_embedding = nn.Embedding.from_pretrained(table, freeze=not old.weight.requires_grad)
+    _number(inner, table.device)
     configs = [text_encoder.config, core(text_encoder).config, getattr(text_encoder.config, "text_config", None)]
     for config in {id(config): config for config in configs}.values():
         if hasattr(config, "max_position_embeddings"):
@@ -77,14 +85,14 @@ def set_attribute(handle: Handle, thing: Any, name: str, value: Any) -> None:
     setattr(thing, name, value)
 
 
-def _put_back(inner: nn.Module, new: nn.Embedding, old: nn.Embedding) -> None:
-    inner.position_embedding = old.to(new.weight)
-    _number(inner)
+def _put_back(text_encoder: nn.Module, old: nn.Embedding) -> None:
+    inner, present = embeddings(text_encoder), read_positions(text_encoder)
+    inner.position_embedding = old if old.weight.is_meta else old.to(present)  # on meta it was offloaded before
+    _number(inner, present.device)
 
 
-def _number(inner: nn.Module) -> None:
-    table = inner.position_embedding.weight
-    inner.position_ids = torch.arange(len(table), device=table.device)[None]
+def _number(inner: nn.Module, device: torch.device) -> None:
+    inner.position_ids = torch.arange(inner.position_embedding.num_embeddings, device=device)[None]
 
 
 def _reset(thing: Any, name: str, value: Any, old: Any) -> None:

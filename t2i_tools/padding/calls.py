@@ -9,15 +9,17 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from t2i_tools.errors import InputError
-from t2i_tools.handle import Handle
+from t2i_tools.handle import Handle, active_handle
 from t2i_tools.padding.encoder import encode
 from t2i_tools.padding.keeps import Rows, text_rows
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+INTERVENTION, POLICY = "padding intervention", "mask policy"
 TEXTS = ("prompt", "prompt_2", "prompt_3")
 # Arguments of the call that change how encode_prompt reads a prompt.
 READING = ("max_sequence_length", "clip_skip", "system_prompt", "clean_caption")
@@ -47,6 +49,15 @@ def intercept(
     derived = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__, "t2i_ended": False})
     pipe.__class__ = derived
     handle.on_remove(end)
+
+
+def check_alone(model: nn.Module, other: str) -> None:
+    """Raise InputError where the other of the two plugins is on: each wants the call, and the rows, as they come."""
+    if active_handle(model, other):
+        raise InputError(
+            f"a {INTERVENTION} and a {POLICY} do not go together, both say which rows of text the image sees: "
+            f"remove the {other} first"
+        )
 
 
 def prompts_of(call: Mapping[str, Any]) -> list[str]:

@@ -18,15 +18,13 @@ import torch
 from t2i_tools.compiled import forget_compiled, unwrapped
 from t2i_tools.handle import Handle
 from t2i_tools.models import denoiser, family
-from t2i_tools.padding.calls import TEXTS, intercept, prompts_of, reading_of
+from t2i_tools.padding.calls import INTERVENTION, POLICY, TEXTS, check_alone, intercept, prompts_of, reading_of
 from t2i_tools.padding.encoder import Clean, Pooled, check_options, encode, encode_clean, fitted, joined, repeated
 from t2i_tools.padding.exchange import Exchange, Plan, Run
 from t2i_tools.padding.keeps import Keep, Rows, own_rows, swapped_rows, text_rows
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
-
-PLUGIN = "padding intervention"
 
 
 def diffusion_intervention(
@@ -48,7 +46,7 @@ def diffusion_intervention(
 
     keep, clean, pooled, other: as in `encoder_intervention`. steps: those to act in, counted from 0, for instance
     range(10). layers: regular expression on the names of the blocks to act in. On cross-attention denoisers (UNet,
-    PixArt) it does what the intervention in the encoder does.
+    PixArt) it does what the intervention in the encoder does. Not beside a `mask_policy`.
     Raises InputError or UnsupportedModelError; in the call for a prompt that is not given as text.
     """
     intervention = Intervention(pipe, [keep], steps, layers, clean, pooled, other)
@@ -99,8 +97,9 @@ class Intervention:
 
     def attach(self) -> Handle:
         """Set the hooks."""
+        check_alone(self.exchange.model, POLICY)
         forget_compiled(denoiser(self.pipe))
-        handle = Handle(self.exchange.model, PLUGIN, self.exchange.report)
+        handle = Handle(self.exchange.model, INTERVENTION, self.exchange.report)
         self.exchange.attach(handle)
         return handle
 

@@ -13,7 +13,17 @@ from t2i_tools.compiled import unwrapped
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.handle import Handle
 from t2i_tools.models import denoiser
-from t2i_tools.padding.calls import KnownText, intercept, known_texts, prompts_of, reading_of, recognise
+from t2i_tools.padding.calls import (
+    INTERVENTION,
+    POLICY,
+    KnownText,
+    check_alone,
+    intercept,
+    known_texts,
+    prompts_of,
+    reading_of,
+    recognise,
+)
 from t2i_tools.padding.keeps import Rows
 from t2i_tools.padding.sites import parameters
 
@@ -49,6 +59,7 @@ def mask_policy(pipe: DiffusionPipeline, policy: Policy) -> Handle:
     Flux, AuraFlow, CogView4), the rows are left out, and prompts of different lengths in a batch, guidance's included,
     are denoised one after the other. Prompts and negative prompts have to be given as text; what guidance compares with
     is masked by its own length, and left alone where it is no prompt (SDXL's zeros, Lumina2's without its template).
+    Not beside a `diffusion_intervention`.
     Raises InputError or UnsupportedModelError.
     """
     if policy not in get_args(Policy):
@@ -60,7 +71,8 @@ def mask_policy(pipe: DiffusionPipeline, policy: Policy) -> Handle:
         raise UnsupportedModelError(
             f"{names[0]}: it is not known how to mask its text; supported are {', '.join([*MASKS, *DROPS])}"
         )
-    handle = Handle(model, "mask policy")
+    check_alone(model, INTERVENTION)
+    handle = Handle(model, POLICY)
     if masking.argument is None:
         masking.replace_forward(model, handle)
     else:
