@@ -1,0 +1,34 @@
+"""Weights of words in a pipeline, and what else changes how one text is read."""
+
+import pipezoo
+import torch
+from longtexts import distance, embeds, words
+
+import t2i_tools as t2i
+
+
+def test_weights_of_single_prompts_in_a_batch(sd):
+    with t2i.long_prompts(sd, "chunk"):
+        alone = [embeds(sd, text)[0] for text in ("two (cats:1.5)", "two cats", "two (cats:0)")]
+        both = embeds(sd, ["two (cats:1.5)", "two cats", "two (cats:0)"])[0]
+        empty = embeds(sd, "")[0]
+    assert distance(both, torch.cat(alone)) <= 1e-5
+    assert torch.equal(alone[2][:, 2], empty[:, 2])
+
+
+def test_brackets_as_they_stand(sd):
+    plain = embeds(sd, "two (cats:1.5)")[0]
+    with t2i.long_prompts(sd, "chunk", syntax=False):
+        assert torch.equal(embeds(sd, "two (cats:1.5)")[0], plain)
+
+
+def test_clip_skip(sd, pipes, monkeypatch):
+    with t2i.long_prompts(pipes["stable_diffusion_xl"], "chunk"):
+        assert pipezoo.call(pipes["stable_diffusion_xl"], words(100), negative_prompt="a", clip_skip=1).isfinite().all()
+    monkeypatch.setitem(vars(sd.text_encoder), "text_model", sd.text_encoder)  # where diffusers looks for the norm
+    plain = embeds(sd, words(75), clip_skip=1)[0]
+    with t2i.long_prompts(sd, "chunk"):
+        assert torch.equal(embeds(sd, words(75), clip_skip=1)[0], plain)
+        longer, weighted = (embeds(sd, text, clip_skip=1)[0] for text in (words(76), f"(({words(75)})) a"))
+    assert distance(longer[:, :77], plain) <= 1e-5
+    assert distance(weighted[:, :77], plain) > 1e-2
