@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from t2i_tools import __version__
-from t2i_tools.errors import T2IError
+from t2i_tools.errors import T2IError, first_line
 
 VERBS = ("generate", "count", "tokens", "probe", "sizes", "advise", "detect", "evaluate", "grid", "ui", "doctor")
 UsageError = typer.BadParameter.__base__  # click's own; typer names it nowhere, and newer ones carry click inside
@@ -44,6 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
         code = app(arguments, prog_name="t2i", standalone_mode=False)
     except T2IError as error:
         code = _complain(str(error))
+    except ImportError as error:
+        code = _complain(f"a package is missing or broken ({first_line(error)}): t2i doctor says which, and what to do")
     except UsageError as error:
         code = _complain(error.format_message())
     except KeyboardInterrupt:

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -72,3 +75,21 @@ def test_a_module_that_is_absent_or_broken_is_told_in_a_line(tmp_path, monkeypat
     assert doctor.import_problem("json") is None
     assert doctor.import_problem("absent_module_of_ours") == "absent_module_of_ours is not installed"
     assert "libGL" in doctor.import_problem("broken_module_of_ours")
+
+
+def test_verbs_on_a_broken_torch(tmp_path):
+    """One line that leads to the doctor, who says what it is."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('libcudart.so.12: cannot open shared object')\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+    def t2i(*arguments):
+        command = [sys.executable, "-m", "t2i_tools", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
+
+    made = t2i("generate", "a cat", "--output", str(tmp_path / "cat.png"))
+    assert (made.returncode, made.stdout, made.stderr.count("\n")) == (2, "", 1)
+    assert "libcudart.so.12" in made.stderr and "t2i doctor" in made.stderr
+    told = t2i("doctor", "--json")
+    assert told.returncode == 1
+    assert any(line.startswith("torch:") and "libcudart" in line for line in json.loads(told.stdout)["broken"])
