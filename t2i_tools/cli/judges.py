@@ -66,6 +66,7 @@ def models_of(
         pipeline=partial(pipeline_on, chosen),
         judge=partial(judge_on, judge, threshold, tuple(labels)),
         clip=partial(clip_on, clip) if clip else None,
+        offload=chosen.offload,
     )
 
 

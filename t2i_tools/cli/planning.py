@@ -112,6 +112,7 @@ def plan(
     """
     from t2i_tools.evaluation.fingerprint import detector_fingerprint, pipeline_fingerprint, weights_fingerprint
     from t2i_tools.evaluation.manifest import Manifest
+    from t2i_tools.loading import pick_device
     from t2i_tools.models import denoiser
 
     judge, clip = models.judge(None), models.clip and models.clip(None)
@@ -123,7 +124,7 @@ def plan(
     if all(item.picture for item in items):
         return Manifest(list(items), settings, about=about, **parts), opened
     pipe = models.pipeline(None)
-    device = pipe._execution_device if chosen.offload else denoiser(pipe).device
+    device = pick_device(chosen.device) if chosen.offload else denoiser(pipe).device
     settings = replace(settings, device=device.type, dtype=str(denoiser(pipe).dtype).removeprefix("torch."))
     parts["model"] = {"name": _name(chosen.model), "fingerprint": pipeline_fingerprint(pipe)}
     if chosen.vae_tiling:

@@ -32,12 +32,14 @@ Stage: TypeAlias = Callable[[int], list[Row]]
 class Models:
     """How a worker opens what it needs: each takes a device ("cuda:1"), None for the best, and can be pickled.
 
-    clip: gives (CLIPModel, its tokenizer, {"mean": ..., "std": ...} of the pixels it was trained on).
+    clip: gives (CLIPModel, its tokenizer, {"mean": ..., "std": ...} of the pixels it was trained on). offload: the
+    pipeline's weights wait on the CPU for their call.
     """
 
     judge: Callable[[str | None], Counter]
     pipeline: Callable[[str | None], DiffusionPipeline] | None = None
     clip: Callable[[str | None], tuple[Any, Any, dict[str, Any]]] | None = None
+    offload: bool = False
 
 
 def open_stage(name: str, store: Store, models: Models, device: str | None = None) -> Stage:
@@ -45,14 +47,12 @@ def open_stage(name: str, store: Store, models: Models, device: str | None = Non
     return {"generate": _generate, "detect": _detect, "score": _score}[name](store, models, device)
 
 
-def check_pipeline(pipe: DiffusionPipeline, store: Store) -> None:
-    """Raise InputError unless weights, device type and dtype are the manifest's."""
+def check_pipeline(pipe: DiffusionPipeline, store: Store, offload: bool = False) -> None:
+    """Raise InputError unless weights, dtype and, where they are not offloaded, device type are the manifest's."""
     settings, part = store.manifest.settings, denoiser(pipe)
     here = {"device": part.device.type, "dtype": str(part.dtype).removeprefix("torch.")}
-    if getattr(pipe, "_offload_device", None) is not None:
-        here["device"] = settings.device
     for name, value in here.items():
-        if value != getattr(settings, name):
+        if value != getattr(settings, name) and not (offload and name == "device"):
             raise InputError(f"{store.folder} was made with {name} {getattr(settings, name)}, the model has {value}")
     _check_same(store, "model", pipeline_fingerprint(pipe))
 
@@ -74,7 +74,7 @@ def _generate(store: Store, models: Models, device: str | None) -> Stage:
     if models.pipeline is None:
         raise InputError(f"{store.folder} needs its model to go on")
     pipe = models.pipeline(device)
-    check_pipeline(pipe, store)
+    check_pipeline(pipe, store, models.offload)
     align(pipe)
     passes = 0
 
@@ -86,6 +86,7 @@ def _generate(store: Store, models: Models, device: str | None) -> Stage:
         return images
 
     def work(batch: int) -> list[Row]:
+        """Make and save the images."""
         items = store.items(batch)
         unusable = {i: error for i, item in enumerate(items) if (error := _unusable(item))}
         made = attempt(run, items, [item.filler() for item in items], unusable)
@@ -108,6 +109,7 @@ def _detect(store: Store, models: Models, device: str | None) -> Stage:
     _check_same(store, "judge", detector_fingerprint(judge))
 
     def work(batch: int) -> list[Row]:
+        """Find the objects in the images."""
         rows = store.rows("generate", batch)
         pictures, failed = _pictures(store, rows)
         found = attempt(lambda images: judge.detect(images), pictures, _blanks(pictures), failed)
@@ -125,6 +127,7 @@ def _score(store: Store, models: Models, device: str | None) -> Stage:
     clip = _clip_scorer(store, models, device) if store.manifest.clip else None
 
     def work(batch: int) -> list[Row]:
+        """Compare what was found with what was asked for."""
         found, made = store.rows("detect", batch), store.rows("generate", batch)
         scores = clip(batch, made) if clip else [{}] * len(found)
         return [
