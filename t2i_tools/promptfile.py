@@ -42,8 +42,8 @@ ALIASES = {
 Fields = Mapping[str, Callable[[Any], Any]]
 
 
-def read_prompts(path: str | Path, fields: Fields = FIELDS) -> list[tuple[int, dict[str, Any]]]:
-    """The rows of a prompts file as (line number, values); a value not given is absent, `prompt` never is.
+def read_prompts(path: str | Path, fields: Fields = FIELDS, key: str = "prompt") -> list[tuple[int, dict[str, Any]]]:
+    """The rows of a prompts file as (line number, values); a value not given is absent, that of `key` never is.
 
     fields: the columns to read and what converts each, see FIELDS and LABELLED. Columns it does not know are left
     alone, unless they look like a slip of one it does.
@@ -59,23 +59,23 @@ def read_prompts(path: str | Path, fields: Fields = FIELDS) -> list[tuple[int, d
         raise InputError(f"prompts file {path} is not UTF-8 text") from error
     except OSError as error:
         raise InputError(f"cannot read prompts file {path}: {error.strerror}") from error
-    rows = [(line, _values(values, f"{path} line {line}", fields)) for line, values in read(text, path)]
+    rows = [(line, _values(values, f"{path} line {line}", fields, key)) for line, values in read(text, path, key)]
     if not rows:
-        raise InputError(f"prompts file {path} holds no prompts")
+        raise InputError(f"{path} holds no {key.replace('_', ' ')}s")
     return rows
 
 
-def _read_txt(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_txt(text: str, path: Path, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for line, prompt in enumerate(text.split("\n"), 1):
         if prompt.strip():
-            yield line, {"prompt": prompt.strip()}
+            yield line, {key: prompt.strip()}
 
 
-def _read_csv(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_csv(text: str, path: Path, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     try:
-        if "prompt" not in (reader.fieldnames or ()):
-            raise InputError(f"{path} line 1: the first line must name the columns, one of them `prompt`")
+        if key not in (reader.fieldnames or ()):
+            raise InputError(f"{path} line 1: the first line must name the columns, one of them `{key}`")
         for row in reader:
             if None in row:
                 raise InputError(f"{path} line {reader.line_num}: more cells than columns; quote a prompt with commas")
@@ -84,7 +84,7 @@ def _read_csv(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(f"{path} line {reader.reader.line_num}: {error}") from error
 
 
-def _read_jsonl(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_jsonl(text: str, path: Path, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for line, entry in enumerate(text.split("\n"), 1):
         if not entry.strip():
             continue
@@ -97,14 +97,14 @@ def _read_jsonl(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield line, {name: value for name, value in row.items() if value is not None}
 
 
-def _values(row: dict[str, Any], place: str, fields: Fields) -> dict[str, Any]:
+def _values(row: dict[str, Any], place: str, fields: Fields, key: str) -> dict[str, Any]:
     """The row's known fields, converted."""
     row = {ALIASES.get(name, name): value for name, value in row.items()}
     for name in row.keys() - fields.keys():
         if close := difflib.get_close_matches(name.lower(), fields, n=1, cutoff=0.75):
             raise InputError(f"{place}: unknown column {name!r}, is it {close[0]!r}?")
-    if not isinstance(row.get("prompt", ""), str) or not row.get("prompt", "").strip():
-        raise InputError(f"{place}: the prompt is empty")
+    if not isinstance(row.get(key, ""), str) or not row.get(key, "").strip():
+        raise InputError(f"{place}: the {key} is empty")
     return {name: _convert(fields[name], name, row[name], place) for name in fields if name in row}
 
 

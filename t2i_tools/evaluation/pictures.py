@@ -1,4 +1,4 @@
-"""Pictures made elsewhere, and GenEval's layout (Ghosh et al. 2023) in and out.
+"""Pictures made elsewhere, in a folder of their own, and GenEval's layout (Ghosh et al. 2023) in and out.
 
 GenEval: FOLDER/00000/metadata.jsonl holds one object, {"tag": "counting", "include": [{"class": "apple", "count": 3}],
 "prompt": "..."}, and FOLDER/00000/samples/00000.png and on are the images of that prompt.
@@ -14,12 +14,18 @@ from t2i_tools.errors import InputError
 from t2i_tools.evaluation.files import copy_file, read_rows, write_text
 from t2i_tools.evaluation.items import Item
 from t2i_tools.evaluation.store import ROWS
+from t2i_tools.promptfile import LABELLED, read_prompts
 
+METADATA = ("metadata.csv", "metadata.jsonl")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
 
-def read_pictures(folder: str | Path) -> list[Item]:
-    """The items of GenEval's layout, or of another evaluation's folder. Raises InputError when it is neither."""
+def read_pictures(folder: str | Path, label: str | None = None, count: int | None = None) -> list[Item]:
+    """The items of GenEval's layout, of another evaluation's folder, or of a folder of pictures. Raises InputError.
+
+    Of a folder of pictures, metadata.csv or metadata.jsonl names in each row file_name, class, count and, if it likes,
+    prompt, as Hugging Face's ImageFolder has it; label and count stand in for what it does not say, or for all of it.
+    """
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
@@ -27,8 +33,14 @@ def read_pictures(folder: str | Path) -> list[Item]:
         items = [_evaluated(folder, row) for row in read_rows(folder / ROWS) if row["status"] == "ok"]
     else:
         items = [item for metadata in sorted(folder.glob("*/metadata.jsonl")) for item in _geneval(metadata)]
+    if items and (label, count) != (None, None):
+        raise InputError(f"{folder} says itself what is to be counted: leave label and count out")
+    items = items or _flat(folder, label, count)
     if not items:
-        raise InputError(f"{folder} has no pictures: it takes GenEval's layout (00000/metadata.jsonl, 00000/samples/*)")
+        raise InputError(
+            f"{folder} has no pictures: it takes a folder of them, or GenEval's layout (00000/metadata.jsonl, "
+            "00000/samples/*)"
+        )
     return items
 
 
@@ -65,6 +77,27 @@ def _geneval(metadata: Path) -> list[Item]:
         raise InputError(f'{metadata} is not GenEval\'s: it needs {{"prompt": ..., "include": [...]}}') from error
     samples = sorted(path for path in (metadata.parent / "samples").glob("*") if path.suffix.lower() in SUFFIXES)
     return [_item(path, prompt, seed, label=label, count=count) for seed, path in enumerate(samples)]
+
+
+def _flat(folder: Path, label: str | None, count: int | None) -> list[Item]:
+    table = next((folder / name for name in METADATA if (folder / name).is_file()), None)
+    if table:
+        rows = [row for _, row in read_prompts(table, {**LABELLED, "file_name": str}, key="file_name")]
+    else:
+        rows = [{"file_name": path.name} for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES]
+        if rows and label is None:
+            raise InputError(
+                f"{folder} does not say what is to be counted: write {METADATA[0]} (file_name, class, count) into it, "
+                "or give --label and --count"
+            )
+    usual = {"label": label, "count": count}
+    return [_shown(folder, place, {**usual, **row}) for place, row in enumerate(rows)]
+
+
+def _shown(folder: Path, place: int, row: dict[str, Any]) -> Item:
+    asked = " ".join(str(row[name]) for name in ("count", "label") if row[name] is not None)
+    prompt = row.get("prompt") or asked or row["file_name"]
+    return _item(folder / row["file_name"], prompt, row.get("seed", place), label=row["label"], count=row["count"])
 
 
 def _evaluated(folder: Path, row: dict[str, Any]) -> Item:
