@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from t2i_tools.evaluation.advice import Advice, Evidence
 
 
+@options.with_options(options.ModelOptions)
 def advise(
     size: Annotated[str, typer.Argument(metavar="WxH", help="Pixels.", show_default=False)],
     evidence: Annotated[
@@ -24,16 +25,9 @@ def advise(
         typer.Option(metavar="FILE", help="What examples/evaluate_sizes.py wrote; the one that comes with us if none."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the advice as JSON.")] = False,
-    model: options.Model = options.BUNDLED,
-    config: options.Config = None,
-    lora: options.Lora = None,
-    vae: options.Vae = None,
-    scheduler: options.Scheduler = None,
-    offload: options.Offload = False,
-    vae_tiling: options.VaeTiling = False,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
+    *,
     native: options.Native = None,
+    **given: Any,
 ) -> None:
     """Say what to use at a size: off, entropy scaling, another strength or two passes; or that it was not measured."""
     from t2i_tools.default import SIZES
@@ -43,8 +37,7 @@ def advise(
     wanted = parse_size(size)
     own = parse_size(native) if native else None
     known = read_evidence(evidence or SIZES) if evidence or SIZES.exists() else None
-    chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
-    pipe = options.open_model(chosen)
+    pipe = options.open_model(options.pick(options.ModelOptions, given))
     own = own or native_size(pipe)
     advice = advise_on(fitting(known, pipe), wanted, own)
     if as_json:

@@ -75,6 +75,11 @@ Checkpointing = Annotated[
 ]
 
 
+@options.with_options(
+    options.ModelOptions,
+    PluginOptions,
+    without=("compare", "two_pass", "two_pass_strength", "long_prompts", "long_clip", "count_token"),
+)
 def count(
     what: What,
     prompt: Prompt = None,
@@ -95,29 +100,14 @@ def count(
     output: Output = None,
     as_json: Json = False,
     quiet: Quiet = False,
-    model: options.Model = options.BUNDLED,
-    config: options.Config = None,
-    lora: options.Lora = None,
-    vae: options.Vae = None,
-    scheduler: options.Scheduler = None,
-    offload: options.Offload = False,
-    vae_tiling: options.VaeTiling = False,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    entropy_scaling: options.EntropyScaling = False,
-    native: options.Native = None,
-    entropy_rule: options.EntropyRule = "sqrt-log",
-    entropy_strength: options.EntropyStrength = 1.0,
-    entropy_layers: options.EntropyLayers = None,
+    **given: Any,
 ) -> None:
     """Make images with exactly N objects of a class; a run that stopped goes on where it was."""
     wanted = parse_counts(what)
     search = {"method": method, "budget": budget, "lr": lr, "grad_steps": grad_steps, "negative": negative}
     search |= {"size": parse_size(size) if size else None, "steps": steps, "guidance": guidance}
     search |= {"checkpointing": checkpointing}
-    chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
-    entropy = {"entropy_rule": entropy_rule, "entropy_strength": entropy_strength, "entropy_layers": entropy_layers}
-    plugins = PluginOptions(entropy_scaling, native, **entropy)
+    chosen, plugins = options.pick(options.ModelOptions, given), options.pick(PluginOptions, given)
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}: choose {', '.join(METHODS)}")
     name = slug(" ".join(f"{n} {word}" for word, n in wanted.items()))
@@ -127,13 +117,13 @@ def count(
     job["about"] = {**asdict(chosen), **asdict(plugins), "counter": counter}
     check_place(folder, output)
 
-    detector = open_counter(counter, model, label or next(iter(wanted)), device)
+    detector = open_counter(counter, chosen.model, label or next(iter(wanted)), chosen.device)
     pipe = options.open_model(chosen)
     with plugins_on(pipe, plugins) as told:
         from t2i_tools.counting.job import Job
 
-        given = {name: value for name, value in search.items() if value is not None}
-        task = Job(**job, options={**usual(pipe, model), **given})
+        asked = {name: value for name, value in search.items() if value is not None}
+        task = Job(**job, options={**usual(pipe, chosen.model), **asked})
         rows = run(pipe, detector, chosen, task, folder, told, show=not quiet, names=not (quiet or as_json))
     if as_json:
         print(json.dumps([{**row, "file": str(folder / row["file"])} for row in rows], indent=2))

@@ -1,8 +1,9 @@
 """`t2i evaluate`: make images of many prompts, judge them, and report; stopped at any moment, it goes on."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +23,7 @@ evaluate = typer.Typer(help="Make images of many prompts, judge and report them;
 
 
 @evaluate.command()
+@options.with_options(options.ModelOptions)
 def counts(
     output: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder, or one to go on with.")],
     prompts: Annotated[
@@ -32,8 +34,14 @@ def counts(
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Judge these: GenEval's layout, or another evaluation's folder."),
+        typer.Option(
+            metavar="FOLDER", help="Judge these pictures; also GenEval's layout, or another evaluation's folder."
+        ),
     ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Class to count in --images, whose metadata.csv does not say it.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=0, help="How often it is to be in each of them.")] = None,
     split: Annotated[str, typer.Option(help="dev or test of the built-in benchmark; test needs --protocol.")] = "dev",
     counts: Annotated[str, typer.Option(metavar="N,N...", help="Counts of the built-in benchmark.")] = "2,3,4,5,7,10",
     number: Annotated[int | None, typer.Option(help="So many prompts of the built-in benchmark, not all.")] = None,
@@ -60,15 +68,7 @@ def counts(
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Do failed batches again.")] = False,
     geneval: Geneval = None,
     quiet: Quiet = False,
-    model: options.Model = options.BUNDLED,
-    config: options.Config = None,
-    lora: options.Lora = None,
-    vae: options.Vae = None,
-    scheduler: options.Scheduler = None,
-    offload: options.Offload = False,
-    vae_tiling: options.VaeTiling = False,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
+    **given: Any,
 ) -> None:
     """How often the count asked for is the count in the image."""
     from t2i_tools.evaluation.manifest import settle
@@ -79,23 +79,28 @@ def counts(
     check_place(output)
     if prompts and images:
         raise InputError("give either --prompts or --images")
-    rank = 0
+    if not images and (label, count) != (None, None):
+        raise InputError("--label and --count go with --images; of prompts, the file's columns class and count tell")
+    chosen, rank = options.pick(options.ModelOptions, given), 0
     if engine == "accelerate":
         from t2i_tools.evaluation.engines import accelerate_rank
 
         rank, own = accelerate_rank()
-        device = device or own
-    chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
+        chosen = replace(chosen, device=chosen.device or own)
     rule = protocol_of(protocol, split, prompts or images)
-    items = read_pictures(images) if images else items_of(model, prompts, split, counts, number, method, size)
+    if images:
+        items = read_pictures(images, label, count)
+    else:
+        items = items_of(chosen.model, prompts, split, counts, number, method, size)
     labels = sorted({item.label for item in items if item.label})
     if not labels:
         raise InputError("no prompt has a class to count: give the prompts file columns class and count")
     rule.baseline_of([item.method for item in items])  # complains now, not after hours
-    judge = judge or default_judge(model, images)
-    clip = None if clip == "none" else clip or (options.BUNDLED if model == options.BUNDLED and not images else None)
+    judge = judge or default_judge(chosen.model, images)
+    ours = chosen.model == options.BUNDLED and not images
+    clip = None if clip == "none" else clip or (options.BUNDLED if ours else None)
     models = models_of(chosen, judge, threshold, labels, clip)
-    about = {"benchmark": benchmark_name(model, prompts, images), "split": rule.split}
+    about = {"benchmark": benchmark_name(chosen.model, prompts, images), "split": rule.split}
     settings = settings_of(output, batch, threads, workers)
     manifest, opened = plan(items, settings, models, chosen, (judge, clip), (steps, guidance), about)
     settle(output, manifest)

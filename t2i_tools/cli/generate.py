@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 
+@options.with_options(options.ModelOptions, PluginOptions)
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="What to draw.", show_default=False)] = None,
     prompts: Annotated[
@@ -52,42 +53,19 @@ def generate(
     ] = "outputs",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON: one object an image.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no file names.")] = False,
-    model: options.Model = options.BUNDLED,
-    config: options.Config = None,
-    lora: options.Lora = None,
-    vae: options.Vae = None,
-    scheduler: options.Scheduler = None,
-    offload: options.Offload = False,
-    vae_tiling: options.VaeTiling = False,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    entropy_scaling: options.EntropyScaling = False,
-    native: options.Native = None,
-    compare: options.Compare = False,
-    entropy_rule: options.EntropyRule = "sqrt-log",
-    entropy_strength: options.EntropyStrength = 1.0,
-    entropy_layers: options.EntropyLayers = None,
-    two_pass: options.TwoPass = False,
-    two_pass_strength: options.TwoPassStrength = None,
-    long_prompts: options.LongPrompts = None,
-    long_clip: options.LongClip = None,
-    count_token: options.CountTokenFile = None,
+    **given: Any,
 ) -> None:
     """Generate images from a prompt, or from every line of a file."""
     asked = {"negative": negative, "size": size, "steps": steps, "guidance": guidance, "seed": seed, "number": number}
     requests = read_requests(prompt, prompts, {**asked, "fit": fit})
     target = parse_output(output, len(requests))
-    model_options = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
-    passes = {"two_pass": two_pass, "two_pass_strength": two_pass_strength}
-    entropy = {"entropy_rule": entropy_rule, "entropy_strength": entropy_strength, "entropy_layers": entropy_layers}
-    reading = {"long_prompts": long_prompts, "long_clip": long_clip}
-    plugins = PluginOptions(entropy_scaling, native, compare, **entropy, **passes, **reading, count_token=count_token)
-    pipe = options.open_model(model_options)
-    if not (quiet or long_prompts):
+    chosen, plugins = options.pick(options.ModelOptions, given), options.pick(PluginOptions, given)
+    pipe = options.open_model(chosen)
+    if not (quiet or plugins.long_prompts):
         tell_of_cuts(pipe, [request.prompt for request in requests])
     made: list[dict[str, Any]] = []
     try:
-        for file, settings in make_images(pipe, model_options, requests, target, plugins, show=not quiet):
+        for file, settings in make_images(pipe, chosen, requests, target, plugins, show=not quiet):
             made.append({"file": str(file), **settings})
             if not (as_json or quiet):
                 print(file, flush=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Measure = Callable[["Image.Image", "Request"], Mapping[str, Any]]
 
 
+@options.with_options(options.ModelOptions, PluginOptions, without=("compare", "count_token"))
 def grid(
     prompt: Annotated[str, typer.Argument(help='What to draw; "a {colour} cat" takes --axis colour=red,blue.')],
     axis: Annotated[
@@ -47,24 +48,7 @@ def grid(
         str | None, typer.Option(metavar="bundled|FOLDER|HUB_ID|none", help="The CLIP that scores every cell.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no file name.")] = False,
-    model: options.Model = options.BUNDLED,
-    config: options.Config = None,
-    lora: options.Lora = None,
-    vae: options.Vae = None,
-    scheduler: options.Scheduler = None,
-    offload: options.Offload = False,
-    vae_tiling: options.VaeTiling = False,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    entropy_scaling: options.EntropyScaling = False,
-    native: options.Native = None,
-    entropy_rule: options.EntropyRule = "sqrt-log",
-    entropy_strength: options.EntropyStrength = 1.0,
-    entropy_layers: options.EntropyLayers = None,
-    two_pass: options.TwoPass = False,
-    two_pass_strength: options.TwoPassStrength = None,
-    long_prompts: options.LongPrompts = None,
-    long_clip: options.LongClip = None,
+    **given: Any,
 ) -> None:
     """Compare sizes, seeds, steps, words, plugins... in a grid; cells that are there are not made again."""
     from t2i_tools.cli.running import progress
@@ -74,16 +58,13 @@ def grid(
     fixed = {"negative": negative, "fit": fit, "steps": steps, "guidance": guidance}
     fixed |= {"size": size and parse_size(size), "seed": random.randrange(2**32) if seed is None else seed}
     cells = grid_cells(prompt, axes, fixed, plugin_axes())
-    plugins = {"entropy_scaling": entropy_scaling, "native": native, "entropy_rule": entropy_rule}
-    plugins |= {"entropy_strength": entropy_strength, "entropy_layers": entropy_layers}
-    plugins |= {"two_pass": two_pass, "two_pass_strength": two_pass_strength}
-    plugins |= {"long_prompts": long_prompts, "long_clip": long_clip}
+    chosen = options.pick(options.ModelOptions, given)
+    plugins = options.named(PluginOptions, given)
     if not any(cell.plugins for cell in cells):
         PluginOptions(**plugins)  # complains of an option whose plugin is off in every cell
     acting = [plugins_of({**plugins, **cell.plugins}) for cell in cells]
     check_place(output)
-    chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
-    measures = measures_of(label, judge, clip or (options.BUNDLED if model == options.BUNDLED else "none"))
+    measures = measures_of(label, judge, clip or (options.BUNDLED if chosen.model == options.BUNDLED else "none"))
     pipe = options.open_model(chosen)
     with progress(not quiet) as on_cell:
         picture, _ = fill_grid(pipe, chosen, prompt, axes, cells, acting, output, measures, on_cell)

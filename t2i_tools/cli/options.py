@@ -1,7 +1,9 @@
-"""The options that every verb which makes images has in common, as types for its signature."""
+"""The options that every verb which makes images has in common, and what they open."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -15,6 +17,8 @@ BUNDLED = "bundled"
 PARTS = "Model"
 PLUGINS = "Plugins"
 DTYPES = ("float32", "float16", "bfloat16")
+Verb = TypeVar("Verb", bound=Callable[..., None])
+Options = TypeVar("Options")
 
 Model = Annotated[
     str,
@@ -136,19 +140,51 @@ Compare = Annotated[
 class ModelOptions:
     """Which pipeline to open, and how; each field is the option of the same name."""
 
-    model: str = BUNDLED
-    config: str | None = None
-    lora: list[str] | None = None
-    vae: str | None = None
-    scheduler: str | None = None
-    offload: bool = False
-    vae_tiling: bool = False
-    device: str | None = None
-    dtype: str | None = None
+    model: Model = BUNDLED
+    config: Config = None
+    lora: Lora = None
+    vae: Vae = None
+    scheduler: Scheduler = None
+    offload: Offload = False
+    vae_tiling: VaeTiling = False
+    device: Device = None
+    dtype: Dtype = None
 
     def loras(self) -> list[tuple[str, float]]:
         """(file, scale) of each --lora."""
         return [parse_lora(text) for text in self.lora or ()]
+
+
+def with_options(*kinds: type, without: Collection[str] = ()) -> Callable[[Verb], Verb]:
+    """Let a verb that ends in `**given` take the fields of dataclasses as options; `pick` makes the dataclasses.
+
+    Typer reads signatures: there they stand behind the verb's own parameters, and before its keyword-only ones.
+    """
+    options = [
+        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type)
+        for kind in kinds
+        for one in fields(kind)
+        if one.name not in without
+    ]
+
+    def spell_out(verb: Verb) -> Verb:
+        signature = inspect.signature(verb)
+        *own, _ = signature.parameters.values()
+        last = [one for one in own if one.kind is one.KEYWORD_ONLY]
+        verb.__signature__ = signature.replace(parameters=[*own[: len(own) - len(last)], *options, *last])
+        return verb
+
+    return spell_out
+
+
+def pick(kind: type[Options], given: Mapping[str, Any]) -> Options:
+    """The dataclass with those of its fields that a verb was given."""
+    return kind(**named(kind, given))
+
+
+def named(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of what a verb was given that are fields of a dataclass."""
+    return {one.name: given[one.name] for one in fields(kind) if one.name in given}
 
 
 def parse_lora(text: str) -> tuple[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_type_hints
 
-from t2i_tools.cli.options import BUNDLED
+from t2i_tools.cli import options
 from t2i_tools.errors import InputError
 from t2i_tools.generation import Request, generate_image
 from t2i_tools.models import native_size
@@ -38,17 +38,17 @@ OWNERS = {
 class PluginOptions:
     """Each field is the option of the same name. Raises InputError for options without the plugin they belong to."""
 
-    entropy_scaling: bool = False
-    native: str | None = None
-    compare: bool = False
-    entropy_rule: str = "sqrt-log"
-    entropy_strength: float = 1.0
-    entropy_layers: str | None = None
-    two_pass: bool = False
-    two_pass_strength: float | None = None
-    long_prompts: str | None = None
-    long_clip: str | None = None
-    count_token: str | None = None
+    entropy_scaling: options.EntropyScaling = False
+    native: options.Native = None
+    compare: options.Compare = False
+    entropy_rule: options.EntropyRule = "sqrt-log"
+    entropy_strength: options.EntropyStrength = 1.0
+    entropy_layers: options.EntropyLayers = None
+    two_pass: options.TwoPass = False
+    two_pass_strength: options.TwoPassStrength = None
+    long_prompts: options.LongPrompts = None
+    long_clip: options.LongClip = None
+    count_token: options.CountTokenFile = None
 
     def __post_init__(self) -> None:
         for name, owners in OWNERS.items():
@@ -137,9 +137,9 @@ def _entropy_scaling(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterat
     from t2i_tools.entropy import entropy_scaling
 
     native = chosen.native_of(pipe)
-    options = {"rule": chosen.entropy_rule, "strength": chosen.entropy_strength, "layers": chosen.entropy_layers}
-    told = {name: value for name, value in options.items() if value is not None} | {"native": format_size(native)}
-    with entropy_scaling(pipe, native=native, **options) as handle:
+    given = {"rule": chosen.entropy_rule, "strength": chosen.entropy_strength, "layers": chosen.entropy_layers}
+    told = {name: value for name, value in given.items() if value is not None} | {"native": format_size(native)}
+    with entropy_scaling(pipe, native=native, **given) as handle:
         yield told
         with warnings.catch_warnings():  # at the native size it warns that nothing was done
             warnings.simplefilter("ignore")
@@ -158,7 +158,7 @@ def _long_prompts(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[
     told: dict[str, Any] = {"method": chosen.long_prompts}
     if chosen.long_clip:
         told["long_clip"] = Path(chosen.long_clip).name
-    weights = LONG_CLIP if chosen.long_clip == BUNDLED else chosen.long_clip
+    weights = LONG_CLIP if chosen.long_clip == options.BUNDLED else chosen.long_clip
     with long_prompts(pipe, chosen.long_prompts, weights=weights) as handle:
         yield told
         told |= {name: value for name, value in handle.report()[0].items() if name != "encoder"}

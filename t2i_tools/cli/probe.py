@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CONDITIONS = "full,prompt,pads,clean,swapped"
 
 
+@options.with_options(options.ModelOptions)
 def probe(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT|FILE", help="What to draw, or a .txt, .csv or .jsonl file.")],
     output: Annotated[Path, typer.Option(metavar="FOLDER", help="For probe.png and probe.json.")] = Path(
@@ -45,15 +46,7 @@ def probe(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, table and verdict.")] = False,
-    model: options.Model = options.BUNDLED,
-    config: options.Config = None,
-    lora: options.Lora = None,
-    vae: options.Vae = None,
-    scheduler: options.Scheduler = None,
-    offload: options.Offload = False,
-    vae_tiling: options.VaeTiling = False,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
+    **given: Any,
 ) -> None:
     """Show what padding tokens do: exchange them in the text encoder's output and before every attention block."""
     from t2i_tools.cli.judges import clip_on, judge_on
@@ -69,7 +62,8 @@ def probe(
         raise InputError(f"--number takes 1 or more and --seed 0 to {MAX_SEED}")
     if output.exists() and not output.is_dir():
         raise InputError(f"cannot write {output}: it is not a folder")
-    chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
+    chosen = options.pick(options.ModelOptions, given)
+    model, device = chosen.model, chosen.device
     pipe = options.open_model(chosen)
     call = _call(pipe, model, size, steps, guidance, length)
     asked = {"size": (call["height"], call["width"]) if size else None}

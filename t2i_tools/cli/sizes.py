@@ -20,6 +20,11 @@ from t2i_tools.sizes import FITS, Size, format_size, parse_size, possible_size
 SHAPES = ((0.5, 0.5), (1, 1), (1, 2), (1.5, 1.5), (2, 1), (2, 2))  # height and width in native sides
 
 
+@options.with_options(
+    options.ModelOptions,
+    PluginOptions,
+    without=("entropy_scaling", "compare", "long_prompts", "long_clip", "count_token"),
+)
 def sizes(
     prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
     output: Annotated[Path, typer.Option(metavar="FOLDER", help="For sizes.png, sizes.json and the images.")],
@@ -35,21 +40,7 @@ def sizes(
     label: Annotated[str | None, typer.Option(help="Count this class in every image.")] = None,
     judge: Annotated[str, typer.Option(metavar="bundled|FOLDER|FILE|HUB_ID", help="The detector.")] = "bundled",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no file name.")] = False,
-    model: options.Model = options.BUNDLED,
-    config: options.Config = None,
-    lora: options.Lora = None,
-    vae: options.Vae = None,
-    scheduler: options.Scheduler = None,
-    offload: options.Offload = False,
-    vae_tiling: options.VaeTiling = False,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    native: options.Native = None,
-    entropy_rule: options.EntropyRule = "sqrt-log",
-    entropy_strength: options.EntropyStrength = 1.0,
-    entropy_layers: options.EntropyLayers = None,
-    two_pass: options.TwoPass = False,
-    two_pass_strength: options.TwoPassStrength = None,
+    **given: Any,
 ) -> None:
     """Compare sizes off | on: the same seed without and with entropy scaling, and in two passes with --two-pass."""
     from t2i_tools.cli.generate import image_settings, with_defaults
@@ -57,10 +48,11 @@ def sizes(
     from t2i_tools.cli.running import progress
     from t2i_tools.evaluation.grid import Axis, Cell, draw_grid, make_cell, read_cells
 
-    entropy = {"entropy_rule": entropy_rule, "entropy_strength": entropy_strength, "entropy_layers": entropy_layers}
-    columns = {"off": PluginOptions(), "entropy scaling": PluginOptions(True, native, **entropy)}
-    if two_pass or two_pass_strength is not None:
-        columns["two-pass"] = PluginOptions(native=native, two_pass=two_pass, two_pass_strength=two_pass_strength)
+    chosen, plugins = options.pick(options.ModelOptions, given), options.named(PluginOptions, given)
+    passes = {name: plugins.pop(name) for name in ("two_pass", "two_pass_strength")}
+    columns = {"off": PluginOptions(), "entropy scaling": PluginOptions(True, **plugins)}
+    if passes != {"two_pass": False, "two_pass_strength": None}:
+        columns["two-pass"] = PluginOptions(native=plugins["native"], **passes)
     asked = [parse_size(text) for text in size.split(",")] if size else []
     fixed = {"fit": fit, "negative": negative, "steps": steps, "guidance": guidance}
     fixed["seed"] = random.randrange(2**32) if seed is None else seed
@@ -68,14 +60,13 @@ def sizes(
     if fit not in FITS:
         raise InputError(f"unknown fit {fit!r}: choose {' or '.join(FITS)}")
     check_place(output)
-    chosen = options.ModelOptions(model, config, lora, vae, scheduler, offload, vae_tiling, device, dtype)
     measure = count_in(judge, label) if label else None
     pipe = options.open_model(chosen)
     if not asked:
         trained = columns["entropy scaling"].native_of(pipe)
         usual = usual_sizes(trained, size_multiple(pipe), longest_side(pipe))
         requests = [replace(requests[0], size=one) for one in usual]
-    requests = [with_defaults(request, pipe, model) for request in dict.fromkeys(requests)]
+    requests = [with_defaults(request, pipe, chosen.model) for request in dict.fromkeys(requests)]
     for request in requests:
         check_request(pipe, request)
     context = image_context(pipe, chosen)

@@ -1,8 +1,10 @@
 import csv
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from t2i_tools.cli import main
 from t2i_tools.cli.evaluate import parse_shard
@@ -117,6 +119,32 @@ def test_geneval_out_and_in_again(t2i, small, tmp_path):
     (tmp_path / "geneval" / "00000" / "samples" / "00000.png").write_bytes(b"no image")
     assert t2i("counts", "--images", "geneval", "--output", "broken")[0] == 1
     complains(t2i("counts", "--images", "p.csv", "--output", "bad"), "not a folder")
+
+
+def test_a_folder_of_pictures(t2i, tmp_path):
+    """What is to be counted says its metadata.csv, the options, or both."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, colour in (("b.png", "red"), ("a.jpg", "blue")):
+        Image.new("RGB", (32, 32), colour).save(folder / name)
+    complains(t2i("counts", "--images", "pictures", "--output", "out"), "write metadata.csv")
+    complains(t2i("counts", "--prompts", "p.csv", "--label", "cat", "--output", "out"), "go with --images")
+    assert not (tmp_path / "out").exists()
+
+    def judged(*options):
+        output = f"out{len(list(tmp_path.iterdir()))}"
+        code, _, err = t2i("counts", "--images", "pictures", "--output", output, *options)
+        assert (code, err) == (0, "")
+        return [json.loads(line) for line in (tmp_path / output / "rows.jsonl").read_text().splitlines()]
+
+    told = [(Path(row["file"]).name, row["label"], row["count"]) for row in judged("--label", "cat", "--count", 2)]
+    assert told == [("a.jpg", "cat", 2), ("b.png", "cat", 2)]
+    (folder / "metadata.csv").write_text("file_name,class,count,prompt\nb.png,apple,1,an apple\na.jpg,,3,\n")
+    rows = judged("--label", "cat")
+    told = [(Path(row["file"]).name, row["label"], row["count"], row["prompt"]) for row in rows]
+    assert told == [("b.png", "apple", 1, "an apple"), ("a.jpg", "cat", 3, "3 cat")]
+    (folder / "metadata.csv").write_text("file_name,class,count\nc.png,apple,1\n")
+    complains(t2i("counts", "--images", "pictures", "--output", "bad"), "c.png")
 
 
 def test_the_test_split_needs_a_protocol_and_is_logged(t2i, tmp_path):
