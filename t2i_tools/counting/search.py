@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +83,7 @@ class Search(Iterator[Step]):
         self.best: Best | None = None
         self.stopped: str | None = None
         self._waited = 0
+        self._is_ready = False
         self._about = _describe(self.request.prompt, goal, seeds, options)
         if options.checkpoint:
             align(pipe)  # another process is to get the same bits
@@ -94,10 +95,7 @@ class Search(Iterator[Step]):
             raise StopIteration
         start, compute = time.perf_counter(), self.sampler.compute
         trial = self.move.propose()
-        with ExitStack() as stack:
-            for token in self.tokens:
-                stack.enter_context(count_token(self.pipe, token))
-            stack.enter_context(frozen(self.pipe))
+        with self._ready():
             outcome = self.judge.try_out(trial)
         error = mean([self.judge.goal.error(found) for found in outcome.found])
         loss = sum(outcome.count_losses) + self.options.clip_weight * sum(outcome.clip_losses)
@@ -134,9 +132,10 @@ class Search(Iterator[Step]):
     def run(self, on_step: Callable[[Step], object] | None = None) -> Result:
         """All steps; Ctrl-C ends the search early and keeps the best so far."""
         try:
-            for step in self:
-                if on_step is not None:
-                    on_step(step)
+            with self._ready():
+                for step in self:
+                    if on_step is not None:
+                        on_step(step)
         except KeyboardInterrupt:
             if self.best is None:
                 raise
@@ -168,6 +167,21 @@ class Search(Iterator[Step]):
             compute=self.sampler.compute,
             picture_passes=self.sampler.rows,
         )
+
+    @contextmanager
+    def _ready(self) -> Iterator[None]:
+        """The pipeline with the tokens, its own weights asking for no gradient: for a step, or for all of a run at
+        once, because tokenizers take long to forget a word."""
+        if self._is_ready:
+            yield
+            return
+        with ExitStack() as stack:
+            for token in self.tokens:
+                stack.enter_context(count_token(self.pipe, token))
+            stack.enter_context(frozen(self.pipe))
+            self._is_ready = True
+            stack.callback(setattr, self, "_is_ready", False)
+            yield
 
     def _decide(self, step: Step) -> None:
         """Whether that was the last step."""
