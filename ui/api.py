@@ -15,7 +15,7 @@ from t2i_tools.ui.jobs import FAILED, Job
 from t2i_tools.ui.kinds import KINDS
 from t2i_tools.ui.kinds.generate import restored
 from t2i_tools.ui.owner import client_owner
-from t2i_tools.ui.uploads import keep_start, settings_of
+from t2i_tools.ui.uploads import keep_start, keep_token, settings_of
 
 POLL = 0.1
 
@@ -40,11 +40,17 @@ def add_endpoints(desk: Desk) -> None:
     def settings(image: dict) -> dict:
         return restored(settings_of(desk, image))
 
+    @errors_told
+    def token(file: dict) -> str:
+        return keep_token(desk, file)
+
     cancel_about = "End a job by its id; without one, all open jobs of this client. Takes effect within one step."
     gr.api(cancel, api_name="cancel", api_description=cancel_about, queue=False)
     gr.api(status, api_name="status", api_description="(files, status) of a job by its id, now.", queue=False)
     about = "The values that make the image of a PNG again, as /generate takes them."
     gr.api(settings, api_name="settings", api_description=about, queue=False)
+    about = "Keep an uploaded count token (.safetensors); its name for count_tokens of /generate."
+    gr.api(token, api_name="token", api_description=about, queue=False)
 
 
 def errors_told(function: Callable[..., Any]) -> Callable[..., Any]:

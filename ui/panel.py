@@ -12,6 +12,7 @@ from t2i_tools.ui.jobs import Job
 from t2i_tools.ui.owner import page_owner
 
 TICK = 0.4
+QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # of an event of the page's own
 
 
 class Panel:
@@ -64,12 +65,11 @@ class Panel:
             self.desk.cancel_all(page_owner(request), self.kind)
             return look(request, shown)
 
-        quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
         for event in (run.click, *also):
-            event(start, [self.shown, *fields.values()], outputs, **quiet)
-        cancel.click(stop, self.shown, outputs, **quiet)
-        self.timer.tick(look, self.shown, outputs, **quiet)
-        page.load(look, self.shown, outputs, **quiet)
+            event(start, [self.shown, *fields.values()], outputs, **QUIET)
+        cancel.click(stop, self.shown, outputs, **QUIET)
+        self.timer.tick(look, self.shown, outputs, **QUIET)
+        page.load(look, self.shown, outputs, **QUIET)
 
     def _stamp(self, job: Job) -> str:
         """Changes when there is something new to show."""

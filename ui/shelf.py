@@ -1,10 +1,10 @@
-"""The models, LoRAs and count tokens that there are, by name: a page names them and never gives a path."""
+"""The models and their parts that there are, by name: a page names them and never gives a path."""
 
 import copy
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,8 @@ from t2i_tools.ui.options import AppOptions
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-LORAS, TOKENS = "loras", "tokens"
+LORAS, VAES, LONG_CLIPS, TOKENS = "loras", "vaes", "long-clips", "tokens"
+NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Choice:
 
     model: str = ""
     loras: tuple[tuple[str, float], ...] = ()
+    vae: str | None = None
     scheduler: str | None = None
 
 
@@ -37,6 +39,7 @@ class Shelf:
         self._lock = threading.Lock()
         self._open: tuple[str, DiffusionPipeline] | None = None
         self._reader: DiffusionPipeline | None = None
+        self._warm = threading.Event()
 
     def models(self) -> dict[str, str]:
         """Name -> what `open_pipeline` takes; the one chosen at the start comes first."""
@@ -53,11 +56,19 @@ class Shelf:
 
     def loras(self) -> dict[str, Path]:
         """Name -> file of the LoRAs in the models' folder."""
-        return _files(self._options.models and self._options.models / LORAS)
+        return _files(self._below(LORAS))
+
+    def vaes(self) -> dict[str, Path]:
+        """Name -> file or folder of the VAEs in the models' folder."""
+        return _weights(self._below(VAES))
+
+    def long_clips(self) -> dict[str, Path | str]:
+        """Name -> Long-CLIP: the bundled model's, and the files and folders in the models' folder."""
+        return {BUNDLED: BUNDLED} | _weights(self._below(LONG_CLIPS))
 
     def tokens(self) -> dict[str, Path]:
         """Name -> file of the count tokens in the models' folder and of those learned or uploaded here."""
-        return _files(self._options.models and self._options.models / TOKENS) | _files(self.own_tokens)
+        return _files(self._below(TOKENS)) | _files(self.own_tokens)
 
     def judges(self) -> dict[str, str]:
         """Name -> detector that may count in a grid or an evaluation: ours, and those on the list of the Hub."""
@@ -81,45 +92,72 @@ class Shelf:
         models, loras = self.models(), self.loras()
         model = pick(choice.model or next(iter(models)), models, "model")
         lora = [f"{pick(name, loras, 'LoRA')}:{scale}" for name, scale in choice.loras]
-        return ModelOptions(model, lora=lora, device=self._options.device, dtype=self._options.dtype)
+        vae = pick(choice.vae, self.vaes(), "VAE") if choice.vae else None
+        return ModelOptions(model, lora=lora, vae=vae, device=self._options.device, dtype=self._options.dtype)
 
     def check(self, choice: Choice) -> None:
         """Raise InputError for a name that is not on the shelf."""
         self.options(choice)
 
+    def clip_for(self, clip: str | None, choice: Choice) -> str | None:
+        """The CLIP of this name that scores images; without a name the bundled one for the bundled model's.
+
+        None: no score, as for "none". Raises InputError.
+        """
+        if clip is None:
+            return BUNDLED if self.options(choice).model == BUNDLED else None
+        return None if clip == NONE else pick(clip, self.clips(), "CLIP")
+
+    def resolved(self, plugins: Mapping[str, Any]) -> dict[str, Any]:
+        """The plugins' options with files for the names among them. Raises InputError."""
+        named = {"long_clip": (self.long_clips, "Long-CLIP"), "count_token": (self.tokens, "count token")}
+        files = {name: pick(plugins[name], known(), what) for name, (known, what) in named.items() if plugins.get(name)}
+        return {**plugins, **files}
+
     @contextmanager
     def pipeline(self, choice: Choice) -> "Iterator[tuple[DiffusionPipeline, ModelOptions]]":
-        """The pipeline with its LoRAs and scheduler on, for one user at a time; afterwards it is as it was."""
-        from t2i_tools.parts import use_loras, use_scheduler
+        """The pipeline with its LoRAs, VAE and scheduler on, for one user at a time; afterwards it is as it was."""
+        from t2i_tools.parts import use_loras, use_scheduler, use_vae
 
         options = self.options(choice)
         with self._lock:
             pipe = self._base(options)
-            own = pipe.scheduler
+            scheduler, vae = pipe.scheduler, getattr(pipe, "vae", None)
             try:
-                if choice.scheduler and choice.scheduler != type(own).__name__:
+                if choice.scheduler and choice.scheduler != type(scheduler).__name__:
                     use_scheduler(pipe, choice.scheduler)
+                if options.vae:
+                    use_vae(pipe, options.vae)
                 if options.lora:
                     use_loras(pipe, options.loras())
                 yield pipe, options
             finally:
-                pipe.scheduler = own
+                pipe.scheduler = scheduler
+                if options.vae:
+                    pipe.vae = vae
                 if options.lora:
                     pipe.unload_lora_weights()
 
     def warm(self) -> None:
         """Open the first model, so that whoever asks first need not wait for it. Says what is wrong with it."""
-        with self._lock:
-            self._base(self.options(Choice()))
+        try:
+            with self._lock:
+                self._base(self.options(Choice()))
+        finally:
+            self._warm.set()
 
-    def reader(self) -> "DiffusionPipeline | None":
-        """The open pipeline for reading prompts while a job has it; None before the first is open."""
+    def reader(self, wait: float = 0.0) -> "DiffusionPipeline | None":
+        """The open pipeline for reading prompts while a job has it; None when there is none yet, nor in `wait` s."""
+        self._warm.wait(wait)
         return self._reader
+
+    def _below(self, name: str) -> Path | None:
+        return self._options.models and self._options.models / name
 
     def _base(self, options: ModelOptions) -> "DiffusionPipeline":
         if self._open is None or self._open[0] != options.model:
             self._open = self._reader = None  # before the next is opened: two may not fit
-            pipe = open_model(replace(options, lora=None))
+            pipe = open_model(replace(options, lora=None, vae=None))
             self._open, self._reader = (options.model, pipe), _with_own_tokenizers(pipe)
         return self._open[1]
 
@@ -133,7 +171,7 @@ def _with_own_tokenizers(pipe: "DiffusionPipeline") -> "DiffusionPipeline":
     return reader
 
 
-def pick(name: str, known: "dict[str, str] | dict[str, Path]", what: str) -> str:
+def pick(name: str, known: "Mapping[str, Path | str]", what: str) -> str:
     """What stands under a name. Raises InputError that lists the known ones."""
     if name not in known:
         names = ", ".join(known) or f"this server has no {what}"
@@ -142,22 +180,20 @@ def pick(name: str, known: "dict[str, str] | dict[str, Path]", what: str) -> str
 
 
 @contextmanager
-def token_on(pipe: "DiffusionPipeline", file: Path | None) -> Iterator[None]:
-    """While it lasts, prompts may hold the word of the count token in the file, if there is one."""
-    if file is None:
-        yield
-        return
+def tokens_on(pipe: "DiffusionPipeline", files: Sequence[Path]) -> Iterator[None]:
+    """While it lasts, prompts may hold the words of the count tokens in the files."""
     from t2i_tools.counting import count_token
 
-    with count_token(pipe, file):
+    with ExitStack() as stack:
+        for file in files:
+            stack.enter_context(count_token(pipe, file))
         yield
 
 
-def token_settings(file: Path | None) -> dict[str, Any]:
-    """What an image's file tells of its count token."""
-    if file is None:
-        return {}
-    return {"count_token": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}}
+def token_settings(files: Sequence[Path]) -> dict[str, Any]:
+    """What an image's file tells of its count tokens."""
+    told = [{"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} for file in files]
+    return {"count_token": told} if told else {}
 
 
 def parse_loras(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
@@ -168,9 +204,18 @@ def parse_loras(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
 
 
 def _files(folder: Path | None) -> dict[str, Path]:
-    if folder is None or not folder.is_dir():
-        return {}
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix == ".safetensors" and path.is_file()}
+    return _named(folder, lambda path: path.suffix == ".safetensors" and path.is_file())
+
+
+def _weights(folder: Path | None) -> dict[str, Path]:
+    """Safetensors files, and folders in the format of diffusers and transformers."""
+    folders = _named(folder, lambda path: (path / "config.json").is_file())
+    return folders | _files(folder)
+
+
+def _named(folder: Path | None, wanted: Callable[[Path], bool]) -> dict[str, Path]:
+    found = sorted(folder.iterdir()) if folder and folder.is_dir() else ()
+    return {path.name.removesuffix(".safetensors"): path for path in found if wanted(path)}
 
 
 def _short(source: str) -> str:

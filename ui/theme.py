@@ -31,10 +31,14 @@ CSS = """
 .t2i-report { width: 100%; height: 70vh; border: 1px solid var(--border-color-primary); background: white; }
 #title h1 { margin: 0; font-size: 1.35rem; }
 #title p { margin: 0; color: var(--body-text-color-subdued); }
-.t2i-seed { align-items: flex-end; }
+.t2i-stack { gap: .4rem !important; justify-content: stretch; }
+.t2i-stack button { flex: 1; }
 .t2i-status { min-height: 3.2rem; padding: .5rem .75rem; border-radius: var(--block-radius);
   border: 1px solid var(--border-color-primary); background: var(--block-background-fill); }
+.t2i-empty { display: flex; align-items: center; justify-content: center; min-height: 14rem; text-align: center;
+  border-style: dashed; background: transparent; }
 .t2i-status p { margin: 0; color: var(--body-text-color); }
+.t2i-empty p { color: var(--body-text-color-subdued); max-width: 28rem; }
 .t2i-status progress { width: 100%; height: .6rem; appearance: none; border: 0; border-radius: 99px; overflow: hidden;
   background: var(--neutral-200); }
 .dark .t2i-status progress { background: var(--neutral-600); }

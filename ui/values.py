@@ -15,6 +15,7 @@ Steps = Annotated[int, Field(ge=1)]
 Guidance = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 Strength = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, Field(max_length=200)]
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 
 class Values(BaseModel):

@@ -20,7 +20,7 @@ def status(desk: Desk, jobs: Sequence[Job], idle: str) -> str:
     job, waiting = current(jobs), [job for job in jobs if job.state == "queued"]
     more = f" · {len(waiting)} more of yours wait" if waiting else ""
     if job is None:
-        return _box(f"<p class='t2i-hint'>{escape(idle)}</p>")
+        return empty(idle)
     if live := desk.live(job):
         left = live.left()
         note = live.note + (f" · about {_seconds(left)} left" if left is not None else "") + more
@@ -79,6 +79,16 @@ def cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def empty(text: str) -> str:
+    """What stands where there is nothing yet."""
+    return f"<div class='t2i-status t2i-empty'><p>{escape(text)}</p></div>"
+
+
+def hint(text: str) -> str:
+    """A line that helps."""
+    return f"<p class='t2i-hint'>{escape(text)}</p>"
 
 
 def complaint(error: object) -> str:

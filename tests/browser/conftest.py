@@ -43,7 +43,7 @@ def page(app, browser):
     page.set_default_timeout(120_000)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(app[0])
-    page.locator("#generate").wait_for()
+    page.locator("#generate-run").wait_for()
     yield page
     context.close()
     assert errors == []

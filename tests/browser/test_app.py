@@ -1,11 +1,14 @@
 """The app in Chromium: each tab does its job, by mouse and by keyboard, and can be used by everyone."""
 
+import json
 import time
+from contextlib import contextmanager
 
 import pytest
 
 from t2i_tools.imagefile import read_settings
 
+expect = pytest.importorskip("playwright.sync_api").expect
 TABS = ("Generate", "Count", "Probe", "Grid", "Evaluate", "My jobs")
 
 
@@ -37,7 +40,7 @@ def generate(page, prompt="two cats", steps=2):
     if not page.locator("input[aria-label='number input for Steps (0: usual)']:visible").count():
         unfold(page, "Size, steps, negative prompt")
     slide(page, "Steps (0: usual)", steps)
-    page.locator("#generate").click()
+    page.locator("#generate-run").click()
 
 
 def newest(app):
@@ -47,6 +50,18 @@ def newest(app):
         "FROM jobs ORDER BY number DESC LIMIT 1"
     )
     return rows[0]
+
+
+@contextmanager
+def slow_steps(app, seconds=1.0):
+    """Every denoising step of the open model takes longer, as a larger model's, so that one can hit within a step."""
+    from t2i_tools.models import denoiser
+
+    hook = denoiser(app[1].shelf.reader(60)).register_forward_hook(lambda *_: time.sleep(seconds))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def test_generate_shows_the_image_and_its_file(page, app, shoot):
@@ -72,14 +87,25 @@ def test_shift_enter_generates_and_a_reload_finds_the_result(page, app):
 
 
 def test_cancel_within_a_step(page, app):
-    generate(page, steps=150)
-    page.locator("#generate-status", has_text="step ").wait_for()
-    bench = app[1].worker._bench
-    page.locator("#generate-cancel").click()
-    assert bench.stop.wait(20)
-    at_cancel = bench.live.done
-    done(page, "generate", "Cancelled")
-    assert bench.live.done <= at_cancel + 1
+    with slow_steps(app):
+        generate(page, steps=60)
+        page.locator("#generate-status", has_text="step ").wait_for()
+        live = app[1].worker._bench.live
+        before = live.done
+        page.locator("#generate-cancel").click()
+        done(page, "generate", "Cancelled")
+    assert live.done <= before + 1
+
+
+def test_each_step_is_shown(page, app):
+    with slow_steps(app):
+        generate(page, steps=3)
+        preview = page.locator("#generate-status img[alt='the image so far']")
+        seen = set()
+        while not page.locator("#generate-status", has_text="Done").count():
+            seen |= {preview.get_attribute("src")} if preview.count() else set()
+            time.sleep(0.1)
+    assert len(seen) >= 2
 
 
 def test_a_dropped_png_restores_all_settings_and_makes_the_same_bytes(page, app):
@@ -91,49 +117,90 @@ def test_a_dropped_png_restores_all_settings_and_makes_the_same_bytes(page, app)
     page.locator("input[type=file][accept*='.png']").first.set_input_files(first)
     page.wait_for_function("() => document.querySelector('#prompt textarea').value === 'three stars'")
     before = newest(app).number
-    page.locator("#generate").click()
+    page.locator("#generate-run").click()
     while newest(app).number == before or newest(app).open:
         time.sleep(0.1)
     (second,) = app[1].paths(newest(app))
     assert second.read_bytes() == first.read_bytes()
 
 
-def test_errors_are_one_line_in_the_page(page):
+def test_errors_are_one_line_in_the_page(page, app):
     page.locator("#prompt textarea").fill("")
-    page.locator("#generate").click()
-    page.locator("#generate-status [role=alert]", has_text="the prompt is empty: say what to draw").wait_for()
+    page.locator("#generate-run").click()
+    alert = page.locator("#generate-status [role=alert]")
+    expect(alert).to_have_text("the prompt is empty: say what to draw")
+    assert page.locator("[role=alert]").count() == 1
 
 
 def test_the_ruler_says_what_is_cut(page):
-    page.locator("#ruler", has_text="tokens").wait_for()
+    ruler = page.locator("#ruler")
+    expect(ruler).to_contain_text(" of 75 tokens")
     page.locator("#prompt textarea").fill("a cat on a red background " * 15)
-    page.locator("#ruler s").wait_for()
+    expect(ruler.locator("s")).to_contain_text("cat on a red background")
     unfold(page, "Long prompt, count token")
     page.get_by_label("window by window").click()
-    page.locator("#ruler", has_text="2 windows").wait_for()
+    expect(ruler).to_contain_text("of 150 tokens in 2 windows")
+    assert ruler.locator("s").count() == 0
+
+
+def test_a_count_token_is_uploaded_and_used(page, app, tiny_pipeline, tmp_path):
+    from t2i_tools.counting.token import start_token
+
+    start_token(tiny_pipeline, 3, "star").save(tmp_path / "three.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"no token")
+    unfold(page, "Long prompt, count token")
+    upload = page.locator("#token-upload input, input[type=file][accept*='.safetensors']").first
+    upload.set_input_files(tmp_path / "broken.safetensors")
+    expect(page.locator("#token-told [role=alert]")).to_contain_text("broken.safetensors is corrupt")
+    upload.set_input_files(tmp_path / "three.safetensors")
+    expect(page.locator("#token-told")).to_contain_text("Kept as three")
+    generate(page, "{count} stars")
+    done(page, "generate")
+    settings = read_settings(app[1].paths(newest(app))[0])
+    assert settings["prompt"] == "<count-3> three stars"
+    assert settings["count_token"][0]["file"] == "three.safetensors"
 
 
 def test_count_searches_and_keeps_a_token(page, app, shoot):
     open_tab(page, "Count")
+    page.get_by_label("count token", exact=True).check()
+    slide(page, "Budget of an image", 4)
     unfold(page, "Size, steps, seed, model, judge")
     slide(page, "Steps (0: usual)", 2)
-    slide(page, "Budget of an image", 4)
     page.locator("#count-run").click()
     done(page, "count")
-    page.locator(".t2i-strip img").first.wait_for()
-    page.locator("th", has_text="judged").wait_for()
-    assert list(app[1].shelf.tokens())
+    job = newest(app)
+    rows = page.locator(".t2i-table:visible tbody tr")
+    assert [row.split()[0] for row in rows.all_inner_texts()] == ["plain", "best_of", "token"]
+    assert page.locator(".t2i-strip img").count() == sum(row["steps"] for row in job.result["images"])
+    (name,) = job.result["images"][-1]["tokens"]
+    expect(page.locator(f"text={name}").first).to_be_visible()
+    assert name in app[1].shelf.tokens()
     shoot(page, "count")
 
 
-def test_probe_gives_a_verdict_in_words(page, shoot):
+def test_the_prompt_of_a_count_follows_the_classes(page):
+    open_tab(page, "Count")
+    prompt = page.locator("#count-prompt textarea")
+    expect(prompt).to_have_attribute("placeholder", "a photo of {count} cats")
+    unfold(page, "Two classes at once")
+    page.get_by_label("Of what else").fill("dog")
+    page.get_by_label("Of what else").press("Enter")
+    expect(prompt).to_have_attribute("placeholder", "a photo of {cat} cats and {dog} dogs")
+
+
+def test_probe_gives_a_verdict_in_words(page, app, shoot):
     open_tab(page, "Probe")
     page.locator("#prompts textarea").fill("two cats\na red car")
     unfold(page, "Seeds, size, steps, model")
     slide(page, "Steps (0: usual)", 2)
     page.locator("#probe-run").click()
     done(page, "probe")
-    page.locator(".t2i-pads", has_text="rows of padding").wait_for()
+    word = newest(app).result["verdict"].partition(":")[0]
+    expect(page.locator(".t2i-results:visible strong")).to_have_text(word)
+    assert page.locator(".t2i-token").all_inner_texts()[:2] == ["two", "cats"]
+    assert page.locator(".t2i-pads").first.inner_text() == "72 rows of padding"
+    assert "[" in page.locator(".t2i-table:visible").inner_text()  # intervals
     shoot(page, "probe")
 
 
@@ -146,20 +213,58 @@ def test_grid_measures_each_cell(page, shoot):
     shoot(page, "grid")
 
 
-def test_evaluate_shows_its_report(page, shoot):
+def test_evaluate_shows_its_report(page, app, shoot, tmp_path):
     open_tab(page, "Evaluate")
-    unfold(page, "Own prompts, sizes, steps, judge")
+    unfold(page, "Own prompts, sizes, steps, judges")
     slide(page, "Steps (0: usual)", 1)
     rows = {"name": "own.csv", "mimeType": "text/csv", "buffer": b"prompt,class,count\ntwo cats,cat,2\na dog,dog,1\n"}
     page.locator("input[type=file][accept*='.csv']").set_input_files(rows)
-    page.locator("text=own.csv").wait_for()
+    expect(page.locator("text=own.csv").first).to_be_visible()
+    unfold(page, "Test split and protocol")
+    page.get_by_label("test", exact=True).check()
+    rule = json.dumps({"split": "test", "_note": "written before"}).encode()
+    claim = {"name": "protocol.json", "mimeType": "application/json", "buffer": rule}
+    page.locator("input[type=file][accept*='.json']:not([accept*='.csv'])").set_input_files(claim)
+    expect(page.locator("text=protocol.json").first).to_be_visible()
     page.locator("#evaluate-run").click()
     done(page, "evaluate")
-    page.frame_locator("iframe.t2i-report").locator("text=exact").first.wait_for()
+    report = page.frame_locator("iframe.t2i-report").locator("body")
+    expect(report).to_contain_text("split test")
+    assert newest(app).asked["protocol"]["split"] == "test"
     shoot(page, "evaluate")
     open_tab(page, "My jobs")
-    page.locator("td", has_text="evaluate").wait_for()
+    expect(page.locator("td", has_text="evaluate").first).to_be_visible()
     shoot(page, "jobs")
+
+
+def unfold_all(page):
+    """Open every accordion of the visible tab, those inside others as well."""
+    for _ in range(2):
+        for button in page.locator("button.label-wrap:visible:not(.open)").all():
+            button.click()
+
+
+CONTROLS = "button, input, textarea, select, a[href], [role=slider], [role=listbox], [tabindex='0']"
+MARK = """() => [...document.querySelectorAll(`CONTROLS`)].filter((one) => one.checkVisibility() && !one.disabled
+    && one.type != 'file' && one.getAttribute('role') != 'tab' && !(one.type == 'radio' && !one.checked)
+    && one.getBoundingClientRect().width > 1)
+    .map((one, i) => { one.dataset.k = i; return one.outerHTML.slice(0, 160) })"""
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_everything_is_reached_by_keyboard(page, tab):
+    """By Tab from the top, but for what arrow keys reach: other tabs, and the other choices of a radio group."""
+    open_tab(page, tab)
+    unfold_all(page)
+    controls = page.evaluate(MARK.replace("CONTROLS", CONTROLS))
+    assert len(controls) > 2
+    page.evaluate("() => { document.activeElement.blur(); window.scrollTo(0, 0) }")
+    reached = set()
+    for _ in range(len(controls) + 30):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("() => document.activeElement.dataset.k"))
+    missed = [html for index, html in enumerate(controls) if str(index) not in reached]
+    assert missed == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -168,15 +273,19 @@ def test_axe_finds_nothing_serious_that_is_ours(browser, app, scheme):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
     page = context.new_page()
     page.goto(f"{app[0]}?__theme={scheme}")
-    page.locator("#generate").wait_for()
-    found = []
+    page.locator("#generate-run").wait_for()
+    found, checked = [], 0
     for tab in TABS:
         open_tab(page, tab)
+        unfold_all(page)
         time.sleep(0.5)  # of fading in, which would count as low contrast
-        for violation in axe.run(page).response["violations"]:
+        result = axe.run(page).response
+        checked += len(result["passes"])
+        for violation in result["violations"]:
             if violation["impact"] in ("serious", "critical"):
                 found += [(tab, violation["id"], node["html"][:160]) for node in violation["nodes"]]
     context.close()
+    assert checked > 10 * len(TABS)
     assert [one for one in found if not gradios(one)] == []
 
 
@@ -192,7 +301,7 @@ def test_usable_on_a_phone(browser, app, shoot):
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page = context.new_page()
     page.goto(app[0])
-    page.locator("#generate").wait_for()
+    page.locator("#generate-run").wait_for()
     generate(page)
     done(page, "generate")
     page.locator(".t2i-results img").first.wait_for()
@@ -208,7 +317,7 @@ def test_dark(browser, app, shoot):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark")
     page = context.new_page()
     page.goto(app[0])
-    page.locator("#generate").wait_for()
+    page.locator("#generate-run").wait_for()
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert sum(int(part) for part in background.strip("rgba()").split(",")[:3]) < 150
     shoot(page, "dark")
@@ -220,6 +329,6 @@ def test_nothing_is_fetched_from_elsewhere(browser, app):
     page = context.new_page()
     page.on("request", lambda request: asked.append(request.url))
     page.goto(app[0])
-    page.locator("#generate").wait_for()
+    page.locator("#generate-run").wait_for()
     assert [url for url in asked if not url.startswith((app[0].rstrip("/"), "data:", "blob:"))] == []
     context.close()

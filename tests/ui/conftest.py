@@ -1,6 +1,11 @@
-"""One server for all tests of the app, with a tiny model beside the bundled one."""
+"""One server for all tests of the app, with a tiny model and parts of every kind beside the bundled one."""
+
+import copy
+import time
+from contextlib import contextmanager
 
 import pytest
+import torch
 
 pytest.importorskip("gradio")
 
@@ -8,11 +13,34 @@ QUICK = {"model": "tiny", "size": "64x64", "steps": 2}
 
 
 @pytest.fixture(scope="session")
-def options(tmp_path_factory, tiny_folder):
+def models(tmp_path_factory, tiny_folder, tiny_pipeline):
+    """A folder for --models: the model "tiny", the VAE "loud", the LoRA "stripes" and the Long-CLIP "long"."""
+    from safetensors.torch import save_file
+
+    from t2i_tools.longclip import stretch_clip
+
+    folder = tmp_path_factory.mktemp("shelf")
+    (folder / "tiny").symlink_to(tiny_folder)
+    vae, encoder, tokenizer = map(
+        copy.deepcopy, (tiny_pipeline.vae, tiny_pipeline.text_encoder, tiny_pipeline.tokenizer)
+    )
+    with torch.no_grad():
+        vae.post_quant_conv.weight.mul_(3)
+    vae.save_pretrained(folder / "vaes" / "loud")
+    stretch_clip(encoder, tokenizer)
+    encoder.save_pretrained(folder / "long-clips" / "long")
+    name = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_k"
+    width = tiny_pipeline.unet.get_submodule(name).in_features
+    pair = {"lora_A": torch.ones(2, width), "lora_B": torch.ones(width, 2)}
+    (folder / "loras").mkdir()
+    save_file({f"unet.{name}.{side}.weight": v for side, v in pair.items()}, folder / "loras" / "stripes.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def options(tmp_path_factory, models):
     from t2i_tools.ui.options import AppOptions, Limits
 
-    models = tmp_path_factory.mktemp("shelf")
-    (models / "tiny").symlink_to(tiny_folder)
     limits = Limits(pixels=256 * 256, steps=60, images=6, queue=60)
     return AppOptions(output=tmp_path_factory.mktemp("app"), models=models, port=None, limits=limits, device="cpu")
 
@@ -27,8 +55,31 @@ def server(options):
     desk.close()
 
 
+@pytest.fixture(scope="session")
+def tokens(server, tiny_pipeline):
+    """Count tokens on the shelf: of three stars and of two cats."""
+    from t2i_tools.counting.token import start_token
+
+    for n, label in ((3, "star"), (2, "cat")):
+        token = start_token(tiny_pipeline, n, label, word=f"<count-{n}-{label}>")
+        token.save(server[1].shelf.own_tokens / f"{label}-{n}.safetensors")
+    return ["star-3", "cat-2"]
+
+
 @pytest.fixture
 def client(server):
     from gradio_client import Client
 
     return Client(server[0], verbose=False, httpx_kwargs={"timeout": 120})
+
+
+@contextmanager
+def slow_steps(desk, seconds=1.0):
+    """Every denoising step of the open model takes longer, as a larger model's, so that one can hit within a step."""
+    from t2i_tools.models import denoiser
+
+    hook = denoiser(desk.shelf.reader()).register_forward_hook(lambda *_: time.sleep(seconds))
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -5,7 +5,10 @@ import json
 
 import httpx
 import pytest
+import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import save
 
 from t2i_tools.ui.kinds import KINDS
 
@@ -17,7 +20,10 @@ PATHS = ["/etc/passwd", "../../../etc/passwd", "..\\..\\secret", "~/.ssh/id_rsa"
 VALUES = [
     *({**OK, "model": path} for path in PATHS),
     *({**OK, "loras": [path]} for path in PATHS),
-    *({**OK, "count_token": path} for path in PATHS),
+    *({**OK, "count_tokens": [path]} for path in PATHS),
+    *({**OK, "vae": path} for path in PATHS),
+    *({**OK, "long_prompts": "stretch", "long_clip": path} for path in PATHS),
+    *({**OK, "noise": path} for path in PATHS),
     *({**OK, "image": path} for path in PATHS),
     *({**OK, "image": {"path": path}} for path in PATHS),
     *({**OK, "image": {"path": path, "meta": {"_type": "gradio.FileData"}}} for path in PATHS),
@@ -40,7 +46,12 @@ VALUES = [
 ]
 OTHERS = [
     ("count", {"prompt": "no place for it"}),
-    ("count", {"n": 10**6}),
+    ("count", {"counts": {"cat": 10**6}}),
+    ("count", {"counts": {"cat": "many"}}),
+    ("count", {"counts": {}}),
+    ("count", {"counts": {"{cat}": 1}}),
+    ("count", {"counts": dict.fromkeys("abcdefgh", 1)}),
+    ("count", {"counts": ["cat", 3]}),
     ("count", {"budget": 10**6}),
     ("count", {"detector": "/etc/passwd"}),
     ("probe", {}),
@@ -50,7 +61,17 @@ OTHERS = [
     ("grid", {"prompt": "x", "axes": ["steps=" + ",".join(map(str, range(1, 2000)))]}),
     ("grid", {"prompt": "x {a.__class__}", "axes": ["a=1,2"]}),
     ("grid", {"prompt": "x", "axes": ["size=8192x8192"]}),
+    *(("grid", {"prompt": "{count} x", "axes": [f"count-token={path}|{path}."]}) for path in PATHS),
+    *(("grid", {"prompt": "x", "axes": [f"long-clip={path}|{path}.", "long-prompts=stretch"]}) for path in PATHS),
+    ("grid", {"prompt": "x", "axes": ["steps=1,2"], "clip": "/etc"}),
     ("evaluate", {"name": "../../up"}),
+    ("evaluate", {"split": "test"}),
+    ("evaluate", {"split": "test", "protocol": {"split": "dev"}}),
+    ("evaluate", {"split": "secret"}),
+    ("evaluate", {"protocol": "/etc/passwd"}),
+    ("evaluate", {"protocol": {"unit": ["prompt"]}}),
+    ("evaluate", {"protocol": {"margin": -1}}),
+    ("evaluate", {"clip": "/etc/passwd"}),
     ("evaluate", {"judge": "/etc/passwd"}),
     ("evaluate", {"prompts": [{"prompt": "x"}]}),
     ("evaluate", {"sizes": ["8192x8192"]}),
@@ -66,14 +87,38 @@ def bomb():
     return buffer.getvalue()
 
 
+def picture(settings=None):
+    """A PNG that tells of these settings, or of none."""
+    buffer, told = io.BytesIO(), PngInfo()
+    if settings is not None:
+        told.add_text("t2i_tools", settings)
+    Image.new("RGB", (8, 8)).save(buffer, "PNG", pnginfo=told)
+    return buffer.getvalue()
+
+
 FILES = {
     "empty.png": b"",
     "text.png": b"not a picture",
     "cut.png": b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR",
     "pickle.png": b"\x80\x04\x95cposix\nsystem\n",
     "page.html": b"<script>alert(1)</script>",
-    "plain.png": None,
-    "bomb.png": bomb,
+    "bomb.png": bomb(),
+}
+SETTINGS = {
+    "plain.png": picture(),
+    "crooked.png": picture('{"prompt": ["x"], "lora": 5, "image": {"sha256": "../../x"}}'),
+    "deep.png": picture('{"prompt": "x", "count_token": [{"file": {}}], "noise": "/etc/passwd"}'),
+}
+TOKENS = {
+    "empty.safetensors": b"",
+    "text.safetensors": b"not a token" * 100,
+    "huge-header.safetensors": (2**40).to_bytes(8, "little") + b"{}",
+    "pickle.safetensors": b"\x80\x04\x95cposix\nsystem\n",
+    "other.safetensors": save({"weight": torch.zeros(2, 2)}),
+    "crooked.safetensors": save({"weight": torch.zeros(1, 2)}, {"t2i-tools count token": '{"keys": {"x": "y"}}'}),
+    "large.safetensors": save({"weight": torch.zeros(2**20)}),
+    "token.pt": b"\x80\x04\x95cposix\nsystem\n",
+    "token.bin": b"",
 }
 
 
@@ -116,19 +161,37 @@ def test_the_other_endpoints(url, endpoint, values):
     assert is_one_line(ask(url, endpoint, values))
 
 
+def upload(url, name, content):
+    """What a client sends for a file that it has uploaded."""
+    (path,) = httpx.post(f"{url}gradio_api/upload", files={"files": (name, content)}).json()
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_uploads(url, name):
-    content = FILES[name]
-    if content is None:
-        buffer = io.BytesIO()
-        Image.new("RGB", (8, 8)).save(buffer, "PNG")  # a picture, and no settings in it
-        content = buffer.getvalue()
-    content = content() if callable(content) else content
-    (path,) = httpx.post(f"{url}gradio_api/upload", files={"files": (name, content)}).json()
-    given = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    given = upload(url, name, FILES[name])
     assert is_one_line(ask(url, "settings", {"image": given}))
-    if name != "plain.png":
-        assert is_one_line(ask(url, "generate", {**OK, "image": given}))
+    assert is_one_line(ask(url, "generate", {**OK, "image": given}))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_in_uploads(url, name):
+    assert is_one_line(ask(url, "settings", {"image": upload(url, name, SETTINGS[name])}))
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_uploaded_count_tokens(url, server, name):
+    before = set(server[1].shelf.tokens())
+    message = is_one_line(ask(url, "token", {"file": upload(url, name, TOKENS[name])}))
+    assert name in message  # by its name, without the folder it was put into
+    assert str(server[1].output) not in message
+    assert set(server[1].shelf.tokens()) == before
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_count_tokens_that_were_not_uploaded(url, path):
+    assert is_one_line(ask(url, "token", {"file": {"path": path}}))
+    assert is_one_line(ask(url, "token", {"file": {"path": path, "meta": {"_type": "gradio.FileData"}}}))
 
 
 @pytest.mark.parametrize("body", [{"data": [1]}, {"data": 5}, {"data": []}, {}, {"data": [None] * 60}])
@@ -157,7 +220,7 @@ def test_no_file_from_outside_is_served(url, server, tmp_path):
 
 
 def test_there_are_a_hundred_and_the_server_lives(url, client):
-    assert len(VALUES) + len(OTHERS) + len(FILES) >= 100
+    assert len(VALUES) + len(OTHERS) + len(FILES) + len(SETTINGS) + len(TOKENS) >= 100
     assert client.predict(**OK, api_name="/generate")[1]["state"] == "done"
 
 

@@ -1,55 +1,60 @@
-"""kill -9 with ten jobs queued, and a restart: all are done, none twice."""
+"""kill -9 of the whole app with ten jobs queued, and a restart: all are done, none twice."""
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
-SERVER = """
-import sys, time
-from pathlib import Path
-from t2i_tools.ui.desk import Desk
-from t2i_tools.ui.options import AppOptions
 
-desk = Desk(AppOptions(output=Path(sys.argv[1]), models=Path(sys.argv[2]), model="tiny"))
-desk.worker.start()
-for index in range(int(sys.argv[3])):
-    desk.submit("me", "generate", {"prompt": f"job {index}", "seed": index, "number": 2, "steps": 8})
-print("queued", flush=True)
-while any(job.open for job in desk.jobs.of("me")):
-    time.sleep(0.05)
-desk.close()
-"""
+@contextmanager
+def app(output, models):
+    """(process, url) of `t2i ui`, which is killed at the end."""
+    command = [sys.executable, "-m", "t2i_tools", "ui", "--output", str(output), "--models", str(models)]
+    process = subprocess.Popen([*command, "--model", "tiny"], stdout=subprocess.PIPE, text=True)
+    try:
+        yield process, re.search(r"http://\S+", process.stdout.readline()).group()
+    finally:
+        process.kill()
+        process.wait()
 
 
-def start(output, models, jobs):
-    command = [sys.executable, "-c", SERVER, str(output), str(models), str(jobs)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+def pictures(output):
+    return {path: path.stat().st_mtime_ns for path in output.glob("files/0*/*.png")}
+
+
+def states(output):
+    with sqlite3.connect(output / "jobs.sqlite3") as database:
+        return database.execute("SELECT state, attempts FROM jobs ORDER BY number").fetchall()
 
 
 def test_all_ten_are_done_and_none_twice(tmp_path, tiny_folder):
-    pytest.importorskip("gradio")
+    client = pytest.importorskip("gradio_client").Client
     output, models = tmp_path / "out", tmp_path / "models"
     models.mkdir()
     (models / "tiny").symlink_to(tiny_folder)
-    first = start(output, models, 10)
-    assert first.stdout.readline() == "queued\n"
-    while len(list(output.glob("files/*/*.png"))) < 3:
-        time.sleep(0.01)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    before = {path: path.stat().st_mtime_ns for path in output.glob("files/*/*.png")}
+    with app(output, models) as (first, url):
+        asking = client(url, verbose=False)
+        for index in range(10):
+            asking.submit(prompt=f"job {index}", seed=index, number=2, steps=30, api_name="/generate")
+        while not (len(states(output)) == 10 and len(pictures(output)) >= 3):
+            time.sleep(0.02)
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait()
+    before = pictures(output)
     assert 3 <= len(before) < 20
-    second = start(output, models, 0)
-    assert second.wait(timeout=300) == 0
-    rows = sqlite3.connect(output / "jobs.sqlite3").execute("SELECT state, attempts, asked FROM jobs").fetchall()
-    assert [state for state, _, _ in rows] == ["done"] * 10
-    assert sum(attempts for _, attempts, _ in rows) <= 11  # one was begun twice
-    after = {path: path.stat().st_mtime_ns for path in output.glob("files/*/*.png")}
+    assert "queued" in [state for state, _ in states(output)]
+    with app(output, models):
+        while {state for state, _ in states(output)} & {"queued", "running"}:
+            time.sleep(0.1)
+    assert [state for state, _ in states(output)] == ["done"] * 10
+    assert sum(attempts for _, attempts in states(output)) <= 11  # one was begun twice
+    after = pictures(output)
     assert len(after) == 20
     assert {path: after[path] for path in before} == before  # what was finished was not made again
-    assert not list(output.glob("files/*/*.part"))
+    assert not list(output.glob("files/0*/.*.part"))

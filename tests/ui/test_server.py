@@ -1,5 +1,6 @@
 """The endpoints over HTTP, as gradio_client calls them."""
 
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 
 from t2i_tools.imagefile import read_settings
 
-from .conftest import QUICK
+from .conftest import QUICK, slow_steps
 
 
 def test_generate_gives_files_with_their_settings(client):
@@ -49,20 +50,18 @@ def test_errors_are_one_line(client):
 
 @pytest.mark.parametrize("all_of_them", [False, True])
 def test_cancel_acts_within_a_step(client, server, all_of_them):
-    job = client.submit(prompt="a dog", model="tiny", size="256x256", steps=60, api_name="/generate")
-    while not (job.outputs() and job.outputs()[-1][1].get("done", 0) >= 2):
-        time.sleep(0.02)
-    name = job.outputs()[-1][1]["job"]
-    bench = server[1].worker._bench
-    at_cancel = []
-    ear = threading.Thread(target=lambda: bench.stop.wait() and at_cancel.append(bench.live.done))
-    ear.start()
-    answer = client.predict(job="" if all_of_them else name, api_name="/cancel")
-    assert answer == {"cancelled": 1}
-    files, status = job.result(timeout=20)
+    client.predict(prompt="a dog", **QUICK, api_name="/generate")
+    with slow_steps(server[1]):
+        job = client.submit(prompt="a dog", model="tiny", steps=60, api_name="/generate")
+        while not (job.outputs() and job.outputs()[-1][1].get("done")):
+            time.sleep(0.02)
+        name, live = job.outputs()[-1][1]["job"], server[1].worker._bench.live
+        before = live.done
+        answer = client.predict(job="" if all_of_them else name, api_name="/cancel")
+        assert answer == {"cancelled": 1}
+        files, status = job.result(timeout=20)
     assert (status["state"], files) == ("cancelled", [])
-    ear.join()
-    assert bench.live.done <= at_cancel[0] + 1
+    assert live.done <= before + 1
 
 
 def test_cancel_of_a_job_that_waits(client):
@@ -106,36 +105,60 @@ VARIANTS = {
     "two passes": {"two_pass": True, "size": "96x96", "steps": 4},
     "long prompt": {"prompt": "three stars and " * 40, "long_prompts": "chunk", "guidance": 2.0},
     "stretched": {"prompt": "three stars and " * 40, "long_prompts": "stretch", "negative": "cats"},
+    "Long-CLIP": {"prompt": "three stars and " * 40, "long_prompts": "stretch", "long_clip": "long"},
+    "VAE and LoRA": {"vae": "loud", "loras": ["stripes:0.5"]},
     "from an image": {"image": True, "strength": 0.7, "steps": 4},
-    "count token": {"prompt": "a photo of {count} stars", "count_token": "star-3"},
-    "all at once": {
-        "prompt": "{count} stars and " + "cats " * 90,
-        "count_token": "star-3",
-        "long_prompts": "chunk",
-        "entropy_scaling": "on",
-        "two_pass": True,
-        "size": "96x80",
-        "steps": 4,
-    },
+    "count token": {"prompt": "a photo of {count} stars", "count_tokens": ["star-3"]},
+    "two count tokens": {"prompt": "{star} stars, {cat} cats", "count_tokens": ["star-3", "cat-2"]},
     "bundled model": {"model": "bundled", "entropy_scaling": "on"},
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_a_png_makes_its_own_bytes_again(client, server, variant, tmp_path, tiny_pipeline):
-    values = {"prompt": "three stars", "seed": 7, **QUICK, **variant}
+def round_trip(client, values, start):
+    """The bytes of an image, and of the one that its file's settings make."""
+    values = {"prompt": "three stars", "seed": 7, **QUICK, **values}
     if values.get("image"):
-        Image.effect_mandelbrot((96, 64), (-2, -1.5, 1, 1.5), 20).convert("RGB").save(tmp_path / "start.png")
-        values["image"] = handle_file(tmp_path / "start.png")
-    if name := values.get("count_token"):
-        from t2i_tools.counting.token import start_token
-
-        start_token(tiny_pipeline, 3, "star").save(server[1].shelf.own_tokens / f"{name}.safetensors")
+        values["image"] = handle_file(start)
     (first,), _ = client.predict(**values, api_name="/generate")
     back = client.predict(image=handle_file(first), api_name="/settings")
-    assert (back["seed"], back["model"]) == (variant.get("seed", 7), values["model"])
+    assert (back["seed"], back["model"]) == (values["seed"], values["model"])
     (second,), _ = client.predict(**back, api_name="/generate")
-    assert Path(second).read_bytes() == Path(first).read_bytes()
+    return Path(first).read_bytes(), Path(second).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A picture to start from."""
+    path = tmp_path_factory.mktemp("start") / "start.png"
+    Image.effect_mandelbrot((96, 64), (-2, -1.5, 1, 1.5), 20).convert("RGB").save(path)
+    return path
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_a_png_makes_its_own_bytes_again(client, tokens, variant, start):
+    first, second = round_trip(client, variant, start)
+    assert first == second
+
+
+@pytest.mark.slow  # 192 combinations
+def test_every_combination_of_plugins_makes_its_own_bytes_again(client, tokens, start):
+    stretch = {"long_prompts": "stretch"}
+    choices = [
+        [{}, {"entropy_scaling": "on"}],
+        [{}, {"long_prompts": "chunk"}, stretch, stretch | {"long_clip": "long"}],
+        [{}, {"count_tokens": ["star-3"]}],
+        [{}, {"two_pass": True}, {"image": True}],
+        [{}, {"vae": "loud"}],
+        [{}, {"loras": ["stripes:0.5"]}],
+    ]
+    seen = {}
+    for parts in itertools.product(*choices):
+        values = {name: value for part in parts for name, value in part.items()}
+        prompt = ("{count} stars, " if "count_tokens" in values else "") + "three cats and " * 40
+        first, second = round_trip(client, {"prompt": prompt, "size": "96x80", "steps": 3, **values}, start)
+        assert first == second, values
+        seen[first] = values
+    assert len(seen) == 192  # every one acts, so that no two images are the same
 
 
 def test_side_by_side_is_two_files(client):

@@ -29,6 +29,11 @@ BAD = [
     ({"prompt": "x" * 20_001}, "prompt: "),
     ({"prompt": "\ud800"}, "prompt: "),
     ({"prompt": "x", "native": "7"}, "is not WIDTHxHEIGHT"),
+    ({"prompt": "x", "vae": "/etc"}, "unknown VAE '/etc': choose loud"),
+    ({"prompt": "x", "long_prompts": "stretch", "long_clip": "/etc"}, "unknown Long-CLIP '/etc': choose bundled, long"),
+    ({"prompt": "x", "count_tokens": ["../x"]}, "unknown count token '../x'"),
+    ({"prompt": "x", "noise": "0" * 32}, "the learned noise is not here"),
+    ({"prompt": "x", "noise": "../../etc/passwd"}, "noise: "),
 ]
 
 
@@ -57,7 +62,8 @@ def test_page_to_values_and_back(server):
     values = {"prompt": "two cats", "negative": "dogs", "size": "96x64", "steps": 7, "guidance": 2.5, "seed": 2**62 + 1}
     values |= {"number": 1, "model": "tiny", "scheduler": "EulerDiscreteScheduler", "loras": ["a:0.5"]}
     values |= {"entropy_scaling": "on", "native": "128x128", "entropy_rule": "log", "entropy_strength": 0.5}
-    values |= {"entropy_layers": "up", "two_pass": True, "two_pass_strength": 0.4, "strength": 0.3}
+    values |= {"entropy_layers": "up", "two_pass": True, "two_pass_strength": 0.4, "strength": 0.3, "vae": "loud"}
+    values |= {"long_prompts": "stretch", "long_clip": "long", "count_tokens": ["a", "b"], "noise": "0" * 32}
     shown = shown_values(server[1], values, fields)
     back = read_fields(server[1], {name: value for name, value in shown.items() if name != "size"})
     read = read_values(GenerateValues, back)
@@ -67,7 +73,7 @@ def test_page_to_values_and_back(server):
 
 def test_half_a_size_is_refused():
     with pytest.raises(InputError, match="both width and height"):
-        read_fields(None, {"width": 64, "height": None, "steps": 0, "guidance": 0, "seed": "", "loras": []})
+        read_fields(None, {"width": 64, "height": None, "steps": 0, "guidance": 0})
 
 
 def test_settings_of_the_shell_are_understood():
@@ -76,6 +82,22 @@ def test_settings_of_the_shell_are_understood():
     expected = {"prompt": "a", "seed": 3, "size": "64x32", "loras": ["s:0.5"], "native": "64x64"}
     assert {name: values[name] for name in expected} == expected
     assert values["entropy_scaling"] == "on"
+
+
+def test_searches_of_the_shell_are_understood_as_far_as_they_can_be():
+    found = {"found": {"cat": 3}, "exact": True, "tokens": ["tokens/0001-3-cat-7.safetensors"], "noise": None}
+    assert restored({"prompt": "<count-3> cats", "count": found})["count_tokens"] == ["0001-3-cat-7"]
+    with pytest.raises(InputError, match="a noise that it has learned"):
+        restored({"prompt": "cats", "count": {**found, "noise": "noise/0001.safetensors"}})
+
+
+@pytest.mark.parametrize(
+    "damage", [{"lora": 5}, {"count_token": "x"}, {"image": 3}, {"noise": 3}, {"width": "a", "height": 1}]
+)
+def test_damaged_settings_are_refused_in_one_line(damage):
+    with pytest.raises(InputError, match="^the settings in this file are damaged: ") as error:
+        restored({"prompt": "x", **damage})
+    assert "\n" not in str(error.value)
 
 
 def test_limits_have_usable_defaults():

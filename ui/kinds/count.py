@@ -1,23 +1,28 @@
-"""Images with exactly so many objects: a search that a detector drives, beside the plain image and other seeds."""
+"""Images with exactly so many objects: searches that a detector drives, beside the plain image and other seeds."""
 
 import random
-import re
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from PIL import Image
 from pydantic import Field
 
+from t2i_tools.cli.count import DEFAULT_BUDGET, DEFAULT_METHOD, goal_of, usual, yield_line
 from t2i_tools.cli.detect import annotated, open_detector
-from t2i_tools.cli.generate import image_settings, with_defaults
+from t2i_tools.cli.generate import image_settings
 from t2i_tools.cli.judges import judge_on
+from t2i_tools.cli.outputs import slug
+from t2i_tools.default.scenes import plural
 from t2i_tools.errors import InputError
-from t2i_tools.generation import MAX_SEED, Request, generate_image
-from t2i_tools.imagefile import save_image
+from t2i_tools.generation import MAX_SEED, Request
+from t2i_tools.imagefile import read_settings
 from t2i_tools.sizes import parse_size
+from t2i_tools.ui.noise import keep_noise
 from t2i_tools.ui.options import AppOptions
 from t2i_tools.ui.preview import data_url
-from t2i_tools.ui.shelf import Choice, Shelf, pick, token_on, token_settings
+from t2i_tools.ui.shelf import Choice, Shelf, pick, token_settings
 from t2i_tools.ui.values import Guidance, Name, Prompt, Seed, Steps, Values, check_at_most, check_size
 
 if TYPE_CHECKING:
@@ -25,25 +30,29 @@ if TYPE_CHECKING:
 
     from t2i_tools.cli.options import ModelOptions
     from t2i_tools.counting import Result, Step
+    from t2i_tools.counting.job import Job
     from t2i_tools.detectors import Counter
     from t2i_tools.ui.worker import Bench
 
-Method = Literal["plain", "best_of", "token", "token+best_of"]
-STRIP = 60
+Method = Literal["plain", "best_of", "token", "token+best_of", "noise", "token+noise", "random_walk"]
+Label = Annotated[str, Field(min_length=1, max_length=100, pattern="^[^{}]+$")]
+STRIP, CLASSES = 60, 4
 
 
 class CountValues(Values):
-    """Images that hold n objects of a class. prompt: "{count}" stands for the token and the number. budget: in plain
-    images' worth of denoising, for each image. until_exact: go on with other seeds until `number` images are exact, or
-    all budgets are spent. compare: also the plain image and the best of other seeds. The detector steers, the judge
-    only counts.
+    """Images that hold exactly so many objects. counts: class -> number. prompt: "{count}" stands where the number
+    goes, or "{cat}" and "{dog}" with several classes; by default "a photo of {count} cats". budget: in plain images'
+    worth of denoising, for each image. until_exact: go on with other seeds until `number` images are exact, or all
+    budgets are spent. compare: also the plain image and the best of other seeds. The detector steers, the judge only
+    counts.
     """
 
-    prompt: Prompt = "a photo of {count} cats"
-    label: Name = "cat"
-    n: Annotated[int, Field(ge=1, le=100)] = 3
-    method: Method = "token+best_of"
-    budget: Annotated[int, Field(ge=1)] = 20
+    counts: Annotated[dict[Label, Annotated[int, Field(ge=1, le=100)]], Field(min_length=1, max_length=CLASSES)] = {
+        "cat": 3
+    }
+    prompt: Prompt | None = None
+    method: Method = DEFAULT_METHOD
+    budget: Annotated[int, Field(ge=1)] = int(DEFAULT_BUDGET)
     number: Annotated[int, Field(ge=1)] = 1
     until_exact: bool = False
     compare: bool = False
@@ -57,9 +66,11 @@ class CountValues(Values):
     judge: Name = "bundled"
 
     def settled(self, options: AppOptions, shelf: Shelf) -> "CountValues":
-        """With a seed, and checked as far as that goes without the model."""
-        if "{count}" not in self.prompt:
-            raise InputError('the prompt has no "{count}", where the number of objects goes')
+        """With prompt and seed, and checked as far as that goes without the model."""
+        prompt = self.prompt or template_of(list(self.counts))
+        for name in ["count"] if len(self.counts) == 1 else self.counts:
+            if f"{{{name}}}" not in prompt:
+                raise InputError(f'the prompt has no "{{{name}}}", where the number of objects goes')
         check_size(self.size, options.limits)
         check_at_most("steps", self.steps, options.limits.steps)
         check_at_most("number", self.number, options.limits.images)
@@ -68,7 +79,7 @@ class CountValues(Values):
         pick(self.judge, shelf.judges(), "judge")
         shelf.check(Choice(self.model))
         seed = random.randrange(2**32) if self.seed is None else self.seed
-        values = self.model_copy(update={"seed": min(seed, MAX_SEED - self.number)})
+        values = self.model_copy(update={"prompt": prompt, "seed": min(seed, MAX_SEED - self.number)})
         values.request()
         return values
 
@@ -78,31 +89,38 @@ class CountValues(Values):
         return Request(self.prompt, self.seed, self.negative, size, steps=self.steps, guidance=self.guidance)
 
     def methods(self) -> list[Method]:
-        """Those to run for each seed."""
+        """Those to run, the one that is asked for last."""
         return list(dict.fromkeys(["plain", "best_of", self.method])) if self.compare else [self.method]
 
 
+def template_of(labels: list[str]) -> str:
+    """ "a photo of {count} cats", or "a photo of {cat} cats and {dog} dogs"."""
+    if len(labels) == 1:
+        return f"a photo of {{count}} {plural(labels[0])}"
+    return "a photo of " + " and ".join(f"{{{label}}} {plural(label)}" for label in labels)
+
+
 def run(values: CountValues, bench: "Bench") -> None:
-    """One image a seed and method, each with what detector and judge count in it; a cancelled search keeps its best."""
-    bench.result = {"files": [], "images": [], "strip": []}
+    """The searches of every method; each goes on where it was, and a cancelled one keeps its best."""
+    from t2i_tools.counting.job import run_job
+
     with bench.pipeline(Choice(values.model)) as (pipe, options):
-        counter, judge = open_detector(values.detector, values.label, None, None), _judge(values)
-        request = with_defaults(values.request(), pipe, options.model)
         bench.live.tell(0, 0, "drawing")
-        task = Task(values, bench, pipe, options, request, counter, judge)
-        spent = 0.0
-        for place in range(10 * values.number):
-            exact = [row for row in task.rows if row["method"] == values.method and row["exact"]]
-            enough = len(exact) if values.until_exact else place
-            if enough >= values.number or spent >= values.number * values.budget:
-                break
+        counter = open_detector(values.detector, next(iter(values.counts)), None, None)
+        judge = judge_on(values.judge, None, tuple(values.counts), None)
+        searches = Searches(values, bench, pipe, options, counter, judge)
+        try:
             for method in values.methods():
-                worth = task.search(method, request.seed + place)
-                spent += worth if method == values.method else 0
+                job, folder = searches.job(method), bench.folder / method
+                about, tell = partial(searches.settings, job), partial(searches.tell, job)
+                for row in run_job(pipe, counter, job, folder, about, tell):
+                    searches.take(method, row)
+        except KeyboardInterrupt:
+            bench.cancelled()
 
 
-class Task:
-    """The searches of one job, with what they share."""
+class Searches:
+    """What the searches of one job have in common, and what is told of them."""
 
     def __init__(
         self,
@@ -110,67 +128,79 @@ class Task:
         bench: "Bench",
         pipe: "DiffusionPipeline",
         options: "ModelOptions",
-        request: Request,
         counter: "Counter",
         judge: "Counter",
     ):
         self.values, self.bench, self.pipe, self.options = values, bench, pipe, options
-        self.request, self.counter, self.judge = request, counter, judge
-        self.rows: list[dict[str, Any]] = bench.result["images"]
+        self.counter, self.judge = counter, judge
+        self.rows: list[dict[str, Any]] = []  # of the present method, as the library gives them
+        bench.result = {"files": [], "images": [], "strip": []}
+        bench.live.strip = bench.result["strip"]
 
-    def search(self, method: Method, seed: int) -> float:
-        """Search from one seed and keep the best; what it cost, in plain images' worth."""
-        from t2i_tools.counting import optimize_count
+    def job(self, method: Method) -> "Job":
+        """One method's part. Only the method that is asked for goes on until its images are exact."""
+        from t2i_tools.counting.job import Job
 
-        values, bench = self.values, self.bench
-        checkpoint = bench.folder / f".{method}-{seed}.safetensors"
-        bench.folder.mkdir(parents=True, exist_ok=True)
-        options = {"method": method, "budget": float(values.budget), "size": self.request.size}
-        options |= {"steps": self.request.steps, "guidance": self.request.guidance, "negative": self.request.negative}
-        options |= {"checkpoint": checkpoint, "label": values.label, "seeds": (seed,)}
-        search = optimize_count(self.pipe, values.prompt, values.n, self.counter, **options)
-        result = search.run(partial(self._tell, method, seed))
-        self._deliver(method, seed, result)
-        checkpoint.unlink(missing_ok=True)
-        if result.stopped == "interrupted":
-            bench.cancelled()
-        return result.compute.passes / max(1, search.sampler.rows)
+        values, self.rows = self.values, []
+        given = {name: getattr(values, name) for name in ("steps", "guidance", "negative")}
+        search = usual(self.pipe, self.options.model) | {k: v for k, v in given.items() if v is not None}
+        search |= {"method": method, "budget": float(values.budget), "size": values.request().size}
+        return Job(
+            name=slug(" ".join(f"{n} {label}" for label, n in values.counts.items())),
+            template=values.prompt,
+            goal=goal_of(dict(values.counts), None),
+            seed=values.seed,
+            number=values.number,
+            until_exact=values.until_exact and method == values.method,
+            options=search,
+            about={"model": self.options.model, "detector": values.detector},
+        )
 
-    def _deliver(self, method: Method, seed: int, result: "Result") -> None:
-        """Draw the best again as the Generate page would, so that its file makes the same bytes there, and count."""
-        number = len(self.rows) + 1
-        stem = f"{number:02}-{re.sub('[^a-z]+', '-', method)}-{self.values.n}-{result.seeds[0]}"
-        token_file, token_name = None, None
-        if result.token is not None:
-            token_name = f"{re.sub(r'[^a-z0-9]+', '-', self.values.label.lower())}-{self.values.n}"
-            token_name += f"-{seed}-{self.bench.job.id[:6]}"
-            token_file = self.bench.shelf.own_tokens / f"{token_name}.safetensors"
-            result.token.save(token_file)
-        request = replace(self.request, prompt=result.prompt, seed=result.seeds[0])
-        with token_on(self.pipe, token_file):
-            image = generate_image(self.pipe, request)
-        settings = image_settings(self.pipe, self.options, request) | token_settings(token_file)
-        path = self.bench.folder / f"{stem}.png"
-        save_image(image, path, settings | {"width": image.width, "height": image.height})
-        (found,) = self.counter.detect([image], self.values.label)
-        (judged,) = self.judge.detect([image], self.values.label)
-        row = {"method": method, "seed": request.seed, "counted": found.count, "judged": judged.count}
-        row |= {"exact": found.count == self.values.n, "steps": len(result.history), "stopped": result.stopped}
-        self.rows.append({**row, "passes": result.compute.passes, "token": token_name})
-        self.bench.result["files"].append(self.bench.name(path))
-        self.bench.live.files.append(path)
+    def settings(self, job: "Job", result: "Result") -> dict[str, Any]:
+        """For the image's file: with what the search has learned, kept where the Generate page finds it."""
+        shelf, files = self.bench.shelf, []
+        for token in result.tokens:
+            name = f"{slug(token.label)}-{token.n}-{result.history[0]['seeds'][0]}-{self.bench.job.id[:6]}"
+            files.append(shelf.own_tokens / f"{name}.safetensors")
+            token.save(files[-1])
+        values = {name: job.options.get(name) for name in ("negative", "size", "steps", "guidance")}
+        request = Request(result.prompt, result.seeds[0], **values)
+        noise = {} if result.latents is None else {"noise": {"sha256": keep_noise(self.bench.output, result.latents)}}
+        width, height = result.images[0].size
+        size = {"width": width, "height": height}
+        return image_settings(self.pipe, self.options, request) | token_settings(files) | noise | size
 
-    def _tell(self, method: Method, seed: int, step: "Step") -> None:
-        (found,) = self.counter.detect([step.image], self.values.label)
-        event = {"step": step.index, "method": method, "seed": step.seeds[0], "count": step.count}
-        event |= {"loss": step.count_loss, "best": step.best, "image": data_url(annotated(step.image, found), 160)}
-        strip = self.bench.result["strip"]
+    def take(self, method: Method, row: Mapping[str, Any]) -> None:
+        """Note an image that is finished."""
+        path, bench = self.bench.folder / method / row["file"], self.bench
+        with Image.open(path) as image:
+            judged = {label: self.judge.detect([image], label)[0].count for label in self.values.counts}
+            tokens = [Path(one["file"]).stem for one in read_settings(path).get("count_token", ())]
+        told = {"method": method, "seed": row["seed"], "counted": spoken(row["found"]), "judged": spoken(judged)}
+        told |= {"exact": row["exact"], "steps": len(row["history"]), "stopped": row["stopped"]}
+        bench.result["images"].append({**told, "passes": row["compute"]["passes"], "tokens": tokens})
+        bench.result["files"].append(bench.name(path))
+        bench.live.files.append(path)
+        self.rows.append(dict(row))
+
+    def tell(self, job: "Job", place: int, step: "Step") -> None:
+        """One step more: for the strip, the charts and the status line."""
+        method, image = job.options["method"], step.image
+        for label in self.values.counts:
+            image = annotated(image, self.counter.detect([step.image], label)[0])
+        found = spoken(step.found[0])
+        event = {"step": step.index, "method": method, "seed": step.seeds[0], "count": step.count, "found": found}
+        event |= {"loss": step.count_loss, "best": step.best, "image": data_url(image, 160)}
+        strip, live = self.bench.result["strip"], self.bench.live
         strip.append(event)
         del strip[:-STRIP]
-        self.bench.live.events.append({"step": step.index})
-        self.bench.live.strip = strip
-        self.bench.live.tell(0, 0, f"{method}, seed {seed}: step {step.index + 1}, {step.count} counted")
+        live.events.append({"step": step.index})
+        so_far = f"{yield_line(self.rows, job.number)} · " if job.until_exact and self.rows else ""
+        live.tell(0, 0, f"{so_far}{method}, image {place + 1}, step {step.index + 1}: {found} counted")
 
 
-def _judge(values: CountValues) -> "Counter":
-    return judge_on(values.judge, None, (values.label,), None)
+def spoken(found: Mapping[str, int]) -> str:
+    """ "3", or "3 cat, 2 dog" where there are several classes."""
+    if len(found) == 1:
+        return str(next(iter(found.values())))
+    return ", ".join(f"{count} {label}" for label, count in found.items())

@@ -1,7 +1,7 @@
 """Images of a prompt, with the plugins that are chosen."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,14 @@ from pydantic import Field
 from t2i_tools.cli.generate import image_settings, with_defaults
 from t2i_tools.cli.outputs import slug
 from t2i_tools.cli.plugins import PluginOptions, plugins_on, with_plugins
-from t2i_tools.errors import InputError
+from t2i_tools.errors import InputError, first_line
 from t2i_tools.generation import MAX_SEED, Request, check_request
 from t2i_tools.imagefile import read_settings, save_image
 from t2i_tools.sizes import parse_size
+from t2i_tools.ui.noise import draw_from, has_noise
 from t2i_tools.ui.options import AppOptions
-from t2i_tools.ui.shelf import Choice, Shelf, parse_loras, pick, token_on, token_settings
-from t2i_tools.ui.values import Guidance, Name, Prompt, Seed, Steps, Strength, Values, check_at_most, check_size
+from t2i_tools.ui.shelf import Choice, Shelf, parse_loras, pick, token_settings, tokens_on
+from t2i_tools.ui.values import Guidance, Hash, Name, Prompt, Seed, Steps, Strength, Values, check_at_most, check_size
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
 class GenerateValues(Values):
     """Images of a prompt. loras: "name:scale" each. entropy_scaling: "compare" makes each image without and with it.
-    image: to start from; strength: how much of it is drawn anew. count_token: the name of one, for which "{count}"
-    stands in the prompt.
+    long_clip: weights for long_prompts="stretch". count_tokens: names; "{count}" in the prompt stands for a single one,
+    "{class}" for each of several. image: to start from; strength: how much of it is drawn anew. noise: that the Count
+    page has learned, as a file of its images names it.
     """
 
     prompt: Prompt = ""
@@ -41,6 +43,7 @@ class GenerateValues(Values):
     seed: Seed | None = None
     number: int = 1
     model: Name = ""
+    vae: Name | None = None
     scheduler: Name | None = None
     loras: list[Name] = []
     entropy_scaling: Literal["off", "on", "compare"] = "off"
@@ -49,16 +52,18 @@ class GenerateValues(Values):
     entropy_layers: Name | None = None
     native: Name | None = None
     long_prompts: Literal["truncate", "chunk", "stretch"] | None = None
-    count_token: Name | None = None
+    long_clip: Name | None = None
+    count_tokens: list[Name] = []
     two_pass: bool = False
     two_pass_strength: Strength | None = None
-    image: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+    image: Hash | None = None
     strength: Strength = 0.6
+    noise: Hash | None = None
 
     @property
     def choice(self) -> Choice:
         """The model with its parts."""
-        return Choice(self.model, parse_loras(self.loras), self.scheduler)
+        return Choice(self.model, parse_loras(self.loras), self.vae, self.scheduler)
 
     def requests(self) -> list[Request]:
         """One an image, seeds going on from the first. Raises InputError."""
@@ -77,37 +82,46 @@ class GenerateValues(Values):
             raise InputError(f"number {self.number} is out of range: it takes 1 or more")
         if self.native:
             parse_size(self.native)
-        if self.image and not start_path(options.output.expanduser().resolve(), self.image).exists():
-            raise InputError("the image to start from is not here: upload it again")
-        if self.image and self.two_pass:
-            raise InputError("two passes make their own image to start from: leave one of the two out")
-        list(self.variants())
+        self._check_start(options.output.expanduser().resolve())
+        list(self.variants(shelf))
         shelf.check(self.choice)
-        if self.count_token:
-            pick(self.count_token, shelf.tokens(), "count token")
+        for name in self.count_tokens:
+            pick(name, shelf.tokens(), "count token")
         seed = random.randrange(2**32) if self.seed is None else self.seed
         values = self.model_copy(update={"seed": min(seed, MAX_SEED - self.number + 1)})
         values.requests()
         return values
 
-    def variants(self) -> Iterator[PluginOptions]:
+    def variants(self, shelf: Shelf) -> Iterator[PluginOptions]:
         """The plugins of each image that is made of one request."""
-        passes = {"two_pass": self.two_pass, "two_pass_strength": self.two_pass_strength if self.two_pass else None}
-        passes["long_prompts"] = self.long_prompts
+        common = {"two_pass": self.two_pass, "two_pass_strength": self.two_pass_strength if self.two_pass else None}
+        common |= shelf.resolved({"long_prompts": self.long_prompts, "long_clip": self.long_clip})
         if self.entropy_scaling != "on":
-            yield PluginOptions(native=self.native if self.two_pass else None, **passes)
+            yield PluginOptions(native=self.native if self.two_pass else None, **common)
         if self.entropy_scaling != "off":
             details = {name: getattr(self, name) for name in ("entropy_rule", "entropy_strength", "entropy_layers")}
-            yield PluginOptions(entropy_scaling=True, native=self.native, **details, **passes)
+            yield PluginOptions(entropy_scaling=True, native=self.native, **details, **common)
+
+    def _check_start(self, output: Path) -> None:
+        """Raise InputError for what an image cannot start from."""
+        if self.image and not start_path(output, self.image).exists():
+            raise InputError("the image to start from is not here: upload it again")
+        if self.noise and not has_noise(output, self.noise):
+            raise InputError("the learned noise is not here: it stays on the server that has learned it")
+        if self.image and self.two_pass:
+            raise InputError("two passes make their own image to start from: leave one of the two out")
+        if self.noise and (self.image or self.two_pass or self.number > 1):
+            raise InputError("a learned noise makes one image: leave the image to start from and two passes out")
 
 
 def run(values: GenerateValues, bench: "Bench") -> None:
     """One file an image and variant, which is not made again when the job is taken up a second time."""
     bench.result = {"files": [], "settings": []}
-    todo = [(request, plugins) for request in values.requests() for plugins in values.variants()]
-    file = bench.shelf.tokens().get(values.count_token) if values.count_token else None
-    spoken = spoken_prompt(values.prompt, file)
-    with bench.pipeline(values.choice) as (pipe, options), token_on(pipe, file):
+    todo = [(request, plugins) for request in values.requests() for plugins in values.variants(bench.shelf)]
+    known = bench.shelf.tokens()
+    tokens = [Path(pick(name, known, "count token")) for name in values.count_tokens]
+    spoken = spoken_prompt(values.prompt, tokens)
+    with bench.pipeline(values.choice) as (pipe, options), tokens_on(pipe, tokens):
         for index, (request, plugins) in enumerate(todo):
             request = with_defaults(replace(request, prompt=spoken), pipe, options.model)
             check_request(pipe, request)
@@ -115,47 +129,28 @@ def run(values: GenerateValues, bench: "Bench") -> None:
             if not path.exists():
                 tell = partial(_tell, bench, index, len(todo))
                 image, acted = _draw(pipe, plugins, request, values, bench.output, tell)
-                settings = image_settings(pipe, options, request) | acted | token_settings(file)
+                settings = image_settings(pipe, options, request) | acted | token_settings(tokens)
                 save_image(image, path, settings | {"width": image.width, "height": image.height})
             _finished(bench, path)
 
 
 def restored(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The values that make the image of a file's settings again. Raises InputError where the app cannot."""
-    if "vae" in settings:
-        raise InputError(f"this image was made with another VAE, {settings['vae']}: the app has the model's own only")
-    names = ("prompt", "negative", "steps", "guidance", "seed", "scheduler")
-    values = {name: settings[name] for name in names if name in settings} | {"model": settings.get("model", "")}
-    compared = "compare" in settings  # by the shell, which puts both in one picture
-    if "width" in settings and "height" in settings:
-        values["size"] = f"{settings['width'] // (2 if compared else 1)}x{settings['height']}"
-    values["loras"] = [f"{Path(lora['file']).stem}:{lora['scale']}" for lora in settings.get("lora", ())]
-    if scaling := settings.get("entropy_scaling"):
-        values |= {"entropy_scaling": "compare" if compared else "on", "native": scaling.get("native")}
-        values |= {f"entropy_{name}": scaling[name] for name in ("rule", "strength", "layers") if name in scaling}
-    if reading := settings.get("long_prompts"):
-        if "long_clip" in reading:
-            raise InputError(f"this image was made with the weights {reading['long_clip']}, which the app cannot open")
-        values["long_prompts"] = reading["method"]
-    if token := settings.get("count_token"):
-        values["count_token"] = Path(token["file"]).stem
-    if passes := settings.get("two_pass"):
-        values |= {"two_pass": True, "two_pass_strength": passes.get("strength")}
-    if start := settings.get("image"):
-        values |= {"image": start["sha256"], "strength": start["strength"]}
-    return values
+    try:
+        return _restored(settings)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the settings in this file are damaged: {first_line(error)}") from error
 
 
-def spoken_prompt(prompt: str, file: Path | None) -> str:
-    """The prompt with the token's word and number for "{count}". Raises InputError where it does not hold the word."""
-    if file is None:
-        return prompt
+def spoken_prompt(prompt: str, files: Sequence[Path]) -> str:
+    """The prompt with the tokens' words where they go. Raises InputError where there is no place for one."""
     from t2i_tools.counting import CountToken
+    from t2i_tools.counting.token import fill_template
 
-    token = CountToken.load(file)
-    if token.word in prompt:
-        return prompt
-    return token.prompt(prompt)
+    for token in map(CountToken.load, files):
+        if token.word not in prompt:
+            prompt = fill_template(prompt, {"count" if len(files) == 1 else token.label: token.spoken()})
+    return prompt
 
 
 def start_path(output: Path, name: str) -> Path:
@@ -171,6 +166,10 @@ def _draw(
     output: Path,
     on_step: Callable[[int, int], None],
 ) -> "tuple[Image.Image, dict[str, Any]]":
+    if values.noise:
+        with plugins_on(pipe, plugins) as acted:
+            image = draw_from(pipe, request, output, values.noise, on_step)
+        return image, {**acted, "noise": {"sha256": values.noise}}
     if values.image is None:
         return with_plugins(pipe, plugins, request, on_step)
     from t2i_tools.twopass import redraw
@@ -178,6 +177,42 @@ def _draw(
     with Image.open(start_path(output, values.image)) as start, plugins_on(pipe, plugins) as acted:
         image = redraw(pipe, request, start.convert("RGB"), values.strength, on_step)
     return image, {**acted, "image": {"sha256": values.image, "strength": values.strength}}
+
+
+def _restored(settings: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("prompt", "negative", "steps", "guidance", "seed", "vae", "scheduler")
+    values = {name: settings[name] for name in names if name in settings} | {"model": settings.get("model", "")}
+    compared = "compare" in settings  # by the shell, which puts both in one picture
+    if "width" in settings and "height" in settings:
+        values["size"] = f"{settings['width'] // (2 if compared else 1)}x{settings['height']}"
+    values["loras"] = [f"{Path(lora['file']).stem}:{lora['scale']}" for lora in settings.get("lora", ())]
+    if scaling := settings.get("entropy_scaling"):
+        values |= {"entropy_scaling": "compare" if compared else "on", "native": scaling.get("native")}
+        values |= {f"entropy_{name}": scaling[name] for name in ("rule", "strength", "layers") if name in scaling}
+    if reading := settings.get("long_prompts"):
+        values["long_prompts"] = reading["method"]
+        if "long_clip" in reading:
+            values["long_clip"] = reading["long_clip"].removesuffix(".safetensors")
+    if tokens := settings.get("count_token"):
+        values["count_tokens"] = [Path(one["file"]).stem for one in (tokens if isinstance(tokens, list) else [tokens])]
+    if passes := settings.get("two_pass"):
+        values |= {"two_pass": True, "two_pass_strength": passes.get("strength")}
+    if start := settings.get("image"):
+        values |= {"image": start["sha256"], "strength": start["strength"]}
+    return values | _searched(settings)
+
+
+def _searched(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a search for a count has learned. Raises InputError where a file of the shell's does not hold it."""
+    found, noise = settings.get("count") or {}, settings.get("noise")
+    if found.get("noise") and not noise:
+        raise InputError(
+            "this image was made by t2i count from a noise that it has learned, which its PNG does not hold"
+        )
+    values = {"noise": noise["sha256"]} if noise else {}
+    if found.get("tokens") and "count_token" not in settings:
+        values["count_tokens"] = [Path(file).stem for file in found["tokens"]]
+    return values
 
 
 def _tell(bench: "Bench", index: int, images: int, step: int, steps: int) -> None:

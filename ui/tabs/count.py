@@ -5,91 +5,140 @@ from typing import Any
 import gradio as gr
 
 from t2i_tools.default.scenes import LABELS
-from t2i_tools.ui import view
+from t2i_tools.errors import InputError
+from t2i_tools.ui import layout, view
 from t2i_tools.ui.desk import Desk
 from t2i_tools.ui.jobs import Job
-from t2i_tools.ui.panel import Panel
+from t2i_tools.ui.kinds.count import CountValues, template_of
+from t2i_tools.ui.panel import QUIET, Panel
 from t2i_tools.ui.strip import chart_values, charts, strip_html
 
 METHODS = {
-    "best of both": "token+best_of",
+    "noise": "noise",
     "count token": "token",
+    "both": "token+noise",
+    "token and other seeds": "token+best_of",
     "other seeds (best of N)": "best_of",
     "plain": "plain",
 }
+WANTED = ("n", "label", "second_n", "second")
 
 
 def count_tab(desk: Desk, page: gr.Blocks) -> None:
     """Builds and wires the page."""
-    limits = desk.options.limits
-    models, detectors, judges = (list(one()) for one in (desk.shelf.models, desk.shelf.detectors, desk.shelf.judges))
     with gr.Row():
-        with gr.Column(scale=5, min_width=320, elem_classes="t2i-inputs"):
-            prompt = gr.Textbox(
-                "a photo of {count} cats on a green background",
-                label="Prompt",
-                lines=2,
-                info="{count} stands for the number",
-                elem_id="count-prompt",
-            )
-            with gr.Row():
-                number = gr.Slider(1, 20, 5, step=1, label="How many", min_width=140)
-                label = gr.Dropdown(list(LABELS), value="cat", allow_custom_value=True, label="Of what", min_width=110)
-            with gr.Row():
-                run = gr.Button("Search", variant="primary", scale=3, min_width=120, elem_id="count-run")
-                cancel = gr.Button("Stop, keep the best", interactive=False, scale=2, min_width=140)
-            with gr.Column(elem_classes="t2i-options"):
-                method = gr.Radio(list(METHODS), value="best of both", label="Method")
-                compare = gr.Checkbox(True, label="Beside the plain image and the best of other seeds")
-                with gr.Row():
-                    images = gr.Slider(1, limits.images, 1, step=1, label="Images", min_width=140)
-                    until = gr.Checkbox(False, label="Until so many are exact", min_width=140)
-                budget = gr.Slider(
-                    1, limits.budget, 20, step=1, label="Budget of an image", info="In plain images' worth of computing"
-                )
-                with gr.Accordion("Size, steps, seed, model, judge", open=False):
-                    with gr.Row():
-                        size = gr.Textbox("", label="Size", placeholder="WxH; the model's own", min_width=110)
-                        seed = gr.Textbox("", label="Seed", placeholder="random", max_lines=1, min_width=110)
-                    steps = gr.Slider(0, limits.steps, 0, step=1, label="Steps (0: usual)")
-                    model = gr.Dropdown(models, value=models[0], label="Model")
-                    with gr.Row():
-                        detector = gr.Dropdown(detectors, value=detectors[0], label="Detector that steers")
-                        judge = gr.Dropdown(judges, value=judges[0], label="Judge that only counts")
-        with gr.Column(scale=6, min_width=320, elem_classes="t2i-results"):
-            panel = Panel(desk, "count", "Ready: the trials of the search will appear here.")
+        with layout.inputs():
+            fields = _wanted()
+            run, cancel = layout.buttons("count", "Search", "Stop, keep the best")
+            with layout.options():
+                fields |= _search(desk) | _details(desk)
+        with layout.results():
+            panel = Panel(desk, "count", "The trials of the search will appear here.")
             strip = gr.HTML("", label="Trials", padding=False)
-            gallery = gr.Gallery(
-                label="Best of each method", columns=3, fit_columns=False, height="auto", object_fit="contain"
-            )
+            gallery = layout.gallery("The best of each search", 3)
             rows = gr.HTML("", label="Results", padding=False)
             with gr.Row():
                 counted, loss = charts()
-            tokens = gr.File(label="Count tokens", file_count="multiple", interactive=False, visible=False)
-    fields = {"prompt": prompt, "n": number, "label": label, "method": method, "compare": compare, "number": images}
-    fields |= {"until_exact": until, "budget": budget, "size": size, "seed": seed, "steps": steps, "model": model}
-    fields |= {"detector": detector, "judge": judge}
+            tokens = layout.downloads("Count tokens")
 
     def show(job: Job) -> list[Any]:
-        live = desk.live(job)
+        live, found = desk.live(job), job.result.get("images", ())
         events = live.strip if live else job.result.get("strip", ())
-        found = job.result.get("images", ())
-        files = [str(path) for row in found if (path := desk.shelf.tokens().get(row["token"] or ""))]
-        pictures = [
-            (str(path), f"{row['method']}: judge sees {row['judged']}")
-            for path, row in zip(desk.paths(job), found, strict=False)
-        ] or [str(path) for path in desk.paths(job)]
-        shown = [
-            {name: row[name] for name in ("method", "seed", "counted", "judged", "exact", "steps")} for row in found
+        known = desk.shelf.tokens()
+        learned = [str(known[name]) for row in found for name in row["tokens"] if name in known]
+        return [
+            strip_html(events),
+            layout.pictures(_captioned(desk, job)),
+            view.table(
+                map(_row, found), "The best of each search: seen by the detector that steered, and by the judge"
+            ),
+            *chart_values(events),
+            layout.files(learned),
         ]
-        table = view.table(shown, "The best of each search: seen by the detector that steered, and by the judge")
-        return [strip_html(events), pictures, table, *chart_values(events), gr.File(files, visible=bool(files))]
 
-    results = [strip, gallery, rows, counted, loss, tokens]
-    panel.connect(page, run, cancel, fields, read_fields, results, show, also=[prompt.submit])
+    shown = [strip, gallery, rows, counted, loss, tokens]
+    panel.connect(page, run, cancel, fields, read_fields, shown, show, also=[fields["prompt"].submit])
 
 
 def read_fields(shown: dict[str, Any]) -> dict[str, Any]:
-    """From what the controls hold to the values of the kind."""
-    seed = (shown["seed"] or "").strip() or None
-    return shown | {"method": METHODS[shown["method"]], "steps": shown["steps"] or None, "seed": seed}
+    """From what the controls hold to the values of the kind. Raises InputError."""
+    shown = layout.stripped(shown, "steps")
+    values = {name: value for name, value in shown.items() if name not in WANTED}
+    if shown["second"] and shown["second"] == shown["label"]:
+        raise InputError(f"both classes are {shown['label']}: leave the second out, or choose another")
+    counts = {shown["label"]: shown["n"]} | ({shown["second"]: shown["second_n"]} if shown["second"] else {})
+    return values | {"counts": counts, "method": METHODS[shown["method"]]}
+
+
+def _wanted() -> dict[str, gr.components.Component]:
+    """What is to be in the image. The prompt, while it is empty, follows the classes."""
+    with gr.Row():
+        n = gr.Slider(1, 20, 5, step=1, label="How many", min_width=140)
+        label = gr.Dropdown(list(LABELS), value="cat", allow_custom_value=True, label="Of what", min_width=110)
+    with gr.Accordion("Two classes at once", open=False), gr.Row():
+        second_n = gr.Slider(1, 20, 2, step=1, label="And how many", min_width=140)
+        second = gr.Dropdown(["", *LABELS], value="", allow_custom_value=True, label="Of what else", min_width=110)
+    prompt = gr.Textbox(
+        "",
+        label="Prompt",
+        lines=2,
+        placeholder=template_of(["cat"]),
+        info="{count} stands for the number, with two classes {cat} and {dog}",
+        elem_id="count-prompt",
+    )
+
+    def example(*labels: str) -> gr.Textbox:
+        return gr.Textbox(placeholder=template_of([name for name in labels if name]))
+
+    gr.on([label.change, second.change], example, [label, second], prompt, **QUIET)
+    return {"n": n, "label": label, "second_n": second_n, "second": second, "prompt": prompt}
+
+
+def _search(desk: Desk) -> dict[str, gr.components.Component]:
+    limits, usual = desk.options.limits, CountValues()
+    names = {method: name for name, method in METHODS.items()}
+    method = gr.Radio(
+        list(METHODS),
+        value=names[usual.method],
+        label="What the search changes",
+        info="A token can be used again in other prompts, a noise is for one image",
+    )
+    compare = gr.Checkbox(True, label="Beside the plain image and the best of other seeds")
+    with gr.Row():
+        number = gr.Slider(1, limits.images, 1, step=1, label="Images", min_width=140)
+        until = gr.Checkbox(False, label="Until so many are exact", min_width=140)
+    budget = gr.Slider(
+        1,
+        limits.budget,
+        min(usual.budget, limits.budget),
+        step=1,
+        label="Budget of an image",
+        info="In plain images' worth of computing",
+    )
+    return {"method": method, "compare": compare, "number": number, "until_exact": until, "budget": budget}
+
+
+def _details(desk: Desk) -> dict[str, gr.components.Component]:
+    shelf = desk.shelf
+    with gr.Accordion("Size, steps, seed, model, judge", open=False):
+        with gr.Row():
+            size, seed = layout.size_box(), layout.seed_box()
+        steps = layout.steps_slider(desk.options.limits.steps)
+        negative = gr.Textbox("", label="Negative prompt", placeholder="What to stay away from")
+        model = layout.chooser(list(shelf.models()), "Model")
+        with gr.Row():
+            detector = layout.chooser(list(shelf.detectors()), "Detector that steers", min_width=140)
+            judge = layout.chooser(list(shelf.judges()), "Judge that only counts", min_width=140)
+    fields = {"size": size, "seed": seed, "steps": steps, "negative": negative, "model": model}
+    return fields | {"detector": detector, "judge": judge}
+
+
+def _captioned(desk: Desk, job: Job) -> list[Any]:
+    paths, found = [str(path) for path in desk.paths(job)], job.result.get("images", ())
+    if len(paths) != len(found):
+        return paths
+    return [(path, f"{row['method']}: judge sees {row['judged']}") for path, row in zip(paths, found, strict=True)]
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("method", "seed", "counted", "judged", "exact", "steps")}

@@ -1,79 +1,103 @@
 """The page on which a batch is made, judged and reported, and goes on where it was stopped."""
 
+from dataclasses import asdict
 from functools import partial
 from html import escape
 from typing import Any
 
 import gradio as gr
 
-from t2i_tools.errors import InputError
 from t2i_tools.evaluation.methods import METHODS
+from t2i_tools.evaluation.protocol import SPLITS, read_protocol
 from t2i_tools.promptfile import LABELLED, read_prompts
+from t2i_tools.ui import layout
 from t2i_tools.ui.desk import Desk
 from t2i_tools.ui.jobs import Job
 from t2i_tools.ui.panel import Panel
-from t2i_tools.ui.uploads import uploaded
+from t2i_tools.ui.shelf import NONE
+from t2i_tools.ui.tabs.grid import USUAL_CLIP
+from t2i_tools.ui.uploads import uploaded, without_folders
 
 PROMPT_FILES = [".csv", ".jsonl"]
+IDLE = "The report will appear here. What is stopped goes on with the next start of the same settings."
 
 
 def evaluate_tab(desk: Desk, page: gr.Blocks) -> None:
     """Builds and wires the page."""
-    models, judges = list(desk.shelf.models()), list(desk.shelf.judges())
     with gr.Row():
-        with gr.Column(scale=4, min_width=320):
-            with gr.Row():
-                run = gr.Button("Start or go on", variant="primary", scale=3, min_width=120, elem_id="evaluate-run")
-                cancel = gr.Button("Stop", interactive=False, scale=1, min_width=90, elem_id="evaluate-cancel")
-            counts = gr.Textbox("2,3,4,5,7,10", label="Counts asked for")
-            number = gr.Slider(1, 192, 24, step=1, label="Prompts")
-            methods = gr.CheckboxGroup(list(METHODS), value=["plain"], label="Methods to compare")
-            with gr.Accordion("Own prompts, sizes, steps, judge", open=False):
-                prompts = gr.File(
-                    label="Prompts: csv or jsonl with prompt, class, count", file_types=PROMPT_FILES, height=120
-                )
-                sizes = gr.Textbox("", label="Sizes", placeholder="WxH, WxH; the model's own")
-                steps = gr.Slider(0, desk.options.limits.steps, 0, step=1, label="Steps (0: usual)")
-                judge = gr.Dropdown(judges, value=judges[0], label="Judge that counts")
-                model = gr.Dropdown(models, value=models[0], label="Model")
-                name = gr.Textbox("", label="Name", placeholder="drawn from the settings")
-        with gr.Column(scale=7, min_width=320):
-            panel = Panel(
-                desk, "evaluate", "Ready. What is stopped here goes on with the next start of the same settings."
-            )
-            latest = gr.Gallery(label="Latest images", columns=6, fit_columns=False, height=150, object_fit="contain")
-            report = gr.HTML("", label="Report")
-            files = gr.File(label="Report and rows", file_count="multiple", interactive=False, visible=False)
-    fields = {"counts": counts, "number": number, "methods": methods, "prompts": prompts, "sizes": sizes}
-    fields |= {"steps": steps, "judge": judge, "model": model, "name": name}
+        with layout.inputs():
+            fields = _asked(desk)
+            run, cancel = layout.buttons("evaluate", "Start or go on", "Stop")
+            with layout.options():
+                fields |= _claim() | _details(desk)
+        with layout.results():
+            panel = Panel(desk, "evaluate", IDLE)
+            latest = layout.gallery("Latest images", 6)
+            report = gr.HTML("", label="Report", padding=False)
+            files = layout.downloads("Report and rows")
 
     def show(job: Job) -> list[Any]:
         paths = desk.paths(job)
-        pictures = [str(path) for path in paths if path.suffix == ".png"]
+        made = [str(path) for path in paths if path.suffix == ".png"]
         told = [str(path) for path in paths if path.suffix != ".png"]
-        return [pictures or gr.skip(), _report(told), gr.File(told, visible=bool(told))]
+        return [layout.pictures(made) if made else gr.skip(), _report(told), layout.files(told)]
 
     panel.connect(page, run, cancel, fields, partial(read_fields, desk), [latest, report, files], show)
 
 
 def read_fields(desk: Desk, shown: dict[str, Any]) -> dict[str, Any]:
-    """From what the controls hold to the values of the kind."""
-    values = {name: shown[name] for name in ("counts", "number", "methods", "judge", "model", "name")}
-    values["steps"] = shown["steps"] or None
-    values["sizes"] = [text.strip() for text in (shown["sizes"] or "").split(",") if text.strip()]
-    if shown["prompts"]:
-        values["prompts"] = read_rows(desk, shown["prompts"])
+    """From what the controls hold to the values of the kind. Raises InputError."""
+    values = layout.stripped(shown, "steps")
+    values["sizes"] = [text.strip() for text in values["sizes"].split(",") if text.strip()]
+    values["prompts"] = read_rows(desk, shown["prompts"]) if shown["prompts"] else None
+    values["protocol"] = read_rule(desk, shown["protocol"]) if shown["protocol"] else None
     return values
 
 
 def read_rows(desk: Desk, given: Any) -> list[dict[str, Any]]:
     """The rows of an uploaded prompts file. Raises InputError."""
     path = uploaded(desk, given, PROMPT_FILES)
-    try:
+    with without_folders(path):
         rows = [row for _, row in read_prompts(path, LABELLED)]
-    except InputError as error:
-        raise InputError(str(error).replace(str(path), path.name)) from error
     return [{name: row[name] for name in ("prompt", "label", "count", "seed") if name in row} for row in rows]
+
+
+def read_rule(desk: Desk, given: Any) -> dict[str, Any]:
+    """The protocol of an uploaded file. Raises InputError."""
+    path = uploaded(desk, given, [".json"])
+    with without_folders(path):
+        return asdict(read_protocol(path))
+
+
+def _asked(desk: Desk) -> dict[str, gr.components.Component]:
+    counts = gr.Textbox("2,3,4,5,7,10", label="Counts asked for", max_lines=1)
+    number = gr.Slider(1, desk.options.limits.items, 24, step=1, label="Prompts")
+    names = [(name.replace("_", " "), name) for name in METHODS]
+    methods = gr.CheckboxGroup(names, value=["plain"], label="Methods to compare")
+    return {"counts": counts, "number": number, "methods": methods}
+
+
+def _claim() -> dict[str, gr.components.Component]:
+    with gr.Accordion("Test split and protocol", open=False):
+        split = gr.Radio(
+            list(SPLITS), value="dev", label="Split", info="Tune on dev; test is for what was claimed before"
+        )
+        protocol = gr.File(label="Protocol: what is claimed, as json", file_types=[".json"], height=120)
+    return {"split": split, "protocol": protocol}
+
+
+def _details(desk: Desk) -> dict[str, gr.components.Component]:
+    shelf = desk.shelf
+    with gr.Accordion("Own prompts, sizes, steps, judges", open=False):
+        prompts = gr.File(label="Prompts: csv or jsonl with prompt, class, count", file_types=PROMPT_FILES, height=120)
+        sizes = gr.Textbox("", label="Sizes", placeholder="WxH, WxH; the model's own")
+        steps = layout.steps_slider(desk.options.limits.steps)
+        model = layout.chooser(list(shelf.models()), "Model")
+        judge = layout.chooser(list(shelf.judges()), "Judge that counts")
+        clip = layout.chooser([USUAL_CLIP, *shelf.clips(), NONE], "CLIP that scores")
+        name = gr.Textbox("", label="Name", placeholder="drawn from the settings")
+    fields = {"prompts": prompts, "sizes": sizes, "steps": steps, "model": model}
+    return fields | {"judge": judge, "clip": clip, "name": name}
 
 
 def _report(paths: list[str]) -> str:

@@ -7,12 +7,14 @@ import gradio as gr
 
 from t2i_tools.errors import InputError
 from t2i_tools.imagefile import read_settings
-from t2i_tools.ui import view
+from t2i_tools.ui import layout, view
 from t2i_tools.ui.desk import Desk
 from t2i_tools.ui.jobs import Job
 from t2i_tools.ui.owner import page_owner
+from t2i_tools.ui.panel import QUIET
 
 JOBS, IMAGES = 30, 60
+NOTHING = view.empty("What you start on the other pages will be listed here.")
 
 
 def history_tab(desk: Desk, tab: gr.Tab) -> None:
@@ -20,36 +22,36 @@ def history_tab(desk: Desk, tab: gr.Tab) -> None:
     with gr.Row():
         refresh = gr.Button("Refresh", size="sm", min_width=90, scale=0)
         stop = gr.Button("Cancel all of mine", size="sm", min_width=160, scale=0)
-    table = gr.HTML("<p class='t2i-hint'>No jobs yet.</p>", label="Jobs")
-    gallery = gr.Gallery(
-        label="My images", columns=6, fit_columns=False, object_fit="contain", height="auto", buttons=["download"]
-    )
+    table = gr.HTML(NOTHING, label="Jobs", padding=False)
+    gallery = layout.gallery("My images", 6)
     settings = gr.JSON(label="Settings of the chosen image", visible=False)
     outputs = [table, gallery]
 
     def look(request: gr.Request) -> list[Any]:
         jobs = desk.jobs.of(page_owner(request), most=JOBS)
-        rows = [_row(desk, job) for job in jobs]
-        text = view.table(rows, "My jobs, the newest first") or "<p class='t2i-hint'>No jobs yet.</p>"
-        images = [path for job in jobs if job.kind == "generate" for path in desk.paths(job)]
-        return [text, [str(path) for path in images[:IMAGES]]]
+        text = view.table([_row(desk, job) for job in jobs], "My jobs, the newest first") or NOTHING
+        return [text, layout.pictures(_images(desk, jobs))]
 
     def cancel_all(request: gr.Request) -> list[Any]:
         desk.cancel_all(page_owner(request))
         return look(request)
 
     def describe(request: gr.Request, chosen: gr.SelectData) -> Any:
-        images = look(request)[1]
+        images = _images(desk, desk.jobs.of(page_owner(request), most=JOBS))
         try:
             return gr.JSON(read_settings(images[chosen.index]), visible=True)
         except (IndexError, InputError):
             return gr.JSON(None, visible=False)
 
-    quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     for event in (tab.select, refresh.click):
-        event(look, None, outputs, **quiet)
-    stop.click(cancel_all, None, outputs, **quiet)
-    gallery.select(describe, None, settings, **quiet)
+        event(look, None, outputs, **QUIET)
+    stop.click(cancel_all, None, outputs, **QUIET)
+    gallery.select(describe, None, settings, **QUIET)
+
+
+def _images(desk: Desk, jobs: list[Job]) -> list[str]:
+    paths = [path for job in jobs if job.kind in ("generate", "count") for path in desk.paths(job)]
+    return [str(path) for path in paths[:IMAGES]]
 
 
 def _row(desk: Desk, job: Job) -> dict[str, Any]:

@@ -6,57 +6,70 @@ from typing import Any
 
 import gradio as gr
 
-from t2i_tools.ui import view
+from t2i_tools.ui import layout, view
 from t2i_tools.ui.desk import Desk
 from t2i_tools.ui.jobs import Job
 from t2i_tools.ui.kinds.probe import USUAL
 from t2i_tools.ui.panel import Panel
 
-CONDITIONS = ["full", "prompt", "pads", "clean", "swapped", "eos", "noise", "pads:1/5", "pads:5/5", "random:10"]
+CONDITIONS = {
+    "all of it": "full",
+    "the prompt": "prompt",
+    "the padding": "pads",
+    "nothing": "clean",
+    "the prompt, another's padding": "swapped",
+    "the end token": "eos",
+    "the prompt, noise for padding": "noise",
+    "first fifth of the padding": "pads:1/5",
+    "last fifth of the padding": "pads:5/5",
+    "ten rows of padding at random": "random:10",
+}
 PROMPTS = "two cats on a green background\na red car\nthree stars on a blue background\na dog at the top left"
 
 
 def probe_tab(desk: Desk, page: gr.Blocks) -> None:
     """Builds and wires the page."""
-    models, clips = list(desk.shelf.models()), list(desk.shelf.clips())
     with gr.Row():
-        with gr.Column(scale=5, min_width=320, elem_classes="t2i-inputs"):
+        with layout.inputs():
             prompts = gr.Textbox(
                 PROMPTS, label="Prompts, one a line", lines=4, info="The more, the surer the verdict", elem_id="prompts"
             )
-            with gr.Row():
-                run = gr.Button("Probe", variant="primary", scale=3, min_width=120, elem_id="probe-run")
-                cancel = gr.Button("Cancel", interactive=False, scale=1, min_width=90)
-            with gr.Column(elem_classes="t2i-options"):
-                conditions = gr.CheckboxGroup(CONDITIONS, value=USUAL, label="Rows of text that stay the prompt's own")
-                with gr.Accordion("Seeds, size, steps, model", open=False):
-                    with gr.Row():
-                        seeds = gr.Slider(1, 20, 1, step=1, label="Images of each", min_width=140)
-                        seed = gr.Textbox("0", label="First seed", max_lines=1, min_width=110)
-                    size = gr.Textbox("", label="Size", placeholder="WxH; the model's own")
-                    steps = gr.Slider(0, desk.options.limits.steps, 10, step=1, label="Steps (0: usual)")
-                    model = gr.Dropdown(models, value=models[0], label="Model")
-                    clip = gr.Dropdown(clips, value=clips[0], label="CLIP that scores")
-        with gr.Column(scale=6, min_width=320, elem_classes="t2i-results"):
-            panel = Panel(desk, "probe", "Ready: the verdict will appear here.")
+            run, cancel = layout.buttons("probe", "Probe")
+            with layout.options():
+                fields = {"prompts": prompts} | _details(desk)
+        with layout.results():
+            panel = Panel(desk, "probe", "The verdict will appear here: what the padding does, and how sure that is.")
             verdict = gr.HTML("", label="Verdict", padding=False)
-            gallery = gr.Gallery(label="Images", columns=5, fit_columns=False, height="auto", object_fit="contain")
+            gallery = layout.gallery("Images", 5)
             table = gr.HTML("", label="Scores", padding=False)
-    fields = {"prompts": prompts, "conditions": conditions, "seeds": seeds, "seed": seed, "size": size}
-    fields |= {"steps": steps, "model": model, "clip": clip}
 
     def show(job: Job) -> list[Any]:
         pictures = [(str(path), path.stem.partition("-")[2].replace("-", " ")) for path in desk.paths(job)]
         rows = view.table(job.result.get("rows", ()), "CLIP scores and similarity, with 95 % intervals over prompts")
-        return [verdict_html(job.result), pictures, rows]
+        return [verdict_html(job.result), layout.pictures(pictures), rows]
 
     panel.connect(page, run, cancel, fields, read_fields, [verdict, gallery, table], show)
 
 
 def read_fields(shown: dict[str, Any]) -> dict[str, Any]:
     """From what the controls hold to the values of the kind."""
+    values = layout.stripped(shown, "steps")
     prompts = [line.strip() for line in (shown["prompts"] or "").splitlines() if line.strip()]
-    return shown | {"prompts": prompts, "steps": shown["steps"] or None, "seed": (shown["seed"] or "").strip() or 0}
+    return values | {"prompts": prompts, "seed": values["seed"] or 0}
+
+
+def _details(desk: Desk) -> dict[str, gr.components.Component]:
+    conditions = gr.CheckboxGroup(list(CONDITIONS.items()), value=USUAL, label="What keeps its own rows of text")
+    with gr.Accordion("Seeds, size, steps, model", open=False):
+        with gr.Row():
+            seeds = gr.Slider(1, 20, 1, step=1, label="Images of each", min_width=140)
+            seed = layout.seed_box("0", "First seed")
+        size = layout.size_box()
+        steps = layout.steps_slider(desk.options.limits.steps, 10)
+        model = layout.chooser(list(desk.shelf.models()), "Model")
+        clip = layout.chooser(list(desk.shelf.clips()), "CLIP that scores")
+    fields = {"conditions": conditions, "seeds": seeds, "seed": seed, "size": size}
+    return fields | {"steps": steps, "model": model, "clip": clip}
 
 
 def verdict_html(result: Mapping[str, Any]) -> str:

@@ -1,0 +1,80 @@
+"""Evaluations and grids over the API: what is measured, and that the test split is what was claimed before."""
+
+from pathlib import Path
+
+import pytest
+from gradio_client import handle_file
+from gradio_client.exceptions import AppError
+
+from t2i_tools.evaluation.protocol import test_runs as runs_of
+from t2i_tools.imagefile import read_settings
+
+BATCH = {"model": "tiny", "steps": 1, "counts": "2,3", "number": 2}
+PROTOCOL = {"split": "test", "unit": "cell"}
+
+
+def test_the_test_split_needs_a_protocol_of_its_own(client):
+    with pytest.raises(AppError, match="^the test split needs a protocol: write down what is claimed"):
+        client.predict(**BATCH, split="test", api_name="/evaluate")
+    with pytest.raises(AppError, match="^this protocol is for the split test: choose that split$"):
+        client.predict(**BATCH, protocol=PROTOCOL, api_name="/evaluate")
+
+
+def test_a_run_on_the_test_split_is_logged_once(client, server):
+    files, status = client.predict(**BATCH, split="test", protocol=PROTOCOL, api_name="/evaluate")
+    assert status["state"] == "done"
+    again, status = client.predict(**BATCH, split="test", protocol=PROTOCOL, api_name="/evaluate")
+    (protocol,) = (server[1].output / "protocols").glob("*[!s].json")
+    assert len(runs_of(protocol)) == 1  # the second went on with the first
+    report = next(Path(file).read_text() for file in again if file.endswith(".md"))
+    assert "split test" in report
+    assert "test split was run 1 time." in report
+
+
+def test_clip_scores_only_where_it_is_asked_for(client):
+    scores = {}
+    for clip in (None, "bundled", "none"):
+        files, _ = client.predict(**BATCH, clip=clip, name=f"clip-{clip}", api_name="/evaluate")
+        report = next(Path(file).read_text() for file in files if file.endswith(".md"))
+        scores[clip] = "clip: " in report
+    assert scores == {None: False, "bundled": True, "none": False}  # the bundled CLIP knows the bundled model's words
+
+
+def test_a_grid_counts_and_scores_every_cell(client):
+    axes = ["steps=1,2", "entropy-scaling=off,on"]
+    values = {"prompt": "a cat", "axes": axes, "model": "tiny", "size": "96x96", "seed": 1, "label": "cat"}
+    files, status = client.predict(**values, clip="bundled", api_name="/grid")
+    assert [(cell["steps"], cell["entropy_scaling"]) for cell in status["cells"]] == [
+        ("1", "off"),
+        ("2", "off"),
+        ("1", "on"),
+        ("2", "on"),
+    ]
+    assert all({"cat", "CLIP"} <= cell.keys() for cell in status["cells"])
+    assert len(files) == 5
+
+
+def test_a_grid_takes_tokens_and_weights_by_name(client, tokens):
+    values = {"prompt": "{count} stars", "model": "tiny", "size": "64x64", "seed": 1}
+    files, _ = client.predict(**values, axes=["count-token=star-3,cat-2"], api_name="/grid")
+    assert [read_settings(file)["count_token"]["file"] for file in files[1:]] == [
+        f"{name}.safetensors" for name in tokens
+    ]
+    axes = ["long-clip=long,bundled", "long-prompts=stretch"]
+    with pytest.raises(AppError, match="the weights are of"):  # the bundled model's do not fit the tiny one
+        client.predict(**{**values, "prompt": "stars"}, axes=axes, api_name="/grid")
+
+
+def test_an_uploaded_token_is_there_under_its_name(client, tokens, server):
+    from t2i_tools.counting import CountToken
+
+    file = server[1].shelf.tokens()["star-3"]
+    other = server[1].output / "files" / "star-3.safetensors"
+    token = CountToken.load(file)
+    token.n = 4
+    token.save(other)
+    assert client.predict(file=handle_file(file), api_name="/token") == "star-3"
+    name = client.predict(file=handle_file(other), api_name="/token")
+    assert name.startswith("star-3-")  # another of the same name does not take its place
+    assert CountToken.load(server[1].shelf.tokens()[name]).n == 4
+    assert CountToken.load(server[1].shelf.tokens()["star-3"]).n == 3

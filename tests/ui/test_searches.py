@@ -1,0 +1,115 @@
+"""Searches for a count over the API: what they deliver, that they stop, go on, and can be made again."""
+
+import io
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from gradio_client import handle_file
+from PIL import Image
+
+from t2i_tools.imagefile import read_settings
+
+from .conftest import QUICK, slow_steps
+
+SEARCH = {**QUICK, "budget": 4, "seed": 5, "counts": {"cat": 3}}
+
+
+def again(client, file):
+    """The file that the settings of another make on the Generate page."""
+    back = client.predict(image=handle_file(file), api_name="/settings")
+    ((made,), _) = client.predict(**back, api_name="/generate")
+    return Path(made)
+
+
+def pixels(content):
+    return Image.open(io.BytesIO(content)).tobytes()
+
+
+@pytest.mark.parametrize("method", ["plain", "best_of", "token", "noise", "token+noise"])
+def test_the_generate_page_makes_the_picture_of_a_search_again(client, method):
+    (file,), status = client.predict(**SEARCH, method=method, api_name="/count")
+    (row,) = status["images"]
+    assert row["method"] == method
+    assert len(row["tokens"]) == ("token" in method)
+    assert ("noise" in read_settings(file)) == ("noise" in method)
+    made = again(client, file)
+    assert pixels(made.read_bytes()) == pixels(Path(file).read_bytes())
+    assert again(client, made).read_bytes() == made.read_bytes()
+
+
+def test_beside_the_plain_picture_and_the_best_of_others(client):
+    files, status = client.predict(**SEARCH, method="noise", compare=True, number=2, api_name="/count")
+    assert [row["method"] for row in status["images"]] == ["plain", "plain", "best_of", "best_of", "noise", "noise"]
+    assert len(files) == 6
+    plain, _ = client.predict(prompt="a photo of three cats", seed=5, **QUICK, api_name="/generate")
+    assert pixels(Path(files[0]).read_bytes()) == pixels(Path(plain[0]).read_bytes())
+
+
+def test_two_classes_at_once(client):
+    counts = {"cat": 2, "dog": 1}
+    (file,), status = client.predict(**{**SEARCH, "counts": counts}, method="token", api_name="/count")
+    (row,) = status["images"]
+    assert row["judged"] == "0 cat, 0 dog"  # of noise
+    assert [name.split("-")[0] for name in row["tokens"]] == ["cat", "dog"]
+    settings = read_settings(file)
+    assert "<count-2-cat> cats and <count-1-dog> dogs" in settings["prompt"]
+    assert pixels(again(client, file).read_bytes()) == pixels(Path(file).read_bytes())
+
+
+def test_until_so_many_are_exact(client, monkeypatch):
+    """The detector sees one cat in all pictures, so that each is exact at once; and three never."""
+    from t2i_tools.default import load_default_counter
+    from t2i_tools.detectors import Detections
+
+    one = Detections(["cat"], torch.tensor([[0.0, 0.0, 9.0, 9.0]]), torch.tensor([0.9]))
+    monkeypatch.setattr(type(load_default_counter()), "detect", lambda self, images, label=None: [one for _ in images])
+    asked = {**SEARCH, "until_exact": True, "number": 2, "method": "best_of"}
+    _, status = client.predict(**{**asked, "counts": {"cat": 1}}, api_name="/count")
+    assert [row["exact"] for row in status["images"]] == [True, True]
+    _, status = client.predict(**asked, api_name="/count")
+    assert not any(row["exact"] for row in status["images"])
+    assert sum(row["passes"] for row in status["images"]) <= 2 * 4 * 4  # number, budget, passes of a picture
+
+
+def test_stop_keeps_the_best(client, server):
+    client.predict(prompt="a dog", **QUICK, api_name="/generate")
+    with slow_steps(server[1], 0.3):
+        job = client.submit(**{**SEARCH, "budget": 50}, method="best_of", api_name="/count")
+        while not (job.outputs() and "step 2" in job.outputs()[-1][1].get("note", "")):
+            time.sleep(0.02)
+        assert client.predict(job=job.outputs()[-1][1]["job"], api_name="/cancel") == {"cancelled": 1}
+        files, status = job.result(timeout=20)
+    assert status["state"] == "cancelled"
+    (row,) = status["images"]
+    assert (row["stopped"], row["steps"]) == ("interrupted", 2)
+    assert read_settings(files[0])["seed"] == row["seed"]
+
+
+def test_a_search_goes_on_after_the_server_has_ended(options, tmp_path):
+    """A second server takes up a search whose first one ended in the middle, to the same bytes as a whole one."""
+    from t2i_tools.ui.desk import Desk
+
+    def begun(folder):
+        desk = Desk(replace(options, output=tmp_path / folder))
+        desk.worker.start()
+        return desk
+
+    made = {}
+    for name in ("whole", "broken"):
+        desk = begun(name)
+        job = desk.submit("me", "count", {**SEARCH, "method": "token", "number": 2})
+        if name == "broken":
+            while not ((live := desk.live(job)) and live.events):
+                time.sleep(0.005)
+            desk.close()
+            assert list(desk.output.glob("files/*/token/.search-*.safetensors"))
+            desk = begun(name)
+        while desk.jobs.get(job.id).open:
+            time.sleep(0.02)
+        made[name] = [pixels(path.read_bytes()) for path in desk.paths(desk.jobs.get(job.id))]
+        desk.close()
+    assert len(made["whole"]) == 2
+    assert made["broken"] == made["whole"]

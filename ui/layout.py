@@ -1,0 +1,84 @@
+"""The parts that all pages are made of: inputs and options at one side, results at the other."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+
+def inputs() -> gr.Column:
+    """What a job is made of, and the buttons."""
+    return gr.Column(scale=5, min_width=320, elem_classes="t2i-inputs")
+
+
+def options() -> gr.Column:
+    """What may stay as it is; on a phone below the results."""
+    return gr.Column(elem_classes="t2i-options")
+
+
+def results() -> gr.Column:
+    """What comes of it."""
+    return gr.Column(scale=6, min_width=320, elem_classes="t2i-results")
+
+
+def buttons(kind: str, run: str, cancel: str = "Cancel") -> tuple[gr.Button, gr.Button]:
+    """The one that starts a job, and the one that ends it."""
+    with gr.Row():
+        start = gr.Button(run, variant="primary", scale=3, min_width=120, elem_id=f"{kind}-run")
+        stop = gr.Button(cancel, interactive=False, scale=1, min_width=100, elem_id=f"{kind}-cancel")
+    return start, stop
+
+
+def chooser(names: Sequence[Any], label: str, **more: Any) -> gr.Dropdown:
+    """One of several, at first the first."""
+    first = names[0][1] if isinstance(names[0], tuple) else names[0]
+    return gr.Dropdown(list(names), value=first, label=label, **more)
+
+
+def size_box() -> gr.Textbox:
+    """A size in pixels."""
+    return gr.Textbox("", label="Size", placeholder="WxH; the model's own", max_lines=1, min_width=110)
+
+
+def seed_box(value: str = "", label: str = "Seed") -> gr.Textbox:
+    """A seed; a text, for numbers of the browser's lose the last bits of a large one."""
+    return gr.Textbox(value, label=label, placeholder="random", max_lines=1, min_width=110)
+
+
+def steps_slider(most: int, value: int = 0) -> gr.Slider:
+    """Denoising steps."""
+    return gr.Slider(0, most, value, step=1, label="Steps (0: usual)", min_width=140)
+
+
+def gallery(label: str, columns: int) -> gr.Gallery:
+    """Pictures, once there are some; each a file, so that its metadata survive."""
+    return gr.Gallery(
+        label=label,
+        columns=columns,
+        fit_columns=False,
+        height="auto",
+        object_fit="contain",
+        buttons=["download", "fullscreen"],
+        visible=False,
+    )
+
+
+def pictures(files: Sequence[Any]) -> gr.Gallery:
+    """A gallery's next value: files, or (file, caption) pairs."""
+    return gr.Gallery(list(files), visible=bool(files))
+
+
+def downloads(label: str) -> gr.File:
+    """Files to take away, once there are some."""
+    return gr.File(label=label, file_count="multiple", interactive=False, visible=False)
+
+
+def files(paths: Sequence[str]) -> gr.File:
+    """The next value of `downloads`."""
+    return gr.File(list(paths), visible=bool(paths))
+
+
+def stripped(shown: dict[str, Any], *zeros: str) -> dict[str, Any]:
+    """What controls hold, texts without blanks around them, and None for the `zeros` that are 0."""
+    values = {name: value.strip() if isinstance(value, str) else value for name, value in shown.items()}
+    return values | {name: values[name] or None for name in zeros}
