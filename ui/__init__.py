@@ -1,7 +1,7 @@
 """The Gradio app: `t2i ui`, `python -m t2i_tools.ui`, or `launch()` in the app.py of a Space.
 
 kinds/   what a job of each kind takes and does, over the library
-tabs/    one page each; api.py the endpoints
+tabs/    one page each, of the parts in layout.py and panel.py; api.py the endpoints
 """
 
 from typing import Any

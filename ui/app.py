@@ -48,7 +48,7 @@ def build(desk: Any) -> Any:
     from t2i_tools.ui.tabs.probe import probe_tab
 
     with gr.Blocks(title=TITLE, fill_width=True) as page:
-        gr.HTML("<h1>t2i-tools</h1><p>This size, this many, all of the prompt.</p>", elem_id="title")
+        gr.HTML("<h1>t2i-tools</h1><p>This size, this many, all of the prompt.</p>", elem_id="title", padding=False)
         tabs = {"Generate": generate_tab, "Count": count_tab, "Probe": probe_tab}
         for name, fill in (tabs | {"Grid": grid_tab, "Evaluate": evaluate_tab}).items():
             with gr.Tab(name, id=name.lower()):

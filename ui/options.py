@@ -22,8 +22,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class AppOptions:
-    """model: the one chosen at first. models: a folder of checkpoints, with LoRAs in loras/ and count tokens in tokens/
-    below it. hub: Hub ids that may be opened. output: where images and the queue stay. auth: (user, password) pairs.
+    """model: the one chosen at first. models: a folder of checkpoints, with parts in loras/, vaes/, long-clips/ and
+    tokens/ below it. hub: Hub ids that may be opened. output: where images and the queue stay. auth: (user, password)
+    pairs.
     """
 
     output: Path = Path("outputs")

@@ -20,7 +20,7 @@ UNEXPECTED = (TypeError, ValueError, KeyError, FnIndexInferError, Exception)
 
 
 def serve(page: gr.Blocks, desk: Desk) -> gr.Blocks:
-    """Start the server and come back. Raises InputError when the port is taken."""
+    """Start the server and come back. Raises InputError when the port is taken or cannot be reached."""
     options = desk.options
     host = options.host or os.environ.get("GRADIO_SERVER_NAME") or LOCAL
     page.queue(max_size=None, default_concurrency_limit=None)
@@ -44,7 +44,7 @@ def serve(page: gr.Blocks, desk: Desk) -> gr.Blocks:
             theme=theme(),
             css=CSS,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:  # Gradio's ValueError: it cannot reach its own server
         raise InputError(f"cannot serve at {host}: {first_line(error)}") from error
     url = page.local_url
     print(f"t2i-tools at {url} (Ctrl-C ends it); images and queue in {desk.output}", flush=True)

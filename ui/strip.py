@@ -16,8 +16,8 @@ def strip_html(events: Sequence[Mapping[str, Any]]) -> str:
         return ""
     frames = "".join(
         f"<figure class='{'t2i-best' if event['best'] else ''}'><img src='{event['image']}' "
-        f"alt='{escape(event['method'])}, step {event['step'] + 1}: {event['count']} counted'>"
-        f"<figcaption>{event['count']}{' best' if event['best'] else ''}</figcaption></figure>"
+        f"alt='{escape(event['method'])}, step {event['step'] + 1}: {escape(event['found'])} counted'>"
+        f"<figcaption>{escape(event['found'])}{' best' if event['best'] else ''}</figcaption></figure>"
         for event in events[-SHOWN:]
     )
     return f"<div class='t2i-strip' role='region' aria-label='Trials, the latest last' tabindex='0'>{frames}</div>"

@@ -71,7 +71,8 @@ CSS = """
 .t2i-pads { border-style: dashed; }
 .t2i-scroll { overflow-x: auto; }
 @media (max-width: 760px) {
-  .gradio-container, main.fillable { padding: .25rem !important; }
+  .gradio-container, main.fillable, main.fillable > .wrap { padding: .25rem !important; }
+  .tab-container button { padding: .5rem .55rem !important; }
   .t2i-inputs { display: contents !important; }
   .t2i-results { order: 1; }
   .t2i-options { order: 2; }

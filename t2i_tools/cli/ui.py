@@ -20,7 +20,9 @@ def ui(
     model: Annotated[str, typer.Option(help="The one chosen at first: bundled, a name, folder or Hub id.")] = BUNDLED,
     models: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Checkpoints to choose from; LoRAs in loras/, count tokens in tokens/."),
+        typer.Option(
+            metavar="FOLDER", help="Checkpoints to choose from; parts of them in loras/, vaes/, long-clips/, tokens/."
+        ),
     ] = None,
     hub: Annotated[
         list[str] | None, typer.Option(metavar="OWNER/NAME", help="A Hub model to choose; may be repeated.")

@@ -80,7 +80,8 @@ def grid_cells(
             raise InputError(
                 f"unknown axis {axis.name!r}: choose {', '.join(known)}, or put {{{axis.name}}} into the prompt"
             )
-    if missing := [word for word in words if word not in names]:
+    filled = [*names, "count"] if "count_token" in names else names  # the token's word takes the place of {count}
+    if missing := [word for word in words if word not in filled]:
         raise InputError(f"the prompt has {{{missing[0]}}} in it: give its values, --axis {missing[0]}=one,two")
     combinations = [values[::-1] for values in product(*(axis.values for axis in reversed(axes)))]
     if len(combinations) > MOST_CELLS:

@@ -199,7 +199,7 @@ def test_probe_gives_a_verdict_in_words(page, app, shoot):
     word = newest(app).result["verdict"].partition(":")[0]
     expect(page.locator(".t2i-results:visible strong")).to_have_text(word)
     assert page.locator(".t2i-token").all_inner_texts()[:2] == ["two", "cats"]
-    assert page.locator(".t2i-pads").first.inner_text() == "72 rows of padding"
+    assert page.locator(".t2i-pads").first.inner_text() == "73 rows of padding"
     assert "[" in page.locator(".t2i-table:visible").inner_text()  # intervals
     shoot(page, "probe")
 

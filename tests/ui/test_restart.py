@@ -15,7 +15,7 @@ import pytest
 @contextmanager
 def app(output, models):
     """(process, url) of `t2i ui`, which is killed at the end."""
-    command = [sys.executable, "-m", "t2i_tools", "ui", "--output", str(output), "--models", str(models)]
+    command = [sys.executable, "-m", "t2i_tools.ui", "--output", str(output), "--models", str(models)]
     process = subprocess.Popen([*command, "--model", "tiny"], stdout=subprocess.PIPE, text=True)
     try:
         yield process, re.search(r"http://\S+", process.stdout.readline()).group()

@@ -100,7 +100,7 @@ def test_a_search_goes_on_after_the_server_has_ended(options, tmp_path):
     made = {}
     for name in ("whole", "broken"):
         desk = begun(name)
-        job = desk.submit("me", "count", {**SEARCH, "method": "token", "number": 2})
+        job = desk.submit("me", "count", {**SEARCH, "method": "token", "number": 2, "budget": 20})
         if name == "broken":
             while not ((live := desk.live(job)) and live.events):
                 time.sleep(0.005)

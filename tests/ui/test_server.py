@@ -3,12 +3,13 @@
 import itertools
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 from gradio_client import Client, handle_file
-from gradio_client.exceptions import AppError
+from gradio_client.exceptions import AppError, AuthenticationError
 from PIL import Image
 
 from t2i_tools.imagefile import read_settings
@@ -194,3 +195,25 @@ def test_eight_clients_at_once_get_their_own(server):
 
 def test_binds_to_this_machine_alone(server):
     assert server[0].startswith("http://127.0.0.1:")
+
+
+def test_a_login_is_asked_for_and_keeps_jobs_apart(options, tmp_path):
+    from t2i_tools.ui import launch
+
+    logins = (("alice", "a:b"), ("bob", "c"))
+    page, desk = launch(replace(options, output=tmp_path, auth=logins), block=False)
+    url, patient = page.local_url, {"verbose": False, "httpx_kwargs": {"timeout": 120}}
+    assert httpx.get(f"{url}config").status_code == 401
+    with pytest.raises(AuthenticationError):
+        Client(url, auth=("alice", "wrong"), **patient)
+    alice, bob = (Client(url, auth=login, **patient) for login in logins)
+    alice.predict(prompt="a cat", **QUICK, api_name="/generate")
+    assert [job.owner for job in desk.jobs.of("user alice")] == ["user alice"]
+    assert desk.jobs.of("user bob") == []
+    waiting = alice.submit(prompt="a cat", model="tiny", steps=60, number=6, api_name="/generate")
+    while not waiting.outputs():
+        time.sleep(0.02)
+    assert bob.predict(api_name="/cancel") == {"cancelled": 0}
+    assert alice.predict(api_name="/cancel") == {"cancelled": 1}
+    desk.close()
+    page.close()

@@ -29,11 +29,11 @@ def count_tab(desk: Desk, page: gr.Blocks) -> None:
     with gr.Row():
         with layout.inputs():
             fields = _wanted()
-            run, cancel = layout.buttons("count", "Search", "Stop, keep the best")
+            run, cancel = layout.buttons("count", "Search", "Stop")
             with layout.options():
                 fields |= _search(desk) | _details(desk)
         with layout.results():
-            panel = Panel(desk, "count", "The trials of the search will appear here.")
+            panel = Panel(desk, "count", "The trials of the search will appear here. Stopping it keeps the best.")
             strip = gr.HTML("", label="Trials", padding=False)
             gallery = layout.gallery("The best of each search", 3)
             rows = gr.HTML("", label="Results", padding=False)

@@ -59,7 +59,7 @@ def size_of(shape: str, scale: str, model: str) -> tuple[int | None, int | None]
 
 
 def _seed_and_number(desk: Desk) -> Fields:
-    with gr.Row(elem_classes="t2i-seed"):
+    with gr.Row(equal_height=True):
         seed = gr.Textbox("", label="Seed", placeholder="random", max_lines=1, min_width=110, elem_id="seed")
         with gr.Column(scale=0, min_width=100, elem_classes="t2i-stack"):
             dice = gr.Button("Random", size="sm", elem_id="seed-random")
