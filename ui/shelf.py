@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from t2i_tools.cli.judges import JUDGES
 from t2i_tools.cli.options import BUNDLED, ModelOptions, open_model
 from t2i_tools.errors import InputError
+from t2i_tools.models import align
 from t2i_tools.ui.options import AppOptions
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ class Shelf:
                     use_vae(pipe, options.vae)
                 if options.lora:
                     use_loras(pipe, options.loras())
+                align(pipe)  # or the same settings would give other last bits after a restart
                 yield pipe, options
             finally:
                 pipe.scheduler = scheduler

@@ -17,6 +17,7 @@ METHODS = {
     "noise": "noise",
     "count token": "token",
     "both": "token+noise",
+    "noise and other seeds": "noise+best_of",
     "token and other seeds": "token+best_of",
     "other seeds (best of N)": "best_of",
     "plain": "plain",
