@@ -25,10 +25,10 @@ def strip_html(events: Sequence[Mapping[str, Any]]) -> str:
 
 def charts() -> tuple[gr.LinePlot, gr.LinePlot]:
     """Empty charts of the counts and of the losses."""
-    common = {"x": "trial", "color": "method", "height": 200, "visible": False}
+    common = {"x": "trial", "color": "method", "height": 240, "visible": False}
     return (
-        gr.LinePlot(y="counted", title="Objects counted", label="Objects counted", **common),
-        gr.LinePlot(y="loss", title="Loss", label="Loss", **common),
+        gr.LinePlot(y="counted", label="Objects counted", **common),
+        gr.LinePlot(y="loss", label="Loss", **common),
     )
 
 

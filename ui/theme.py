@@ -27,7 +27,7 @@ def theme() -> gr.themes.Base:
 
 
 CSS = """
-.gradio-container main, main.fillable { max-width: 1200px !important; margin: 0 auto !important; width: 100%; }
+.gradio-container main { max-width: 1200px !important; margin: 0 auto !important; width: 100%; }
 .t2i-report { width: 100%; height: 70vh; border: 1px solid var(--border-color-primary); background: white; }
 #title h1 { margin: 0; font-size: 1.35rem; }
 #title p { margin: 0; color: var(--body-text-color-subdued); }
@@ -47,16 +47,16 @@ CSS = """
 .t2i-status progress::-moz-progress-bar { background: var(--primary-500); }
 .t2i-status .t2i-error { color: #b91c1c; font-weight: 600; }
 .dark .t2i-status .t2i-error { color: #fca5a5; }
-.t2i-preview { text-align: center; }
-.t2i-preview img { width: min(100%, 320px); border-radius: var(--block-radius); }
+.t2i-preview img { display: block; width: min(100%, 384px); margin: .6rem auto .2rem; border-radius: 4px; }
 .t2i-hint { color: var(--body-text-color-subdued); font-size: .9rem; }
 .t2i-table { width: 100%; border-collapse: collapse; font-size: .92rem; }
 .t2i-table, .t2i-table thead, .t2i-table tbody, .t2i-table tr { border: 0 !important; }
 .t2i-table caption { text-align: left; padding-bottom: .3rem; }
 .t2i-table th, .t2i-table td { text-align: left !important; padding: .3rem .5rem !important; border: 0 !important;
   border-bottom: 1px solid var(--border-color-primary) !important; color: var(--body-text-color); }
-.t2i-results .html-container, #ruler .html-container { padding: 0 !important; }
-.t2i-results .grid-wrap { max-height: none !important; }
+.html-container { padding: 0 !important; }
+.block:has(.html-container > .prose:empty) { display: none; }
+.grid-wrap { min-height: 0 !important; max-height: none !important; }
 #ruler { margin: -.6rem 0; }
 .t2i-strip { display: flex; gap: .4rem; overflow-x: auto; padding: .2rem; }
 .t2i-strip figure { margin: 0; flex: 0 0 96px; text-align: center; font-size: .85rem; color: var(--body-text-color); }
@@ -71,7 +71,8 @@ CSS = """
 .t2i-pads { border-style: dashed; }
 .t2i-scroll { overflow-x: auto; }
 @media (max-width: 760px) {
-  .gradio-container, main.fillable, main.fillable > .wrap { padding: .25rem !important; }
+  .gradio-container > .main.fillable { padding: .5rem .75rem !important; }
+  .t2i-empty { min-height: 6rem; }
   .tab-container button { padding: .5rem .55rem !important; }
   .t2i-inputs { display: contents !important; }
   .t2i-results { order: 1; }
