@@ -9,6 +9,7 @@ import pytest
 from t2i_tools.imagefile import read_settings
 
 expect = pytest.importorskip("playwright.sync_api").expect
+expect.set_options(timeout=120_000)
 TABS = ("Generate", "Count", "Probe", "Grid", "Evaluate", "My jobs")
 
 
@@ -99,7 +100,7 @@ def test_cancel_within_a_step(page, app):
 
 def test_each_step_is_shown(page, app):
     with slow_steps(app):
-        generate(page, steps=3)
+        generate(page, steps=5)
         preview = page.locator("#generate-status img[alt='the image so far']")
         seen = set()
         while not page.locator("#generate-status", has_text="Done").count():
