@@ -54,7 +54,8 @@ def run_job(
     """Search for one image after the other; yields each one's row of count.json when its files are complete.
 
     describe: settings for the image's file. on_step: called with the image's place and each step. After Ctrl-C the best
-    so far is delivered, and its row yielded, before KeyboardInterrupt goes on. Raises InputError for the folder of another job.
+    so far is delivered, and its row yielded, before KeyboardInterrupt goes on. Raises InputError for the folder of
+    another job.
     """
     rows = read_rows(folder, job)
     yield from list(rows)
