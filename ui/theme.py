@@ -55,7 +55,7 @@ CSS = """
 .t2i-table th, .t2i-table td { text-align: left !important; padding: .3rem .5rem !important; border: 0 !important;
   border-bottom: 1px solid var(--border-color-primary) !important; color: var(--body-text-color); }
 .html-container { padding: 0 !important; }
-.block:has(.html-container > .prose:empty) { display: none; }
+.block:has(> .html-container > .prose:empty) { display: none; }
 .grid-wrap { min-height: 0 !important; max-height: none !important; }
 #ruler { margin: -.6rem 0; }
 .t2i-strip { display: flex; gap: .4rem; overflow-x: auto; padding: .2rem; }
