@@ -65,13 +65,24 @@ def newest(app):
 
 @contextmanager
 def slow_steps(app, seconds=1.0):
-    """Every denoising step of the open model takes longer, as a larger model's, so that one can hit within a step."""
+    """Every denoising step of the open model takes longer, as a larger model's; yields the steps done when a cancel
+    reached the server.
+    """
     from t2i_tools.models import denoiser
 
-    hook = denoiser(app[1].shelf.reader(60)).register_forward_hook(lambda *_: time.sleep(seconds))
+    desk, told = app[1], []
+    cancel = desk.worker.cancel
+
+    def noting(job):
+        told.append(desk.live(job).done)
+        return cancel(job)
+
+    hook = denoiser(desk.shelf.reader(60)).register_forward_hook(lambda *_: time.sleep(seconds))
+    desk.worker.cancel = noting
     try:
-        yield
+        yield told
     finally:
+        desk.worker.cancel = cancel
         hook.remove()
 
 
@@ -98,14 +109,24 @@ def test_shift_enter_generates_and_a_reload_finds_the_result(page, app):
 
 
 def test_cancel_within_a_step(page, app):
-    with slow_steps(app):
+    with slow_steps(app) as told:
         generate(page, steps=60)
         page.locator("#generate-status", has_text="step ").wait_for()
         live = app[1].worker._bench.live
-        before = live.done
         page.locator("#generate-cancel").click()
         done(page, "generate", "Cancelled")
-    assert live.done <= before + 1
+    assert live.done <= told[0] + 1 < 60
+
+
+def test_each_step_is_shown(page, app):
+    with slow_steps(app):
+        generate(page, steps=5)
+        preview = page.locator("#generate-status img[alt='the image so far']")
+        seen = set()
+        while not page.locator("#generate-status", has_text="Done").count():
+            seen |= {preview.get_attribute("src")} if preview.count() else set()
+            time.sleep(0.1)
+    assert len(seen) >= 2
 
 
 def test_a_dropped_png_restores_all_settings_and_makes_the_same_bytes(page, app):
@@ -237,6 +258,36 @@ def test_evaluate_shows_its_report(page, app, shoot, tmp_path):
     shoot(page, "jobs")
 
 
+def unfold_all(page):
+    """Open every accordion of the visible tab, those inside others as well."""
+    closed = page.locator("button.label-wrap:visible:not(.open)")
+    while closed.count():
+        closed.first.click()
+
+
+CONTROLS = "button, input, textarea, select, a[href], [role=slider], [role=listbox], [tabindex='0']"
+MARK = """() => [...document.querySelectorAll(`CONTROLS`)].filter((one) => one.checkVisibility() && !one.disabled
+    && one.type != 'file' && !(one.type == 'radio' && !one.checked)
+    && one.getBoundingClientRect().width > 1 && !one.closest('[aria-hidden=true], .visually-hidden'))
+    .map((one, i) => { one.dataset.k = i; return one.outerHTML.slice(0, 160) })"""
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_everything_is_reached_by_keyboard(page, tab):
+    """By Tab from the top, but for the other choices of a radio group, which arrow keys reach."""
+    page.get_by_role("tab", name=tab).press("Enter")
+    unfold_all(page)
+    controls = page.evaluate(MARK.replace("CONTROLS", CONTROLS))
+    assert len(controls) > 2
+    page.evaluate("() => { document.activeElement.blur(); window.scrollTo(0, 0) }")
+    reached = set()
+    for _ in range(len(controls) + 30):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("() => document.activeElement.dataset.k"))
+    missed = [html for index, html in enumerate(controls) if str(index) not in reached]
+    assert missed == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_that_is_ours(browser, app, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
@@ -244,6 +295,7 @@ def test_axe_finds_nothing_serious_that_is_ours(browser, app, scheme):
     found, checked = [], 0
     for tab in TABS:
         open_tab(page, tab)
+        unfold_all(page)
         time.sleep(0.5)  # of fading in, which would count as low contrast
         result = axe.run(page).response
         checked += len(result["passes"])

@@ -74,12 +74,22 @@ def client(server):
 
 
 @contextmanager
-def slow_steps(desk, seconds=1.0):
-    """Every denoising step of the open model takes longer, as a larger model's, so that one can hit within a step."""
+def slow_steps(desk, seconds=0.3):
+    """Every denoising step of the open model takes longer, as a larger model's; yields the steps done when a cancel
+    reached the server.
+    """
     from t2i_tools.models import denoiser
 
-    hook = denoiser(desk.shelf.reader()).register_forward_hook(lambda *_: time.sleep(seconds))
+    told, cancel = [], desk.worker.cancel
+
+    def noting(job):
+        told.append(desk.live(job).done)
+        return cancel(job)
+
+    hook = denoiser(desk.shelf.reader(60)).register_forward_hook(lambda *_: time.sleep(seconds))
+    desk.worker.cancel = noting
     try:
-        yield
+        yield told
     finally:
+        desk.worker.cancel = cancel
         hook.remove()

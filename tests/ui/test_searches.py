@@ -76,7 +76,7 @@ def test_until_so_many_are_exact(client, monkeypatch):
 
 def test_stop_keeps_the_best(client, server):
     client.predict(prompt="a dog", **QUICK, api_name="/generate")
-    with slow_steps(server[1], 0.3):
+    with slow_steps(server[1]):
         job = client.submit(**{**SEARCH, "budget": 50}, method="best_of", api_name="/count")
         while not (job.outputs() and "step 2" in job.outputs()[-1][1].get("note", "")):
             time.sleep(0.02)
@@ -84,7 +84,8 @@ def test_stop_keeps_the_best(client, server):
         files, status = job.result(timeout=20)
     assert status["state"] == "cancelled"
     (row,) = status["images"]
-    assert (row["stopped"], row["steps"]) == ("interrupted", 2)
+    assert row["stopped"] == "interrupted"
+    assert 2 <= row["steps"] < 50
     assert read_settings(files[0])["seed"] == row["seed"]
 
 
