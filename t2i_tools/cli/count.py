@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,10 +41,6 @@ UntilExact = Annotated[
         "--until-exact", help="Deliver exact ones only, the others go to rejected/; 3 is the exit code if short."
     ),
 ]
-Negative = Annotated[str | None, typer.Option(metavar="TEXT", help="What to stay away from.")]
-ImageSize = Annotated[str | None, typer.Option(metavar="WxH", help="Pixels; the model's own size by default.")]
-Steps = Annotated[int | None, typer.Option(help="Denoising steps.")]
-Guidance = Annotated[float | None, typer.Option(help="Guidance scale.")]
 Seed = Annotated[int | None, typer.Option(help="Of the first image, the next have seed+1...; random by default.")]
 Output = Annotated[
     str | None,
@@ -92,10 +89,10 @@ def count(
     lr: LearningRate = None,
     grad_steps: GradSteps = None,
     checkpointing: Checkpointing = False,
-    negative: Negative = None,
-    size: ImageSize = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
+    negative: options.Negative = None,
+    size: options.ImageSize = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
     seed: Seed = None,
     output: Output = None,
     as_json: Json = False,
@@ -151,11 +148,15 @@ def goal_of(wanted: dict[str, int], label: str | None) -> dict[str, Any]:
     return {"counts": wanted}
 
 
-def default_template(wanted: dict[str, int]) -> str:
-    """ "a photo of {count} apples", or "a photo of {bottles} bottles and {glasses} glasses"."""
-    if len(wanted) == 1:
-        return f"a photo of {{count}} {next(iter(wanted))}"
-    return "a photo of " + " and ".join(f"{{{name}}} {name}" for name in wanted)
+def default_template(names: Iterable[str], spoken: Callable[[str], str] = str) -> str:
+    """ "a photo of {count} apples", or "a photo of {bottles} bottles and {glasses} glasses".
+
+    spoken: from a name to the word for it.
+    """
+    names = list(names)
+    if len(names) == 1:
+        return f"a photo of {{count}} {spoken(names[0])}"
+    return "a photo of " + " and ".join(f"{{{name}}} {spoken(name)}" for name in names)
 
 
 def first_seed(seed: int | None, folder: Path) -> int:

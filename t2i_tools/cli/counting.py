@@ -30,12 +30,9 @@ def run(
     """All rows of a job, told as they come."""
     from t2i_tools.cli.generate import image_settings
     from t2i_tools.counting.job import run_job
-    from t2i_tools.generation import Request
 
     def describe(result: "Result") -> dict[str, Any]:
-        values = {name: job.options.get(name) for name in ("negative", "size", "steps", "guidance")}
-        request = Request(result.prompt, result.seeds[0], **values)
-        return image_settings(pipe, chosen, request) | plugins
+        return image_settings(pipe, chosen, job.request(result)) | plugins
 
     rows: list[dict[str, Any]] = []
     with progress(job, rows, show) as on_step:

@@ -19,53 +19,67 @@ Protocol = Annotated[
 ]
 Geneval = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also copy the images into GenEval's layout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no table.")]
+Output = Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder, or one to go on with.")]
+PromptsFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help=".txt, .csv or .jsonl with class and count; a built-in benchmark by default."),
+]
+Pictures = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Judge these pictures; also GenEval's layout, or another evaluation's folder."),
+]
+Label = Annotated[str | None, typer.Option(help="Class to count in --images, whose metadata.csv does not say it.")]
+Count = Annotated[int | None, typer.Option(min=0, help="How often it is to be in each of them.")]
+Split = Annotated[str, typer.Option(help="dev or test of the built-in benchmark; test needs --protocol.")]
+Counts = Annotated[str, typer.Option(metavar="N,N...", help="Counts of the built-in benchmark.")]
+Number = Annotated[int | None, typer.Option(help="So many prompts of the built-in benchmark, not all.")]
+Method = Annotated[str, typer.Option(metavar="NAME,NAME...", help="Ways to make the images.")]
+Size = Annotated[str | None, typer.Option(metavar="WxH,WxH...", help="Sizes; the model's own by default.")]
+JudgeName = Annotated[
+    str | None, typer.Option(metavar="|".join((*JUDGES, "FOLDER|FILE|HUB_ID")), help="The detector that counts.")
+]
+Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="Least score of an object.")]
+ClipName = Annotated[
+    str | None, typer.Option(metavar="bundled|FOLDER|HUB_ID|none", help="The CLIP that scores images.")
+]
+Batch = Annotated[int | None, typer.Option(min=1, help=f"Images at once; {BATCH} by default.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Of each worker.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes on this machine, or Ray's actors.")]
+Engine = Annotated[
+    str, typer.Option(help="local, ray, or accelerate for `accelerate launch -m t2i_tools evaluate counts ...`.")
+]
+Shard = Annotated[str, typer.Option(metavar="I/N", help="Do part I of N only, then `t2i evaluate merge`.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many items, in whole batches.")]
+RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Do failed batches again.")]
 evaluate = typer.Typer(help="Make images of many prompts, judge and report them; a run that stopped goes on.")
 
 
 @evaluate.command()
 @options.with_options(options.ModelOptions)
 def counts(
-    output: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder, or one to go on with.")],
-    prompts: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help=".txt, .csv or .jsonl with class and count; a built-in benchmark by default."
-        ),
-    ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Judge these pictures; also GenEval's layout, or another evaluation's folder."
-        ),
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(help="Class to count in --images, whose metadata.csv does not say it.")
-    ] = None,
-    count: Annotated[int | None, typer.Option(min=0, help="How often it is to be in each of them.")] = None,
-    split: Annotated[str, typer.Option(help="dev or test of the built-in benchmark; test needs --protocol.")] = "dev",
-    counts: Annotated[str, typer.Option(metavar="N,N...", help="Counts of the built-in benchmark.")] = "2,3,4,5,7,10",
-    number: Annotated[int | None, typer.Option(help="So many prompts of the built-in benchmark, not all.")] = None,
-    method: Annotated[str, typer.Option(metavar="NAME,NAME...", help="Ways to make the images.")] = "plain",
-    size: Annotated[str | None, typer.Option(metavar="WxH,WxH...", help="Sizes; the model's own by default.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-    judge: Annotated[
-        str | None, typer.Option(metavar="|".join((*JUDGES, "FOLDER|FILE|HUB_ID")), help="The detector that counts.")
-    ] = None,
-    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score of an object.")] = None,
-    clip: Annotated[
-        str | None, typer.Option(metavar="bundled|FOLDER|HUB_ID|none", help="The CLIP that scores images.")
-    ] = None,
+    output: Output,
+    prompts: PromptsFile = None,
+    images: Pictures = None,
+    label: Label = None,
+    count: Count = None,
+    split: Split = "dev",
+    counts: Counts = "2,3,4,5,7,10",
+    number: Number = None,
+    method: Method = "plain",
+    size: Size = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    judge: JudgeName = None,
+    threshold: Threshold = None,
+    clip: ClipName = None,
     protocol: Protocol = None,
-    batch: Annotated[int | None, typer.Option(min=1, help=f"Images at once; {BATCH} by default.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of each worker.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine, or Ray's actors.")] = 1,
-    engine: Annotated[
-        str, typer.Option(help="local, ray, or accelerate for `accelerate launch -m t2i_tools evaluate counts ...`.")
-    ] = "local",
-    shard: Annotated[str, typer.Option(metavar="I/N", help="Do part I of N only, then `t2i evaluate merge`.")] = "1/1",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items, in whole batches.")] = None,
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Do failed batches again.")] = False,
+    batch: Batch = None,
+    threads: Threads = None,
+    workers: Workers = 1,
+    engine: Engine = "local",
+    shard: Shard = "1/1",
+    limit: Limit = None,
+    retry_errors: RetryErrors = False,
     geneval: Geneval = None,
     quiet: Quiet = False,
     **given: Any,

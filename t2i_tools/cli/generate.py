@@ -37,13 +37,13 @@ def generate(
             metavar="FILE", help=".txt (one prompt a line), .csv or .jsonl; columns size, seed, negative... go first."
         ),
     ] = None,
-    negative: Annotated[str | None, typer.Option(metavar="TEXT", help="What to stay away from.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Pixels; the model's own size by default.")] = None,
+    negative: options.Negative = None,
+    size: options.ImageSize = None,
     fit: Annotated[
         str, typer.Option(help="For a size the model cannot make: crop a larger image, or snap to the nearest size.")
     ] = "crop",
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale: how closely to follow the prompt.")] = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
     seed: Annotated[
         int | None, typer.Option(help="Of the first image, the next have seed+1...; random by default.")
     ] = None,

@@ -20,6 +20,10 @@ DTYPES = ("float32", "float16", "bfloat16")
 Verb = TypeVar("Verb", bound=Callable[..., None])
 Options = TypeVar("Options")
 
+Negative = Annotated[str | None, typer.Option(metavar="TEXT", help="What to stay away from.")]
+ImageSize = Annotated[str | None, typer.Option(metavar="WxH", help="Pixels; the model's own size by default.")]
+Steps = Annotated[int | None, typer.Option(help="Denoising steps.")]
+Guidance = Annotated[float | None, typer.Option(help="Guidance scale: how closely to follow the prompt.")]
 Model = Annotated[
     str,
     typer.Option(

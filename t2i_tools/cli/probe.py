@@ -18,34 +18,44 @@ if TYPE_CHECKING:
     from t2i_tools.padding.probe import Probe
 
 CONDITIONS = "full,prompt,pads,clean,swapped"
+Prompt = Annotated[str, typer.Argument(metavar="PROMPT|FILE", help="What to draw, or a .txt, .csv or .jsonl file.")]
+Output = Annotated[Path, typer.Option(metavar="FOLDER", help="For probe.png and probe.json.")]
+Conditions = Annotated[
+    str, typer.Option(help=f"Of {CONDITIONS}, eos, noise, pads:1/5, random:10 and rows:0-5, with commas.")
+]
+Clean = Annotated[str, typer.Option(help="What replaces the other rows: empty, pad or zeros.")]
+Pooled = Annotated[str, typer.Option(help="Whose pooled vector: full or clean.")]
+Length = Annotated[int | None, typer.Option(help="max_sequence_length of the pipeline, where it takes one.")]
+Seed = Annotated[int | None, typer.Option(help="Of the first image of each prompt; random by default.")]
+Number = Annotated[int, typer.Option(help="Seeds per prompt.")]
+JudgeName = Annotated[
+    str | None,
+    typer.Option(metavar="bundled|FOLDER|FILE|HUB_ID", help="Finds objects, where the file has label and count."),
+]
+ClipName = Annotated[
+    str | None, typer.Option(metavar="bundled|FOLDER|HUB_ID", help="The CLIP that scores; the model's usual one.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, table and verdict.")]
 
 
 @options.with_options(options.ModelOptions)
 def probe(
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT|FILE", help="What to draw, or a .txt, .csv or .jsonl file.")],
-    output: Annotated[Path, typer.Option(metavar="FOLDER", help="For probe.png and probe.json.")] = Path(
-        "outputs/probe"
-    ),
-    conditions: Annotated[
-        str, typer.Option(help=f"Of {CONDITIONS}, eos, noise, pads:1/5, random:10 and rows:0-5, with commas.")
-    ] = CONDITIONS,
-    clean: Annotated[str, typer.Option(help="What replaces the other rows: empty, pad or zeros.")] = "empty",
-    pooled: Annotated[str, typer.Option(help="Whose pooled vector: full or clean.")] = "full",
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Pixels; the model's own size by default.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-    length: Annotated[int | None, typer.Option(help="max_sequence_length of the pipeline, where it takes one.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the first image of each prompt; random by default.")] = None,
-    number: Annotated[int, typer.Option(help="Seeds per prompt.")] = 1,
-    judge: Annotated[
-        str | None,
-        typer.Option(metavar="bundled|FOLDER|FILE|HUB_ID", help="Finds objects, where the file has label and count."),
-    ] = None,
-    clip: Annotated[
-        str | None, typer.Option(metavar="bundled|FOLDER|HUB_ID", help="The CLIP that scores; the model's usual one.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, table and verdict.")] = False,
+    prompt: Prompt,
+    output: Output = Path("outputs/probe"),
+    conditions: Conditions = CONDITIONS,
+    clean: Clean = "empty",
+    pooled: Pooled = "full",
+    size: options.ImageSize = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    length: Length = None,
+    seed: Seed = None,
+    number: Number = 1,
+    judge: JudgeName = None,
+    clip: ClipName = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
     **given: Any,
 ) -> None:
     """Show what padding tokens do: exchange them in the text encoder's output and before every attention block."""

@@ -14,6 +14,7 @@ from t2i_tools.counting.methods import optimize_count
 from t2i_tools.counting.results import Result, Step
 from t2i_tools.errors import InputError, first_line
 from t2i_tools.files import replacing
+from t2i_tools.generation import Request
 from t2i_tools.imagefile import save_image
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ class Job:
     until_exact: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
+
+    def request(self, result: Result) -> Request:
+        """The picture that a search ended with, but for what it has learned."""
+        told = {name: self.options.get(name) for name in ("negative", "size", "steps", "guidance")}
+        return Request(result.prompt, result.seeds[0], **told)
 
 
 def run_job(

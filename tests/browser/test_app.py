@@ -2,9 +2,9 @@
 
 import json
 import time
-from contextlib import contextmanager
 
 import pytest
+from slow_steps import slow_steps
 
 from t2i_tools.imagefile import read_settings
 
@@ -63,29 +63,6 @@ def newest(app):
     return rows[0]
 
 
-@contextmanager
-def slow_steps(app, seconds=1.0):
-    """Every denoising step of the open model takes longer, as a larger model's; yields the steps done when a cancel
-    reached the server.
-    """
-    from t2i_tools.models import denoiser
-
-    desk, told = app[1], []
-    cancel = desk.worker.cancel
-
-    def noting(job):
-        told.append(desk.live(job).done)
-        return cancel(job)
-
-    hook = denoiser(desk.shelf.reader(60)).register_forward_hook(lambda *_: time.sleep(seconds))
-    desk.worker.cancel = noting
-    try:
-        yield told
-    finally:
-        desk.worker.cancel = cancel
-        hook.remove()
-
-
 def test_generate_shows_the_image_and_its_file(page, app, shoot):
     generate(page)
     done(page, "generate")
@@ -105,11 +82,14 @@ def test_shift_enter_generates_and_a_reload_finds_the_result(page, app):
         time.sleep(0.1)
     page.reload()
     done(page, "generate")
-    page.locator(".t2i-results img").first.wait_for()
+    shown = page.locator(".t2i-results img").first
+    shown.wait_for()
+    (path,) = app[1].paths(newest(app))
+    assert newest(app).number == before + 1 and path.name in shown.get_attribute("src")
 
 
 def test_cancel_within_a_step(page, app):
-    with slow_steps(app) as told:
+    with slow_steps(app[1], 1.0) as told:
         generate(page, steps=60)
         page.locator("#generate-status", has_text="step ").wait_for()
         live = app[1].worker._bench.live
@@ -119,12 +99,12 @@ def test_cancel_within_a_step(page, app):
 
 
 def test_each_step_is_shown(page, app):
-    with slow_steps(app):
+    with slow_steps(app[1], 1.0):
         generate(page, steps=5)
         preview = page.locator("#generate-status img[alt='the image so far']")
         seen = set()
         while not page.locator("#generate-status", has_text="Done").count():
-            seen |= {preview.get_attribute("src")} if preview.count() else set()
+            seen |= set(preview.evaluate_all("shown => shown.map(one => one.src)"))  # it may be gone at any moment
             time.sleep(0.1)
     assert len(seen) >= 2
 

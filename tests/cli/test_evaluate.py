@@ -186,6 +186,7 @@ def test_bad_input_is_one_line(t2i, small, tmp_path, arguments, says):
 def test_a_class_that_the_judge_does_not_know(t2i, small, tmp_path):
     (tmp_path / "p.csv").write_text("prompt,class,count\ntwo spoons,spoon,2\n")
     complains(t2i("counts", *small), "apple, cat")
+    assert not (tmp_path / "out").exists()
 
 
 def test_parse_shard():

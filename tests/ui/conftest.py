@@ -1,8 +1,6 @@
 """One server for all tests of the app, with a tiny model and parts of every kind beside the bundled one."""
 
 import copy
-import time
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -71,25 +69,3 @@ def client(server):
     from gradio_client import Client
 
     return Client(server[0], verbose=False, httpx_kwargs={"timeout": 120})
-
-
-@contextmanager
-def slow_steps(desk, seconds=0.3):
-    """Every denoising step of the open model takes longer, as a larger model's; yields the steps done when a cancel
-    reached the server.
-    """
-    from t2i_tools.models import denoiser
-
-    told, cancel = [], desk.worker.cancel
-
-    def noting(job):
-        told.append(desk.live(job).done)
-        return cancel(job)
-
-    hook = denoiser(desk.shelf.reader(60)).register_forward_hook(lambda *_: time.sleep(seconds))
-    desk.worker.cancel = noting
-    try:
-        yield told
-    finally:
-        desk.worker.cancel = cancel
-        hook.remove()

@@ -9,10 +9,11 @@ import pytest
 import torch
 from gradio_client import handle_file
 from PIL import Image
+from slow_steps import slow_steps
 
 from t2i_tools.imagefile import read_settings
 
-from .conftest import QUICK, slow_steps
+from .conftest import QUICK
 
 SEARCH = {**QUICK, "budget": 4, "seed": 5, "counts": {"cat": 3}}
 

@@ -11,10 +11,11 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from slow_steps import slow_steps
 
 from t2i_tools.imagefile import read_settings
 
-from .conftest import QUICK, slow_steps
+from .conftest import QUICK
 
 
 def test_generate_gives_files_with_their_settings(client):

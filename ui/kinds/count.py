@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from PIL import Image
 from pydantic import Field
 
-from t2i_tools.cli.count import DEFAULT_BUDGET, DEFAULT_METHOD, goal_of, usual
+from t2i_tools.cli.count import DEFAULT_BUDGET, DEFAULT_METHOD, default_template, goal_of, usual
 from t2i_tools.cli.counting import yield_line
 from t2i_tools.cli.detect import annotated, open_detector
 from t2i_tools.cli.generate import image_settings
@@ -68,7 +68,7 @@ class CountValues(Values):
 
     def settled(self, options: AppOptions, shelf: Shelf) -> "CountValues":
         """With prompt and seed, and checked as far as that goes without the model."""
-        prompt = self.prompt or template_of(list(self.counts))
+        prompt = self.prompt or default_template(self.counts, plural)
         for name in ["count"] if len(self.counts) == 1 else self.counts:
             if f"{{{name}}}" not in prompt:
                 raise InputError(f'the prompt has no "{{{name}}}", where the number of objects goes')
@@ -92,13 +92,6 @@ class CountValues(Values):
     def methods(self) -> list[Method]:
         """Those to run, the one that is asked for last."""
         return list(dict.fromkeys(["plain", "best_of", self.method])) if self.compare else [self.method]
-
-
-def template_of(labels: list[str]) -> str:
-    """ "a photo of {count} cats", or "a photo of {cat} cats and {dog} dogs"."""
-    if len(labels) == 1:
-        return f"a photo of {{count}} {plural(labels[0])}"
-    return "a photo of " + " and ".join(f"{{{label}}} {plural(label)}" for label in labels)
 
 
 def run(values: CountValues, bench: "Bench") -> None:
@@ -164,12 +157,10 @@ class Searches:
             name = f"{slug(token.label)}-{token.n}-{result.history[0]['seeds'][0]}-{self.bench.job.id[:6]}"
             files.append(shelf.own_tokens / f"{name}.safetensors")
             token.save(files[-1])
-        values = {name: job.options.get(name) for name in ("negative", "size", "steps", "guidance")}
-        request = Request(result.prompt, result.seeds[0], **values)
         noise = {} if result.latents is None else {"noise": {"sha256": keep_noise(self.bench.output, result.latents)}}
         width, height = result.images[0].size
         size = {"width": width, "height": height}
-        return image_settings(self.pipe, self.options, request) | token_settings(files) | noise | size
+        return image_settings(self.pipe, self.options, job.request(result)) | token_settings(files) | noise | size
 
     def take(self, method: Method, row: Mapping[str, Any]) -> None:
         """Note an image that is finished."""

@@ -4,12 +4,13 @@ from typing import Any
 
 import gradio as gr
 
-from t2i_tools.default.scenes import LABELS
+from t2i_tools.cli.count import default_template
+from t2i_tools.default.scenes import LABELS, plural
 from t2i_tools.errors import InputError
 from t2i_tools.ui import layout, view
 from t2i_tools.ui.desk import Desk
 from t2i_tools.ui.jobs import Job
-from t2i_tools.ui.kinds.count import CountValues, template_of
+from t2i_tools.ui.kinds.count import CountValues
 from t2i_tools.ui.panel import QUIET, Panel
 from t2i_tools.ui.strip import chart_values, charts, strip_html
 
@@ -83,13 +84,13 @@ def _wanted() -> dict[str, gr.components.Component]:
         "",
         label="Prompt",
         lines=2,
-        placeholder=template_of(["cat"]),
+        placeholder=default_template(["cat"], plural),
         info="{count} stands for the number, with two classes {cat} and {dog}",
         elem_id="count-prompt",
     )
 
     def example(*labels: str) -> gr.Textbox:
-        return gr.Textbox(placeholder=template_of([name for name in labels if name]))
+        return gr.Textbox(placeholder=default_template(filter(None, labels), plural))
 
     gr.on([label.change, second.change], example, [label, second], prompt, **QUIET)
     return {"n": n, "label": label, "second_n": second_n, "second": second, "prompt": prompt}
