@@ -31,7 +31,7 @@ from t2i_tools.evaluation.retrieval import compared, read_texts, retrieval, see_
 from t2i_tools.handle import Handle
 from t2i_tools.longclip import stretch_clip, stretch_positions
 from t2i_tools.longclip.stretch import embeddings, positions, set_positions
-from t2i_tools.metrics import cluster_bootstrap, equivalence, holm, paired_bootstrap, paired_test
+from t2i_tools.metrics import cluster_bootstrap, equivalence, holm, paired_shares, paired_test
 
 PROTOCOL = Path(__file__).with_suffix(".protocol.json")
 BASELINE = "truncated"
@@ -137,7 +137,7 @@ def summary(rows: list[dict], baseline: str) -> dict:
             figures = {"value": recall.estimate, "low": recall.low, "high": recall.high, "n": len(hits)}
             if name != baseline:
                 other = [hit for _, hit in columns[baseline]]
-                difference = paired_bootstrap(hits, other, scenes)
+                difference = paired_shares(hits, other, scenes)
                 figures["difference"] = [difference.estimate, difference.low, difference.high]
                 p_values[f"{name}, {side}"] = figures["p"] = paired_test(hits, other, scenes)
                 figures["equivalent"] = equivalence(hits, other, 0.02, scenes).equivalent

@@ -25,6 +25,7 @@ from t2i_tools.metrics import (
     equivalence,
     holm,
     mcnemar,
+    paired_shares,
     paired_test,
     wilson,
 )
@@ -91,8 +92,7 @@ def figures(method: str, rows: Sequence[Row], protocol: Protocol) -> dict[str, A
 def gains(methods: Mapping[str, Sequence[Row]], baseline: str, protocol: Protocol) -> Table:
     """One line a method: GAINS with intervals, exact McNemar over pairs, tests by cluster corrected together (Holm).
 
-    "equivalent": the difference in exact lies within the protocol's margin (TOST). Where no pair differs, that is as
-    much as so many clusters without one can say (Wilson), and no proof.
+    "equivalent": the difference in exact lies within the protocol's margin (TOST).
     """
     before = {row["key"]: row for row in methods[baseline]}
     table, tests = [], {}
@@ -109,11 +109,8 @@ def gains(methods: Mapping[str, Sequence[Row]], baseline: str, protocol: Protoco
         if len(set(clusters)) > 1:
             tests[method, "p, exact"] = paired_test(columns[:, 0], columns[:, 1], clusters)
             tests[method, "p, error"] = paired_test(columns[:, 2], columns[:, 3], clusters)
+            line["exact gained"] = paired_shares(columns[:, 0], columns[:, 1], clusters, level=protocol.level)
             line["equivalent"] = equivalence(columns[:, 0], columns[:, 1], protocol.margin, clusters).equivalent
-        if (columns[:, 0] == columns[:, 1]).all():
-            reach = wilson(0, len(set(clusters)), level=protocol.level).high
-            line["exact gained"] = Interval(0.0, -reach, reach, protocol.level, len(set(clusters)))
-            line["equivalent"] = reach < protocol.margin
         table.append(line)
     corrected = holm(tests)
     for line in table:

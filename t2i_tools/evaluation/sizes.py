@@ -22,11 +22,12 @@ from t2i_tools.metrics import (
     holm,
     object_columns,
     paired_bootstrap,
+    paired_shares,
     paired_test,
     threshold_sweep,
     wilson,
 )
-from t2i_tools.metrics.objects import COLUMNS, TESTED
+from t2i_tools.metrics.objects import COLUMNS, SHARES, TESTED
 from t2i_tools.sizes import Size, format_size
 
 if TYPE_CHECKING:
@@ -211,6 +212,8 @@ def _compare(
         if name in TESTED:
             a, b = (z[:, COLUMNS.index(TESTED[name])] for z in (x, y))
             tests[name]["p"] = paired_test(a, b, prompts)
+            if name in SHARES:
+                tests[name]["difference"] = paired_shares(a, b, prompts, level=protocol.level)
             if name == protocol.primary:
                 tests[name]["equivalent"] = equivalence(a, b, protocol.margin, prompts).equivalent
     return tests

@@ -15,6 +15,7 @@ from t2i_tools.metrics import (
     holm,
     mcnemar,
     paired_bootstrap,
+    paired_shares,
     paired_test,
     wilson,
 )
@@ -186,7 +187,10 @@ def _one(
     x, y = _columns(figure, a), _columns(figure, b)
     metric = METRICS.get(figure)
     statistic = metric.value if metric else first
-    difference = paired_bootstrap(x, y, clusters, statistic=statistic, level=protocol.level)
+    if figure in SHARES:
+        difference = paired_shares(x[:, 0], y[:, 0], clusters, level=protocol.level)
+    else:
+        difference = paired_bootstrap(x, y, clusters, statistic=statistic, level=protocol.level)
     if figure in SHARES and len(set(clusters)) == len(clusters):
         p = mcnemar(x[:, 0], y[:, 0]).p
     else:

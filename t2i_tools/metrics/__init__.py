@@ -19,6 +19,7 @@ _MODULES = {
         "cluster_bootstrap",
         "nested_bootstrap",
         "paired_bootstrap",
+        "paired_shares",
         "two_level_bootstrap",
         "wilson",
     ),

@@ -14,7 +14,9 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from t2i_tools.errors import InputError
 from t2i_tools.metrics.checks import as_columns, as_groups, as_vector, between, same_length, several
-from t2i_tools.metrics.intervals import Interval, cluster_totals
+from t2i_tools.metrics.intervals import Interval, cluster_totals, rare_pairs
+
+SAME = 1e-9  # of the margin: what rounding makes of equal differences
 
 
 @dataclass(frozen=True)
@@ -84,23 +86,27 @@ def equivalence(a: Any, b: Any, margin: float, clusters: Any | None = None, *, a
     """TOST (statsmodels): is the mean of a - b inside (-margin, margin)?
 
     a, b: (n,) paired items. Clusters of unequal sizes n_k count by z_k = r + (s_k - r n_k) K / n, with s_k the sum of
-    differences in a cluster and r their overall mean (the linearised ratio, Cochran 1977, 6.3). For a figure that is no
+    differences in a cluster and r their overall mean (the linearised ratio, Cochran 1977, 6.3). Where right and wrong
+    (1 and 0) differ in fewer than FEW clusters, t knows too little and an exact test takes its place (`RarePairs`):
+    none of n says p = (1 - margin)^n. Other differences without spread tell nothing: p = 1. For a figure that is no
     mean, `paired_bootstrap(level=1 - 2 * alpha).within(margin)`. Raises InputError.
     """
     between(alpha, 0, 0.5, "alpha")
     between(margin, 0, np.inf, "margin")
-    d = _differences(a, b)
+    d, level = _differences(a, b), 1 - 2 * alpha
     sums, sizes = cluster_totals(d, as_groups(clusters, len(d)))
     several(len(sums))
     r = float(d.mean())
     z = r + (sums[:, 0] - r * sizes) * len(sizes) / len(d)
-    if np.ptp(z) == 0:  # no spread at all: statsmodels would divide by it
-        p, low, high = float(abs(r) >= margin), r, r
+    if rare := rare_pairs(a, b, clusters):
+        p, interval = rare.p(margin), rare.interval(level)
+    elif np.ptp(z) <= SAME * margin:
+        p, interval = 1.0, Interval(r, -np.inf, np.inf, level, len(z))
     else:
         summary = DescrStatsW(z)
         p = float(summary.ttost_mean(-margin, margin)[0])
-        low, high = map(float, summary.tconfint_mean(2 * alpha))
-    return Equivalence(p, Interval(r, low, high, 1 - 2 * alpha, len(z)), margin, p <= alpha)
+        interval = Interval(r, *map(float, summary.tconfint_mean(2 * alpha)), level, len(z))
+    return Equivalence(p, interval, margin, p <= alpha)
 
 
 def _differences(a, b):

@@ -69,5 +69,6 @@ FIGURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "cut": _ratio("cut", "objects"),
     "area": _ratio("area", "objects"),
 }
+SHARES = ("recognised", "exact")  # of pictures
 # Where both methods were asked for the same, equal means of this column are equal figures: what a test can test.
 TESTED = {"recognised": "recognised", "exact": "exact", "duplication": "found"}

@@ -78,7 +78,7 @@ def test_methods_are_compared_with_the_baseline():
         ]
     rows.append(row("better", 99, 1, 1))  # without a partner
     rows.append(row("plain", 98, 1, 1, status="error"))
-    summaries = {(64, 64): summarise_size(rows, PERFECT, Protocol(margin=0.05))}
+    summaries = {(64, 64): summarise_size(rows, PERFECT, Protocol(margin=0.1))}
     correct(summaries)
     found = {one["method"]: one for one in summaries[64, 64]}
     assert found["plain"]["exact"].estimate == 0.25
@@ -88,6 +88,7 @@ def test_methods_are_compared_with_the_baseline():
     assert against["exact"]["difference"].estimate == pytest.approx(0.25)
     assert against["exact"]["p"] < 0.01 and not against["exact"]["equivalent"]
     assert found["same"]["against"]["exact"]["equivalent"]
+    assert found["same"]["against"]["exact"]["difference"].high == pytest.approx(1 - 0.025 ** (1 / 40))
     asked = sum(1 + n % 3 for n in range(40))
     assert found["worse"]["duplication"].estimate == pytest.approx(math.log((asked + 70) / asked))
     assert found["worse"]["against"]["duplication"]["difference"].low > 0
@@ -106,11 +107,13 @@ def test_the_one_comparison_of_a_protocol():
     small = [row(method, n, 1, 1 + (method == "plain" or n % 2)) for n in range(40) for method in ("plain", "scaled")]
     large = [row(method, n, 2, 2) for n in range(40) for method in ("plain", "scaled")]
     sizes = {(64, 64): (small, PERFECT), (256, 256): (large, PERFECT)}
-    told = primary(sizes, "scaled", Protocol(margin=0.05))
+    told = primary(sizes, "scaled", Protocol())
     assert told["difference"].estimate == pytest.approx(0.25)
     assert told["difference"].n == 40  # prompts
     assert told["p"] < 0.001 and not told["equivalent"]
-    assert primary({(256, 256): (large, PERFECT)}, "scaled", Protocol())["equivalent"]
+    for margin, shown in ((0.05, False), (0.1, True)):  # forty prompts do not show the smaller one
+        alone = primary({(256, 256): (large, PERFECT)}, "scaled", Protocol(margin=margin))
+        assert alone["equivalent"] is shown
     with pytest.raises(InputError, match="in common"):
         primary(sizes, "absent", Protocol())
 
