@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i_tools.errors import InputError, OutOfMemoryError, UnsupportedModelError, first_line
 from t2i_tools.loading import out_of_memory
-from t2i_tools.models import denoiser, longest_side, size_multiple
+from t2i_tools.models import denoiser, execution_device, longest_side, size_multiple
 from t2i_tools.sizes import Fit, Size, centre_box, format_size, possible_size
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def call_errors(pipe: DiffusionPipeline, requests: Sequence[Request]) -> Iterato
         size = format_size(requests[0].size) if requests[0].size else "the model's own size"
         several = f"{len(requests)} at once of " if len(requests) > 1 else ""
         raise OutOfMemoryError(
-            f"not enough memory on {denoiser(pipe).device} for {several}{size}: "
+            f"not enough memory on {execution_device(pipe)} for {several}{size}: "
             "ask for a smaller one, or try --vae-tiling, --offload or --dtype bfloat16"
         ) from error
     except ValueError as error:

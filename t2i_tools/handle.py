@@ -38,13 +38,18 @@ class Handle:
             earlier.remove()
         self._active[plugin] = self
 
+    @property
+    def active(self) -> bool:
+        """Whether the edit is still there."""
+        return self._active.get(self.plugin) is self
+
     def on_remove(self, undo: Callable[[], object]) -> None:
         """Call `undo` at the removal, the last one handed over first."""
         self._undo.append(undo)
 
     def remove(self) -> None:
         """Undo the edit; all of it, even when a step fails. Once is enough, twice does no harm."""
-        if self._active.get(self.plugin) is self:
+        if self.active:
             del self._active[self.plugin]
         steps, self._undo = self._undo, []
         with ExitStack() as stack:
@@ -62,7 +67,7 @@ class Handle:
         self.remove()
 
     def __repr__(self) -> str:
-        return f"<{self.plugin}: {'active' if self._active.get(self.plugin) is self else 'removed'}>"
+        return f"<{self.plugin}: {'active' if self.active else 'removed'}>"
 
 
 def active_handle(component: Any, plugin: str) -> Handle | None:

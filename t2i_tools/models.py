@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from t2i_tools.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import DiffusionPipeline
     from torch import nn
 
@@ -33,6 +34,13 @@ def denoiser(pipe: DiffusionPipeline | nn.Module) -> nn.Module:
     raise UnsupportedModelError(
         f"{type(pipe).__name__} has neither a unet nor a transformer: use a diffusers text-to-image pipeline"
     )
+
+
+def execution_device(pipe: DiffusionPipeline | nn.Module) -> torch.device:
+    """Where the denoiser computes and wants its inputs: with offloading, its weights wait elsewhere."""
+    from diffusers.utils.torch_utils import get_module_execution_device
+
+    return get_module_execution_device(denoiser(pipe))
 
 
 def text_encoders(pipe: DiffusionPipeline) -> list[TextEncoder]:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from t2i_tools.errors import InputError, ModelError, UnsupportedModelError
 from t2i_tools.loading import open_pipeline, pick_device
-from t2i_tools.models import denoiser, family, native_size, size_multiple, text_encoders
+from t2i_tools.models import denoiser, execution_device, family, native_size, size_multiple, text_encoders
 from t2i_tools.parts import use_loras, use_scheduler, use_vae
 
 
@@ -41,6 +41,29 @@ def test_anatomy(tiny_pipeline):
     assert size_multiple(tiny_pipeline) == 8
     assert family(tiny_pipeline) == "stable_diffusion"
     assert family(type("Mine", (type(tiny_pipeline),), {})(**tiny_pipeline.components)) == "stable_diffusion"
+
+
+def by_layer(pipe, device):
+    """As `enable_sequential_cpu_offload` does."""
+    from accelerate import cpu_offload
+
+    cpu_offload(pipe.unet, device)
+
+
+@pytest.mark.parametrize(
+    "offload",
+    [
+        by_layer,
+        lambda pipe, device: pipe.enable_model_cpu_offload(device=device),
+        lambda pipe, device: pipe.unet.enable_group_offload(device, torch.device("cpu"), "leaf_level"),
+    ],
+    ids=["by layer", "by model", "in groups"],
+)
+def test_where_it_computes_is_not_where_its_weights_wait(tiny_folder, offload):
+    pipe, device = open_pipeline(tiny_folder), torch.device("cpu", 1)  # as good a name as any of a second device
+    assert execution_device(pipe) == pipe.unet.device == torch.device("cpu")
+    offload(pipe, device)
+    assert execution_device(pipe) == device != next(pipe.unet.parameters()).device
 
 
 def test_anatomy_of_transformers():

@@ -24,7 +24,7 @@ from torch import nn
 from t2i_tools.counting.compute import Compute
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.generation import Request, call_arguments, call_errors, takes
-from t2i_tools.models import denoiser, text_encoders
+from t2i_tools.models import denoiser, execution_device, text_encoders
 from t2i_tools.sizes import centre_box
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Sampler:
         requests = [replace(self.request, prompt=prompt, seed=seed) for seed in seeds]
         arguments = call_arguments(self.pipe, requests) | {"output_type": "pt"}
         if latents is not None:
-            arguments["latents"] = latents.to(_device(self.pipe), denoiser(self.pipe).dtype)
+            arguments["latents"] = latents.to(execution_device(self.pipe), denoiser(self.pipe).dtype)
         before = self.compute.denoiser
         with ExitStack() as stack:
             stack.enter_context(call_errors(self.pipe, requests))
@@ -214,7 +214,3 @@ def timestep(model: nn.Module, args: tuple, kwargs: dict) -> float:
     arguments = {**dict(zip(names, args, strict=False)), **kwargs}
     time = arguments["timestep"] if "timestep" in arguments else arguments["t"]
     return float(time.flatten()[0]) if isinstance(time, torch.Tensor) else float(time)
-
-
-def _device(pipe: DiffusionPipeline) -> torch.device:
-    return getattr(pipe, "_execution_device", denoiser(pipe).device)

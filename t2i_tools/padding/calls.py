@@ -30,24 +30,22 @@ def intercept(
 ) -> None:
     """Until the handle's end, a call of this very pipeline becomes `around(its arguments by name, the call as it was)`.
 
-    Python looks `__call__` up in the class, so the pipeline is given one derived from its own. Several come off in any
-    order: one that has ended hands on until those put on after it have ended, too.
+    Python looks `__call__` up in the class, so the pipeline is given one derived from its own, which hands on whatever
+    does not concern it: calls of copies, and those after the end.
     """
     kind = type(pipe)
 
     @wraps(kind.__call__)  # with its signature, which tools read
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self is not pipe or derived.t2i_ended:
+        if self is not pipe or not handle.active:
             return kind.__call__(self, *args, **kwargs)
         return around(_named(kind, pipe, args, kwargs), partial(kind.__call__, pipe))
 
     def end() -> None:
-        derived.t2i_ended = True
-        while vars(type(pipe)).get("t2i_ended"):
-            pipe.__class__ = type(pipe).__base__
+        if type(pipe) is derived:
+            pipe.__class__ = kind
 
-    derived = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__, "t2i_ended": False})
-    pipe.__class__ = derived
+    pipe.__class__ = derived = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
     handle.on_remove(end)
 
 

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.generation import call_default
-from t2i_tools.models import family, text_encoders
+from t2i_tools.models import execution_device, family, text_encoders
 from t2i_tools.padding.keeps import Keep, Rows, check_keep, own_rows, swapped_rows, text_rows
 from t2i_tools.prompts import token_spans
 
@@ -89,7 +89,7 @@ def encode(pipe: DiffusionPipeline, prompt: str | Mapping[str, str], **options: 
         )
     takes = inspect.signature(pipe.encode_prompt).parameters
     texts = {"prompt": prompt, "prompt_2": None, "prompt_3": None} if isinstance(prompt, str) else prompt
-    fixed = {"device": pipe._execution_device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+    fixed = {"device": execution_device(pipe), "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
     fixed["max_sequence_length"] = call_default(pipe, "max_sequence_length")
     given = {name: value for name, value in (fixed | options | dict(texts)).items() if name in takes}
     with torch.no_grad():

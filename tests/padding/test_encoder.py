@@ -36,6 +36,18 @@ def test_rows_come_from_where_they_should(pipe):
         assert torch.equal(made[~own], clean[~own])
 
 
+@pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_3"])
+def test_encoders_that_are_fetched_layer_by_layer(pipes, name):
+    """As `enable_sequential_cpu_offload` does: weights are elsewhere until a layer is called."""
+    from accelerate import cpu_offload
+
+    offloaded = pipezoo.build(name)
+    for part in (part for part in offloaded.components.values() if isinstance(part, torch.nn.Module)):
+        cpu_offload(part, torch.device("cpu"), offload_buffers=len(part._parameters) > 0)
+    made = pipezoo.call(offloaded, **encoder_intervention(offloaded, PROMPT, "pads"))
+    assert torch.equal(made, pipezoo.call(pipes(name), **encoder_intervention(pipes(name), PROMPT, "pads")))
+
+
 @pytest.mark.parametrize("name", FIXED)
 def test_the_empty_prompt_is_clean(pipe):
     assert torch.equal(text(encode_clean(pipe, PROMPT, "empty")), text(encode(pipe, "")))
