@@ -111,8 +111,11 @@ class Shelf:
 
     def resolved(self, plugins: Mapping[str, Any]) -> dict[str, Any]:
         """The plugins' options with files for the names among them. Raises InputError."""
-        named = {"long_clip": (self.long_clips, "Long-CLIP"), "count_token": (self.tokens, "count token")}
-        files = {name: pick(plugins[name], known(), what) for name, (known, what) in named.items() if plugins.get(name)}
+        files: dict[str, Any] = {}
+        if clip := plugins.get("long_clip"):
+            files["long_clip"] = pick(clip, self.long_clips(), "Long-CLIP")
+        if tokens := plugins.get("count_token"):
+            files["count_token"] = [pick(name, self.tokens(), "count token") for name in tokens]
         return {**plugins, **files}
 
     @contextmanager

@@ -60,6 +60,8 @@ def generate(
     requests = read_requests(prompt, prompts, {**asked, "fit": fit})
     target = parse_output(output, len(requests))
     chosen, plugins = options.pick(options.ModelOptions, given), options.pick(PluginOptions, given)
+    for request in requests:
+        plugins.worded(request)  # complains before the model is opened
     pipe = options.open_model(chosen)
     if not (quiet or plugins.long_prompts):
         tell_of_cuts(pipe, [request.prompt for request in requests])

@@ -123,12 +123,13 @@ LongClip = Annotated[
         rich_help_panel=PLUGINS,
     ),
 ]
-CountTokenFile = Annotated[
-    str | None,
+CountTokenFiles = Annotated[
+    list[str] | None,
     typer.Option(
         "--count-token",
         metavar="FILE",
-        help='A token that t2i count learned; "{count}" in the prompt becomes its word.',
+        help='A token that t2i count learned; "{count}" in the prompt becomes its word. May be repeated: then '
+        '"{apples}" becomes that of the token for apples.',
         rich_help_panel=PLUGINS,
     ),
 ]

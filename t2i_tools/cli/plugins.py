@@ -48,7 +48,7 @@ class PluginOptions:
     two_pass_strength: options.TwoPassStrength = None
     long_prompts: options.LongPrompts = None
     long_clip: options.LongClip = None
-    count_token: options.CountTokenFile = None
+    count_token: options.CountTokenFiles = None
 
     def __post_init__(self) -> None:
         for name, owners in OWNERS.items():
@@ -67,19 +67,24 @@ class PluginOptions:
 
             check_method(self.long_prompts, self.long_clip)
         if self.count_token:
-            self.token()
+            self.tokens()
 
-    def token(self) -> "CountToken":
-        """The token of --count-token. Raises ModelError."""
-        from t2i_tools.counting import CountToken
+    def tokens(self) -> "list[CountToken]":
+        """The token of each --count-token. Raises ModelError, and InputError where two have the same word."""
+        from t2i_tools.counting.token import CountToken, check_distinct
 
-        return CountToken.load(self.count_token)
+        files = self.count_token or ()
+        tokens = list(map(CountToken.load, files))
+        check_distinct(tokens, files)
+        return tokens
 
     def worded(self, request: Request) -> Request:
-        """The request with the token's word, or word and number, for "{count}"."""
-        if not (self.count_token and "{count}" in request.prompt):
+        """The request with the tokens' words in its prompt. Raises InputError where one has no place in it."""
+        if not self.count_token:
             return request
-        return replace(request, prompt=self.token().prompt(request.prompt))
+        from t2i_tools.counting.token import fill_tokens
+
+        return replace(request, prompt=fill_tokens(request.prompt, self.tokens()))
 
     def native_of(self, pipe: "DiffusionPipeline") -> Size:
         """(height, width) in pixels, given or the model's own. Raises InputError."""
@@ -165,14 +170,20 @@ def _long_prompts(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[
 
 
 @contextmanager
-def _count_token(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[dict[str, Any] | None]:
+def _count_token(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[list[dict[str, Any]] | None]:
     if not chosen.count_token:
         yield None
         return
     from t2i_tools.counting import count_token
 
-    with count_token(pipe, token := chosen.token()):
-        yield {"file": Path(chosen.count_token).name, "word": token.word, "n": token.n}
+    tokens = chosen.tokens()
+    with ExitStack() as stack:
+        for token in tokens:
+            stack.enter_context(count_token(pipe, token))
+        yield [
+            {"file": Path(file).name, "word": token.word, "n": token.n}
+            for file, token in zip(chosen.count_token, tokens, strict=True)
+        ]
 
 
 def _draw(
@@ -207,6 +218,8 @@ def _reader(kind: Any) -> Callable[[str], Any]:
         return lambda text: ("off", "on").index(text) == 1
     if float in (kind, *get_args(kind)):
         return float
+    if list[str] in get_args(kind):
+        return lambda text: None if text == "off" else [text]
     return (lambda text: None if text == "off" else text) if get_args(kind) else str
 
 

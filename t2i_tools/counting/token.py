@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,6 +160,33 @@ def fill_template(template: str, values: Mapping[str, str]) -> str:
             raise InputError(f'the prompt {template!r} has no "{{{name}}}", where the number of objects goes')
         template = template.replace(f"{{{name}}}", value)
     return template
+
+
+def fill_tokens(prompt: str, tokens: Sequence[CountToken]) -> str:
+    """The prompt with what stands for each token in its place: "{count}" of a single token, "{class}" of several.
+
+    A token whose word is in the prompt already needs none. Raises InputError for one that has no place.
+    """
+    for token in tokens:
+        place = "{count}" if len(tokens) == 1 else f"{{{token.label}}}"
+        if place not in prompt and token.word not in prompt:
+            raise InputError(
+                f'the prompt {prompt!r} has no place for {token.word}: write "{place}" where the number goes'
+            )
+        prompt = prompt.replace(place, token.spoken())
+    return prompt
+
+
+def check_distinct(tokens: Sequence[CountToken], names: Sequence[str]) -> None:
+    """Raise InputError where two tokens have the same word, which could then only mean one of them.
+
+    names: what the tokens are called by whoever chose them.
+    """
+    first: dict[str, str] = {}
+    for token, name in zip(tokens, names, strict=True):
+        if token.word in first:
+            raise InputError(f"{first[token.word]} and {name} carry the same token {token.word}: leave one of them out")
+        first[token.word] = name
 
 
 def number_word(n: int) -> str:

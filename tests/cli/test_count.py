@@ -164,7 +164,7 @@ def test_a_token_is_used_again_by_generate(t2i, tiny_folder, tmp_path, capsys):
     assert generate("two {count} cats", [str(token), "--output", "none.png", "--compare"])[0] == 2
     with Image.open("one.png") as one, Image.open("two.png") as two:
         assert one.tobytes() == two.tobytes()
-    assert read_settings("one.png")["count_token"] == {"file": token.name, "word": "<count-200>", "n": 200}
+    assert read_settings("one.png")["count_token"] == [{"file": token.name, "word": "<count-200>", "n": 200}]
     code, err = generate("two {count} cats", ["nowhere.safetensors"])
     assert (code, err) == (2, "t2i: no such file: nowhere.safetensors\n")
 

@@ -6,6 +6,9 @@ import pytest
 from PIL import Image
 
 from t2i_tools.cli import main
+from t2i_tools.counting import count_token
+from t2i_tools.counting.token import start_token
+from t2i_tools.generation import Request, generate_image
 from t2i_tools.imagefile import read_settings
 from t2i_tools.longclip import stretch_clip
 
@@ -15,10 +18,10 @@ def t2i(tiny_folder, tmp_path, monkeypatch, capsys):
     """Run `t2i generate` on the tiny model of 64x64 in an empty folder; returns (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments):
+    def run(*arguments, prompt="cat"):
         options = ["--model", str(tiny_folder), "--steps", "2", "--seed", "3", *arguments]
         with pytest.raises(SystemExit) as left:
-            main(["generate", "cat", *options])
+            main(["generate", prompt, *options])
         captured = capsys.readouterr()
         return left.value.code, captured.out, captured.err
 
@@ -116,6 +119,49 @@ def test_weights_of_a_long_clip(t2i, tiny_pipeline, tmp_path):
     assert read_settings("same.png")["long_prompts"]["long_clip"] == "long"
     code, out, err = t2i("--long-prompts", "stretch", "--long-clip", "absent.pt")
     assert (code, out, err) == (2, "", "t2i: no such file: absent.pt\n")
+
+
+@pytest.fixture
+def saved_token(tiny_pipeline, tmp_path):
+    """Writes a count token under a name, with the word it is to have."""
+
+    def save(name, n, label, word):
+        token = start_token(tiny_pipeline, n, label, word=word)
+        token.save(tmp_path / f"{name}.safetensors")
+        return token
+
+    return save
+
+
+def test_two_count_tokens_in_one_prompt(t2i, saved_token, tiny_pipeline):
+    cat, dog = saved_token("cat", 3, "cat", "<count-3-cat>"), saved_token("dog", 2, "dog", "<count-2-dog>")
+    prompt = "{cat} cats and {dog} dogs"
+    options = ("--count-token", "cat.safetensors", "--count-token", "dog.safetensors")
+    assert t2i("--output", "both.png", *options, prompt=prompt)[0] == 0
+    spoken = "<count-3-cat> three cats and <count-2-dog> two dogs"
+    with count_token(tiny_pipeline, cat), count_token(tiny_pipeline, dog):
+        ours = generate_image(tiny_pipeline, Request(spoken, 3, steps=2))
+    assert pixels("both.png") == ours.convert("RGB").tobytes()
+    settings = read_settings("both.png")
+    assert settings["prompt"] == prompt
+    assert [one["file"] for one in settings["count_token"]] == ["cat.safetensors", "dog.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("files", "prompt", "says"),
+    [
+        (("a", "b"), "{cat} cats", "a.safetensors and b.safetensors carry the same token <count-3>"),
+        (("a", "c"), "{cat} cats", 'has no place for <count-2-dog>: write "{dog}" where the number goes'),
+        (("a",), "{cat} cats", 'has no place for <count-3>: write "{count}" where the number goes'),
+    ],
+)
+def test_count_tokens_that_cannot_be_read(t2i, saved_token, files, prompt, says):
+    for name, n, label, word in (("a", 3, "cat", None), ("b", 3, "dog", None), ("c", 2, "dog", "<count-2-dog>")):
+        saved_token(name, n, label, word)
+    given = [text for name in files for text in ("--count-token", f"{name}.safetensors")]
+    code, out, err = t2i(*given, prompt=prompt)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert says in err
 
 
 @pytest.mark.parametrize(

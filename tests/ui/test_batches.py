@@ -58,7 +58,7 @@ def test_a_grid_counts_and_scores_every_cell(client):
 def test_a_grid_takes_tokens_and_weights_by_name(client, tokens):
     values = {"prompt": "{count} stars", "model": "tiny", "size": "64x64", "seed": 1}
     files, _ = client.predict(**values, axes=["count-token=star-3,cat-2"], api_name="/grid")
-    assert [read_settings(file)["count_token"]["file"] for file in files[1:]] == [
+    assert [read_settings(file)["count_token"][0]["file"] for file in files[1:]] == [
         f"{name}.safetensors" for name in tokens
     ]
     axes = ["long-clip=long,bundled", "long-prompts=stretch"]

@@ -85,8 +85,7 @@ class GenerateValues(Values):
         self._check_start(options.output.expanduser().resolve())
         list(self.variants(shelf))
         shelf.check(self.choice)
-        for name in self.count_tokens:
-            pick(name, shelf.tokens(), "count token")
+        self.spoken_prompt(self.token_files(shelf))
         seed = random.randrange(2**32) if self.seed is None else self.seed
         values = self.model_copy(update={"seed": min(seed, MAX_SEED - self.number + 1)})
         values.requests()
@@ -101,6 +100,19 @@ class GenerateValues(Values):
         if self.entropy_scaling != "off":
             details = {name: getattr(self, name) for name in ("entropy_rule", "entropy_strength", "entropy_layers")}
             yield PluginOptions(entropy_scaling=True, native=self.native, **details, **common)
+
+    def token_files(self, shelf: Shelf) -> list[Path]:
+        """Where its count tokens are. Raises InputError."""
+        known = shelf.tokens()
+        return [Path(pick(name, known, "count token")) for name in self.count_tokens]
+
+    def spoken_prompt(self, files: Sequence[Path]) -> str:
+        """The prompt with the tokens' words where they go. Raises InputError where there is no place for one."""
+        from t2i_tools.counting.token import CountToken, check_distinct, fill_tokens
+
+        tokens = list(map(CountToken.load, files))
+        check_distinct(tokens, self.count_tokens)
+        return fill_tokens(self.prompt, tokens)
 
     def _check_start(self, output: Path) -> None:
         """Raise InputError for what an image cannot start from."""
@@ -118,9 +130,8 @@ def run(values: GenerateValues, bench: "Bench") -> None:
     """One file an image and variant, which is not made again when the job is taken up a second time."""
     bench.result = {"files": [], "settings": []}
     todo = [(request, plugins) for request in values.requests() for plugins in values.variants(bench.shelf)]
-    known = bench.shelf.tokens()
-    tokens = [Path(pick(name, known, "count token")) for name in values.count_tokens]
-    spoken = spoken_prompt(values.prompt, tokens)
+    tokens = values.token_files(bench.shelf)
+    spoken = values.spoken_prompt(tokens)
     with bench.pipeline(values.choice) as (pipe, options), tokens_on(pipe, tokens):
         for index, (request, plugins) in enumerate(todo):
             request = with_defaults(replace(request, prompt=spoken), pipe, options.model)
@@ -140,17 +151,6 @@ def restored(settings: Mapping[str, Any]) -> dict[str, Any]:
         return _restored(settings)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"the settings in this file are damaged: {first_line(error)}") from error
-
-
-def spoken_prompt(prompt: str, files: Sequence[Path]) -> str:
-    """The prompt with the tokens' words where they go. Raises InputError where there is no place for one."""
-    from t2i_tools.counting import CountToken
-    from t2i_tools.counting.token import fill_template
-
-    for token in map(CountToken.load, files):
-        if token.word not in prompt:
-            prompt = fill_template(prompt, {"count" if len(files) == 1 else token.label: token.spoken()})
-    return prompt
 
 
 def start_path(output: Path, name: str) -> Path:
