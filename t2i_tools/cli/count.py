@@ -41,12 +41,10 @@ UntilExact = Annotated[
         "--until-exact", help="Deliver exact ones only, the others go to rejected/; 3 is the exit code if short."
     ),
 ]
-Seed = Annotated[int | None, typer.Option(help="Of the first image, the next have seed+1...; random by default.")]
 Output = Annotated[
     str | None,
     typer.Option(metavar="FOLDER", help="A new one, or that of a stopped run to go on; outputs/7-apples by default."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON: one object an image.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no file names.")]
 Budget = Annotated[
     float, typer.Option(min=1, help="Compute for each image, in plain images' worth.", rich_help_panel=SEARCH)
@@ -93,9 +91,9 @@ def count(
     size: options.ImageSize = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
-    seed: Seed = None,
+    seed: options.FirstSeed = None,
     output: Output = None,
-    as_json: Json = False,
+    as_json: options.AsJson = False,
     quiet: Quiet = False,
     **given: Any,
 ) -> None:

@@ -44,14 +44,12 @@ def generate(
     ] = "crop",
     steps: options.Steps = None,
     guidance: options.Guidance = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of the first image, the next have seed+1...; random by default.")
-    ] = None,
+    seed: options.FirstSeed = None,
     number: Annotated[int, typer.Option(help="Images per prompt.")] = 1,
     output: Annotated[
         str, typer.Option(metavar="FILE.png|FOLDER", help="A file is replaced; in a folder numbers go on.")
     ] = "outputs",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON: one object an image.")] = False,
+    as_json: options.AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no file names.")] = False,
     **given: Any,
 ) -> None:

@@ -38,16 +38,16 @@ def grid(
     output: Annotated[Path, typer.Option(metavar="FOLDER", help="For grid.png, grid.json and the cells.")],
     negative: options.Negative = None,
     size: options.ImageSize = None,
-    fit: Annotated[str, typer.Option(help="crop or snap, for a size that the model cannot make.")] = "crop",
+    fit: options.Fit = "crop",
     steps: options.Steps = None,
     guidance: options.Guidance = None,
     seed: Annotated[int | None, typer.Option(help="Of every cell; random by default.")] = None,
     label: Annotated[str | None, typer.Option(help="Count this class in every cell.")] = None,
-    judge: Annotated[str, typer.Option(metavar="bundled|FOLDER|FILE|HUB_ID", help="The detector.")] = "bundled",
+    judge: options.Judge = options.BUNDLED,
     clip: Annotated[
         str | None, typer.Option(metavar="bundled|FOLDER|HUB_ID|none", help="The CLIP that scores every cell.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no file name.")] = False,
+    quiet: options.QuietPicture = False,
     **given: Any,
 ) -> None:
     """Compare sizes, seeds, steps, words, plugins... in a grid; cells that are there are not made again."""

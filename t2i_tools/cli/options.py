@@ -24,6 +24,11 @@ Negative = Annotated[str | None, typer.Option(metavar="TEXT", help="What to stay
 ImageSize = Annotated[str | None, typer.Option(metavar="WxH", help="Pixels; the model's own size by default.")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps.")]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale: how closely to follow the prompt.")]
+FirstSeed = Annotated[int | None, typer.Option(help="Of the first image, the next have seed+1...; random by default.")]
+Fit = Annotated[str, typer.Option(help="crop or snap, for a size that the model cannot make.")]
+Judge = Annotated[str, typer.Option(metavar="bundled|FOLDER|FILE|HUB_ID", help="The detector.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON: one object an image.")]
+QuietPicture = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no file name.")]
 Model = Annotated[
     str,
     typer.Option(

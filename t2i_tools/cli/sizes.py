@@ -32,14 +32,14 @@ def sizes(
         str | None,
         typer.Option("--sizes", metavar="WxH,WxH...", help="From half to twice the model's own size by default."),
     ] = None,
-    fit: Annotated[str, typer.Option(help="crop or snap, for a size that the model cannot make.")] = "crop",
+    fit: options.Fit = "crop",
     negative: options.Negative = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
     seed: Annotated[int | None, typer.Option(help="Of every image; random by default.")] = None,
     label: Annotated[str | None, typer.Option(help="Count this class in every image.")] = None,
-    judge: Annotated[str, typer.Option(metavar="bundled|FOLDER|FILE|HUB_ID", help="The detector.")] = "bundled",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no file name.")] = False,
+    judge: options.Judge = options.BUNDLED,
+    quiet: options.QuietPicture = False,
     **given: Any,
 ) -> None:
     """Compare sizes off | on: the same seed without and with entropy scaling, and in two passes with --two-pass."""
