@@ -2,8 +2,8 @@
 
 import json
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +25,6 @@ METHODS = ("plain", "best_of", "token", "token+best_of", "noise", "noise+best_of
 DEFAULT_METHOD, DEFAULT_BUDGET = "noise", 30.0
 SHORT = 3  # exit code when --until-exact did not get as many as asked for
 SEARCH = "Search"
-
 
 What = Annotated[list[str], typer.Argument(metavar="CLASS N [CLASS N]...", help="apples 7, or bottles 6 glasses 2.")]
 Prompt = Annotated[
@@ -70,7 +69,29 @@ Checkpointing = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class SearchOptions:
+    """How the images are looked for; each field is the option of the same name. Raises InputError."""
+
+    budget: Budget = DEFAULT_BUDGET
+    method: Method = DEFAULT_METHOD
+    counter: CounterName = None
+    label: Label = None
+    lr: LearningRate = None
+    grad_steps: GradSteps = None
+    checkpointing: Checkpointing = False
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"unknown method {self.method!r}: choose {', '.join(METHODS)}")
+
+    def given(self) -> dict[str, Any]:
+        """What `optimize_count` is told of it."""
+        return {name: value for name, value in asdict(self).items() if name not in ("counter", "label")}
+
+
 @options.with_options(
+    SearchOptions,
     options.ModelOptions,
     PluginOptions,
     without=("compare", "two_pass", "two_pass_strength", "long_prompts", "long_clip", "count_token"),
@@ -80,13 +101,6 @@ def count(
     prompt: Prompt = None,
     number: Number = 1,
     until_exact: UntilExact = False,
-    budget: Budget = DEFAULT_BUDGET,
-    method: Method = DEFAULT_METHOD,
-    counter: CounterName = None,
-    label: Label = None,
-    lr: LearningRate = None,
-    grad_steps: GradSteps = None,
-    checkpointing: Checkpointing = False,
     negative: options.Negative = None,
     size: options.ImageSize = None,
     steps: options.Steps = None,
@@ -99,27 +113,29 @@ def count(
 ) -> None:
     """Make images with exactly N objects of a class; a run that stopped goes on where it was."""
     wanted = parse_counts(what)
-    search = {"method": method, "budget": budget, "lr": lr, "grad_steps": grad_steps, "negative": negative}
-    search |= {"size": parse_size(size) if size else None, "steps": steps, "guidance": guidance}
-    search |= {"checkpointing": checkpointing}
-    chosen, plugins = options.pick(options.ModelOptions, given), options.pick(PluginOptions, given)
-    if method not in METHODS:
-        raise InputError(f"unknown method {method!r}: choose {', '.join(METHODS)}")
-    name = slug(" ".join(f"{n} {word}" for word, n in wanted.items()))
+    search, chosen = options.pick(SearchOptions, given), options.pick(options.ModelOptions, given)
+    plugins = options.pick(PluginOptions, given)
+    goal, name = goal_of(wanted, search.label), slug(" ".join(f"{n} {word}" for word, n in wanted.items()))
     folder = Path(output or f"outputs/{name}").expanduser()
-    job = {"name": name, "template": prompt or default_template(wanted), "goal": goal_of(wanted, label)}
-    job |= {"seed": first_seed(seed, folder), "number": number, "until_exact": until_exact}
-    job["about"] = {**asdict(chosen), **asdict(plugins), "counter": counter}
+    seed = first_seed(seed, folder)
+    image = {"negative": negative, "size": size and parse_size(size), "steps": steps, "guidance": guidance}
     check_place(folder, output)
-
-    detector = open_counter(counter, chosen.model, label or next(iter(wanted)), chosen.device)
+    detector = open_counter(search.counter, chosen, [search.label] if search.label else list(wanted))
     pipe = options.open_model(chosen)
     with plugins_on(pipe, plugins) as told:
         from t2i_tools.counting.job import Job
 
-        asked = {name: value for name, value in search.items() if value is not None}
-        task = Job(**job, options={**usual(pipe, chosen.model), **asked})
-        rows = run(pipe, detector, chosen, task, folder, told, show=not quiet, names=not (quiet or as_json))
+        job = Job(
+            name=name,
+            template=prompt or default_template(wanted),
+            goal=goal,
+            seed=seed,
+            number=number,
+            until_exact=until_exact,
+            options=usual(pipe, chosen.model) | _not_none(search.given() | image),
+            about={**asdict(chosen), **asdict(plugins), "counter": search.counter},
+        )
+        rows = run(pipe, detector, chosen, job, folder, told, show=not quiet, names=not (quiet or as_json))
     if as_json:
         print(json.dumps([{**row, "file": str(folder / row["file"])} for row in rows], indent=2))
     if until_exact and sum(row["exact"] for row in rows) < number:
@@ -177,13 +193,20 @@ def usual(pipe: "DiffusionPipeline", model: str) -> dict[str, Any]:
     return {"steps": request.steps, "guidance": request.guidance}
 
 
-def open_counter(name: str | None, model: str, label: str, device: str | None) -> "Counter":
-    """The detector that is followed. Raises InputError for a judge, and where none is named for another model."""
+def open_counter(name: str | None, chosen: options.ModelOptions, labels: Sequence[str]) -> "Counter":
+    """The detector that is followed. Raises InputError for a judge, and where none is named for another model.
+
+    labels: the classes to look for.
+    """
     from t2i_tools.cli.detect import open_detector
     from t2i_tools.cli.judges import JUDGES
 
     if name in ("judge", JUDGES[1]):
         raise InputError(f"--counter {name}: a judge only evaluates, what follows it could no longer be judged by it")
-    if name is None and model != options.BUNDLED:
+    if name is None and chosen.model != options.BUNDLED:
         raise InputError("--counter is needed: which detector is to count, a folder, a file, a Hub id or bundled")
-    return open_detector(name or options.BUNDLED, label, None, device)
+    return open_detector(name or options.BUNDLED, labels, None, chosen.device)
+
+
+def _not_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter as Tally
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,7 +45,7 @@ def detect(
     copies = copy_paths(files, draw) if draw else {}
     for file in files:  # before anything is written
         read_image(file)
-    counter = open_detector(detector, label, threshold, device)
+    counter = open_detector(detector, [label] if label else [], threshold, device)
     results = []
     for file in files:
         image = read_image(file)
@@ -104,21 +105,36 @@ def read_image(path: Path) -> Image.Image:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or first_line(error)}") from error
 
 
-def open_detector(name: str, label: str | None, threshold: float | None, device: str | None) -> "Counter":
-    """The counter that --detector names; ours run on the CPU unless told otherwise. Raises T2IError."""
+def open_detector(name: str, labels: Sequence[str], threshold: float | None, device: str | None) -> "Counter":
+    """The counter that --detector names; ours run on the CPU unless told otherwise. Raises T2IError.
+
+    labels: the classes to look for.
+    """
+    if name not in OURS:
+        return open_other(name, labels, threshold, device)
+    from t2i_tools.default import load_default_counter, load_default_judge
     from t2i_tools.loading import pick_device
 
-    if name in OURS:
-        from t2i_tools.default import load_default_counter, load_default_judge
+    counter = load_default_counter() if name == "bundled" else load_default_judge()
+    if threshold is not None:
+        counter.threshold = threshold
+    return counter.to(pick_device(device)) if device else counter
 
-        counter = load_default_counter() if name == "bundled" else load_default_judge()
-        if threshold is not None:
-            counter.threshold = threshold
-        return counter.to(pick_device(device)) if device else counter
-    from t2i_tools.detectors import open_counter
+
+def open_other(name: str, labels: Sequence[str], threshold: float | None, device: str | None) -> "Counter":
+    """A detector that is not ours, from a file, folder or the Hub. Raises T2IError.
+
+    labels: what one of any word looks for; a single one also names the class of a YOLO whose files do not. Which of
+    several was its first class, nobody has said.
+    """
+    from t2i_tools.detectors import finds_any_word, open_counter
+    from t2i_tools.loading import pick_device
 
     silence_libraries()
-    return open_counter(name, threshold=threshold, labels=[label] if label else ()).to(pick_device(device))
+    counter = open_counter(name, threshold=threshold, labels=labels if len(labels) == 1 else ())
+    if finds_any_word(counter):
+        counter.labels = tuple(labels)
+    return counter.to(pick_device(device))
 
 
 def summary(file: Path, image: Image.Image, found: "Detections") -> dict[str, Any]:

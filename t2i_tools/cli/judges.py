@@ -5,6 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from t2i_tools.cli import options
+from t2i_tools.cli.detect import open_other
 from t2i_tools.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,11 +34,7 @@ def judge_on(name: str, threshold: float | None, labels: "Sequence[str]", device
             judge = load_default_judge(second=name == JUDGES[1])
         judge.threshold = judge.threshold if threshold is None else threshold
         return judge
-    from t2i_tools.detectors import open_counter
-    from t2i_tools.loading import pick_device
-
-    options.silence_libraries()
-    return open_counter(name, threshold=threshold, labels=labels).to(pick_device(device))
+    return open_other(name, labels, threshold, device)
 
 
 def clip_on(name: str, device: str | None) -> tuple[Any, Any, dict[str, Any]]:
@@ -72,10 +69,10 @@ def models_of(
 
 def check_labels(judge: "Counter", labels: "Sequence[str]", name: str) -> None:
     """Raise InputError when the judge does not know a class that is asked for."""
-    from t2i_tools.detectors import OpenYoloCounter, ZeroShotCounter, find_label
+    from t2i_tools.detectors import find_label, finds_any_word
 
     known = getattr(judge, "labels", None)
-    if known is None or isinstance(judge, ZeroShotCounter | OpenYoloCounter):
+    if known is None or finds_any_word(judge):
         return
     for label in labels:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from t2i_tools.detectors import Counter, Guide, OpenYoloCounter, ZeroShotCounter, find_label
+from t2i_tools.detectors import Counter, Guide, find_label, finds_any_word
 from t2i_tools.detectors.detections import spelling
 from t2i_tools.errors import InputError
 from t2i_tools.sizes import Size
@@ -133,7 +133,7 @@ def find_goal(text: str, n: int | None, label: str | None, counts: Mapping[str, 
     for name, number in counts.items():
         if number < 1:
             raise InputError(f"count {number} of {name!r} is out of range: it takes 1 or more")
-        if (known := getattr(counter, "labels", ())) and not isinstance(counter, ZeroShotCounter | OpenYoloCounter):
+        if (known := getattr(counter, "labels", ())) and not finds_any_word(counter):
             find_label(name, known)
     return Goal(dict(counts))
 

@@ -3,7 +3,7 @@
 from t2i_tools.detectors.detections import Counter, Detections, Guide, Images, find_label, to_batch
 from t2i_tools.detectors.heatmap import HeatmapCounter
 from t2i_tools.detectors.open_yolo import OpenYoloCounter
-from t2i_tools.detectors.opening import open_counter
+from t2i_tools.detectors.opening import finds_any_word, open_counter
 from t2i_tools.detectors.transformers import TransformersCounter, ZeroShotCounter
 from t2i_tools.detectors.yolo import YoloCounter
 from t2i_tools.detectors.yolo_world import YoloWorldCounter
@@ -22,6 +22,7 @@ __all__ = [
     "YoloeCounter",
     "ZeroShotCounter",
     "find_label",
+    "finds_any_word",
     "open_counter",
     "to_batch",
 ]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from t2i_tools.detectors.detections import Counter
 from t2i_tools.detectors.heatmap import FORMAT, HeatmapCounter
-from t2i_tools.detectors.transformers import open_transformers
+from t2i_tools.detectors.open_yolo import OpenYoloCounter
+from t2i_tools.detectors.transformers import ZeroShotCounter, open_transformers
 from t2i_tools.detectors.weights import read_weights
 from t2i_tools.detectors.yolo import YoloCounter
 from t2i_tools.detectors.yolo_world import YoloWorldCounter
@@ -34,6 +35,11 @@ def open_counter(source: str | os.PathLike, *, threshold: float | None = None, l
     if path.is_file():
         return _open_file(path, threshold, labels)
     return open_transformers(str(source), threshold, labels)
+
+
+def finds_any_word(counter: Counter) -> bool:
+    """Whether it looks for whatever it is told, so that its `labels` are no limit."""
+    return isinstance(counter, ZeroShotCounter | OpenYoloCounter)
 
 
 def _open_file(path: Path, threshold: float | None, labels: Sequence[str]) -> Counter:

@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from t2i_tools.cli import count, main
 from t2i_tools.cli.count import default_template, parse_counts
@@ -245,6 +247,15 @@ def test_a_finished_run_is_told_again_and_another_one_is_refused(t2i, tmp_path):
 def test_bad_input_is_one_line_and_leaves_nothing(t2i, tmp_path, more, says):
     complains(t2i(*more), says)
     assert files(tmp_path) == []
+
+
+def test_classes_of_a_yolo_without_names_are_not_guessed_from_the_order_of_the_command(t2i, yolo_file, tmp_path):
+    folder = tmp_path / "nameless"
+    folder.mkdir()
+    yaml = Path(find_spec("ultralytics").origin).parent / "cfg" / "models" / "11" / "yolo11.yaml"
+    (folder / "yolo11n.yaml").write_text(yaml.read_text().replace("nc: 80", "nc: 2"))
+    save_file(load_file(yolo_file), folder / "model.safetensors")
+    complains(t2i("balls", 2, "apples", 3, "--counter", folder), "does not know 'balls', only 0, 1")
 
 
 def test_another_model_needs_a_counter(tiny_folder, capsys):

@@ -25,8 +25,9 @@ from transformers import (
     YolosImageProcessor,
 )
 
+from t2i_tools.cli.detect import open_detector
 from t2i_tools.default import WEIGHTS
-from t2i_tools.detectors import Guide, TransformersCounter, ZeroShotCounter, open_counter
+from t2i_tools.detectors import Guide, TransformersCounter, ZeroShotCounter, finds_any_word, open_counter
 from t2i_tools.errors import InputError, ModelError, UnsupportedModelError
 
 LABELS = {0: "cat", 1: "dog", 2: "wine glass"}
@@ -194,6 +195,15 @@ def test_zero_shot_detectors_look_for_any_word(build, tmp_path):
     two.model.save_pretrained(tmp_path)
     two.processor.save_pretrained(tmp_path)
     assert open_counter(tmp_path, labels=["cat"]).labels == ("cat",)
+
+
+def test_the_shell_tells_one_of_any_word_every_class_of_a_count(tmp_path):
+    counter = owl()
+    counter.model.save_pretrained(tmp_path)
+    counter.processor.save_pretrained(tmp_path)
+    opened = open_detector(str(tmp_path), ["cats", "dogs"], 0.0, "cpu")
+    assert finds_any_word(opened)
+    assert {label for one in opened.detect(torch.rand(4, 3, 60, 80)) for label in one.labels} == {"cats", "dogs"}
 
 
 def test_what_is_no_detector_is_refused(tmp_path):

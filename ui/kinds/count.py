@@ -100,7 +100,7 @@ def run(values: CountValues, bench: "Bench") -> None:
 
     with bench.pipeline(Choice(values.model)) as (pipe, options):
         bench.live.tell(0, 0, "drawing")
-        counter = open_detector(values.detector, next(iter(values.counts)), None, None)
+        counter = open_detector(values.detector, tuple(values.counts), None, None)
         judge = judge_on(values.judge, None, tuple(values.counts), None)
         searches = Searches(values, bench, pipe, options, counter, judge)
         try:
