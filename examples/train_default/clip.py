@@ -9,7 +9,9 @@ place belongs to is found late and all at once, hence the first `--texts` steps 
 """
 
 import time
+from argparse import Namespace
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -105,6 +107,92 @@ def relabelled(scene: Scene, rng: np.random.Generator) -> Scene:
     return replace(scene, labels=tuple(str(name) for name in rng.choice(LABELS, len(scene.labels))))
 
 
+class Pool:
+    """The scenes that steps draw from. kinds: indices of those without layouts, and with."""
+
+    def __init__(self, scenes: list[Scene]) -> None:
+        self.scenes, self.images = scenes, stack(scenes)
+        self.kinds = [[i for i, s in enumerate(scenes) if (s.kind == "layouts") == layout] for layout in (False, True)]
+        self.short = [i for i in self.kinds[1] if len(scenes[i].labels) <= 6]
+
+    def placed(self, rng: np.random.Generator) -> list[Scene]:
+        """Scenes without images, for the reader: places are the slowest to learn, and texts are cheap."""
+        return [relabelled(self.scenes[i], rng) for i in rng.choice(self.short, 64)]
+
+    def pairs(self, batch: int, rng: np.random.Generator) -> tuple[list[Scene], torch.Tensor]:
+        """n scenes followed by their n counterfeits, and the images (n, 3, H, W) uint8 of the true ones."""
+        layouts = int(rng.random() < 0.25)
+        size = batch // (1 + layouts)  # their captions are four times as long
+        chosen = rng.choice(self.kinds[layouts], size, replace=False)
+        told = [self.scenes[i] for i in chosen] + [counterfeit(self.scenes[i], rng) for i in chosen]
+        return told, self.images[chosen]
+
+
+class Captions:
+    """One caption a scene, as CLIP reads it: texts, mask (B, tokens), the states and the pooled vectors of `output`."""
+
+    def __init__(
+        self, clip: CLIPModel, tokenizer: CLIPTokenizer, scenes: list[Scene], rng: np.random.Generator
+    ) -> None:
+        self.scenes, self.texts = scenes, [caption(scene, rng) for scene in scenes]
+        tokens = tokenizer(self.texts, padding=True, truncation=True, return_tensors="pt").to(clip.device)
+        self.mask, self.longest = tokens.attention_mask, tokenizer.model_max_length
+        self.output = clip.get_text_features(**tokens)
+
+
+def reading_loss(reader: Reader, captions: Captions) -> torch.Tensor:
+    """What the reader does not find in the states of all tokens."""
+    expected = [answers(scene, text) for scene, text in zip(captions.scenes, captions.texts, strict=True)]
+    expected = torch.tensor(expected)
+    expected[captions.mask.cpu().sum(1) == captions.longest] = UNKNOWN  # may be cut
+    logits = reader(captions.output.last_hidden_state, captions.mask == 0)
+    return F.cross_entropy(logits.transpose(1, 2), expected.to(logits.device))
+
+
+def pair_loss(clip: CLIPModel, captions: Captions, images: torch.Tensor) -> torch.Tensor:
+    """The contrast of n images with n captions, after which come the n counterfeits'."""
+    n = len(images)
+    pixels = (images.to(clip.device).float() / 127.5) - 1
+    seen = F.normalize(clip.get_image_features(pixels).pooler_output, dim=-1)
+    read = F.normalize(captions.output.pooler_output, dim=-1)
+    same = [[i != j and a == b for j, b in enumerate(captions.texts)] for i, a in enumerate(captions.texts[:n])]
+    scale = clip.logit_scale.exp().clamp(max=100)
+    return contrastive_loss(seen, read[:n], read[n:], torch.tensor(same, device=read.device), scale)
+
+
+def step_losses(
+    student: nn.ModuleDict, tokenizer: CLIPTokenizer, pool: Pool, options: Namespace, step: int
+) -> dict[str, torch.Tensor]:
+    """All of one step, which draws by its own number."""
+    clip, reader = student["clip"], student["reader"]
+    rng, losses = np.random.default_rng([options.seed, step]), {}
+    if options.read:
+        losses["places"] = options.read * reading_loss(reader, Captions(clip, tokenizer, pool.placed(rng), rng))
+    if step >= options.texts:
+        told, images = pool.pairs(options.batch, rng)
+        captions = Captions(clip, tokenizer, told, rng)
+        losses["contrast"] = pair_loss(clip, captions, images)
+        if options.read:
+            losses["reading"] = options.read * reading_loss(reader, captions)
+    return losses
+
+
+def parameter_groups(clip: CLIPModel, reader: Reader) -> list[dict]:
+    """For the optimiser. faster: of the learning rate."""
+    return [
+        {"params": [p for p in clip.parameters() if p.ndim > 1], "weight_decay": 0.02, "faster": 1.0},
+        {"params": [p for p in clip.parameters() if p.ndim <= 1], "weight_decay": 0.0, "faster": 1.0},
+        {"params": list(reader.parameters()), "weight_decay": 0.0, "faster": 4.0},
+    ]
+
+
+def save(clip: CLIPModel, folder: Path) -> None:
+    """In half precision, with how pictures are prepared."""
+    clip.half().save_pretrained(folder)
+    half_range = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    CLIPImageProcessor(size={"shortest_edge": 128}, crop_size=128, **half_range).save_pretrained(folder)
+
+
 def main() -> None:
     options = arguments(
         "clip", steps=1000, name="clip", seed=0, width=128, scenes=30_000, batch=96, lr=1e-3, read=0.0, texts=0, init=""
@@ -113,61 +201,18 @@ def main() -> None:
     torch.manual_seed(options.seed)
     accelerator = Accelerator()
     tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
-    clip = (
-        CLIPModel.from_pretrained(options.init, dtype=torch.float32)
-        if options.init
-        else build(options.width, tokenizer)
-    )
-    student = nn.ModuleDict({"clip": clip, "reader": Reader(options.width)})
-    groups = [
-        {"params": [p for p in clip.parameters() if p.ndim > 1], "weight_decay": 0.02, "faster": 1.0},
-        {"params": [p for p in clip.parameters() if p.ndim <= 1], "weight_decay": 0.0, "faster": 1.0},
-        {"params": list(student["reader"].parameters()), "weight_decay": 0.0, "faster": 4.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, options.lr, betas=(0.9, 0.98))
+    there = options.init and CLIPModel.from_pretrained(options.init, dtype=torch.float32)
+    student = nn.ModuleDict({"clip": there or build(options.width, tokenizer), "reader": Reader(options.width)})
+    optimizer = torch.optim.AdamW(parameter_groups(**student), lr=options.lr, betas=(0.9, 0.98))
     checkpoint = Checkpoint(options.checkpoint, dict(student.items()), optimizer)
     first = checkpoint.load()
     student, optimizer = accelerator.prepare(student, optimizer)
-    clip, reader = student["clip"], student["reader"]
-    scenes = draw_scenes(100_000 * (options.seed + 1), options.scenes)
-    images = stack(scenes)
-    kinds = [[i for i, s in enumerate(scenes) if (s.kind == "layouts") == layout] for layout in (False, True)]
-    short = [i for i in kinds[1] if len(scenes[i].labels) <= 6]
-
-    def encode(told: list[Scene]):
-        texts = [caption(scene, rng) for scene in told]
-        tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(accelerator.device)
-        return texts, tokens.attention_mask, clip.get_text_features(**tokens)
-
-    def read_loss(told: list[Scene], texts: list[str], mask: torch.Tensor, output) -> torch.Tensor:
-        expected = torch.tensor([answers(scene, text) for scene, text in zip(told, texts, strict=True)])
-        expected[mask.cpu().sum(1) == tokenizer.model_max_length] = UNKNOWN  # may be cut
-        logits = reader(output.last_hidden_state, mask == 0)
-        return options.read * F.cross_entropy(logits.transpose(1, 2), expected.to(logits.device))
-
+    pool = Pool(draw_scenes(100_000 * (options.seed + 1), options.scenes))
     started = time.time()
     for step in range(first, options.steps):
-        rng = np.random.default_rng([options.seed, step])
         for group in optimizer.param_groups:
             group["lr"] = group["faster"] * learning_rate(step, options.steps, options.lr)
-        losses = {}
-        if options.read:  # places are the slowest to learn, and texts are cheap
-            placed = [relabelled(scenes[i], rng) for i in rng.choice(short, 64)]
-            losses["places"] = read_loss(placed, *encode(placed))
-        if step >= options.texts:
-            layouts = int(rng.random() < 0.25)
-            size = options.batch // (1 + layouts)  # their captions are four times as long
-            chosen = rng.choice(kinds[layouts], size, replace=False)
-            told = [scenes[i] for i in chosen] + [counterfeit(scenes[i], rng) for i in chosen]
-            texts, mask, output = encode(told)
-            pixels = (images[chosen].to(accelerator.device).float() / 127.5) - 1
-            seen = F.normalize(clip.get_image_features(pixels).pooler_output, dim=-1)
-            read = F.normalize(output.pooler_output, dim=-1)
-            same = torch.tensor([[i != j and a == b for j, b in enumerate(texts)] for i, a in enumerate(texts[:size])])
-            scale = clip.logit_scale.exp().clamp(max=100)
-            losses["contrast"] = contrastive_loss(seen, read[:size], read[size:], same.to(read.device), scale)
-            if options.read:
-                losses["reading"] = read_loss(told, texts, mask, output)
+        losses = step_losses(student, tokenizer, pool, options, step)
         accelerator.backward(sum(losses.values()))
         accelerator.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
@@ -175,10 +220,7 @@ def main() -> None:
         if (step + 1) % 50 == 0 or step + 1 == options.steps:
             figures = {name: loss.item() for name, loss in losses.items()}
             checkpoint.save(step + 1, **figures, seconds=time.time() - started)
-    clip = accelerator.unwrap_model(clip)
-    clip.half().save_pretrained(WEIGHTS / options.name)
-    half_range = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    CLIPImageProcessor(size={"shortest_edge": 128}, crop_size=128, **half_range).save_pretrained(WEIGHTS / options.name)
+    save(accelerator.unwrap_model(student["clip"]), WEIGHTS / options.name)
 
 
 if __name__ == "__main__":
