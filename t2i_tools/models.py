@@ -36,6 +36,14 @@ def denoiser(pipe: DiffusionPipeline | nn.Module) -> nn.Module:
     )
 
 
+def controlnets(pipe: DiffusionPipeline | nn.Module) -> dict[str, nn.Module]:
+    """A pipeline's ControlNets by where they are in it: "controlnet", or "controlnet.nets.0"... May be empty."""
+    control = getattr(pipe, "controlnet", None)
+    if (nets := getattr(control, "nets", None)) is not None:
+        return {f"controlnet.nets.{index}": net for index, net in enumerate(nets)}
+    return {} if control is None else {"controlnet": control}
+
+
 def execution_device(pipe: DiffusionPipeline | nn.Module) -> torch.device:
     """Where the denoiser computes and wants its inputs: with offloading, its weights wait elsewhere."""
     from diffusers.utils.torch_utils import get_module_execution_device

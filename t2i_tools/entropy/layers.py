@@ -56,6 +56,16 @@ LAYOUTS = {
     "ZImageTransformer2DModel": Layout(
         r"^noise_refiner\.\d+\.attention$", r"^layers\.\d+\.attention$", patch=2, multiple=32, text_first=False
     ),
+    "ControlNetModel": Layout(image=r"\.attn1$", rotary=False),
+    "ControlNetUnionModel": Layout(image=r"\.attn1$", rotary=False),
+    "SD3ControlNetModel": Layout(r"\.attn2$", r"\.attn$", text_first=False),
+    "FluxControlNetModel": Layout(joint=r"\.attn$"),
+    "HunyuanDiT2DControlNetModel": Layout(image=r"\.attn1$"),
+    "QwenImageControlNetModel": Layout(joint=r"\.attn$", mask="encoder_hidden_states_mask"),
+    # Of some, the control layers see the image by itself as well; they have one gain, for image and text.
+    "ZImageControlNetModel": Layout(
+        r"noise_refiner\.\d+\.attention$", r"^control_layers\.\d+\.attention$", patch=2, multiple=32, text_first=False
+    ),
 }
 
 
@@ -76,7 +86,7 @@ class Layer:
 
 
 def find_layout(model: nn.Module) -> Layout:
-    """The layout of a denoiser's class or of a base. Raises UnsupportedModelError."""
+    """The layout of a denoiser's or ControlNet's class or of a base. Raises UnsupportedModelError."""
     names = [base.__name__ for base in type(model).__mro__]
     if "SanaTransformer2DModel" in names:
         raise UnsupportedModelError(
@@ -90,15 +100,15 @@ def find_layout(model: nn.Module) -> Layout:
     return layout
 
 
-def find_layers(model: nn.Module) -> list[Layer]:
-    """The image self-attentions of a denoiser. Raises UnsupportedModelError."""
+def find_layers(model: nn.Module, *, optional: bool = False) -> list[Layer]:
+    """The image self-attentions of a denoiser or ControlNet. Raises UnsupportedModelError, unless optional for none."""
     layout = find_layout(model)
     found = [
         Layer(name, module, _level(model, name), joint=bool(re.search(layout.joint, name)))
         for name, module in model.named_modules()
         if re.search(f"{layout.image}|{layout.joint}", name) and not _is_cross(module)
     ]
-    if not found:
+    if not found and not optional:
         raise UnsupportedModelError(f"this {type(model).__name__} has no self-attention over its image")
     if layout.rotary and any(_has_plain_xformers(layer.attention) for layer in found):
         raise UnsupportedModelError(
@@ -134,7 +144,8 @@ def read_call(model: nn.Module, layout: Layout, args: Sequence[Any], kwargs: Map
         grid = (1, image.shape[1])
     else:
         grid = tuple(side // token_side(model, layout) for side in image.shape[-2:])
-    return Call(grid, _text_tokens(layout, arguments), arguments)
+    modes = 1 if getattr(model.config, "num_mode", None) else 0  # Flux: a token tells a union what its picture shows
+    return Call(grid, _text_tokens(layout, arguments) + modes, arguments)
 
 
 def token_side(model: nn.Module, layout: Layout) -> int:

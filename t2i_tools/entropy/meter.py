@@ -70,18 +70,18 @@ class EntropyMeter:
     def after_call(self, model: nn.Module, args: tuple, output: Any) -> None:
         """Root hook, called after an exception too."""
         self._watching.close()
-        self.layer = None
+        self.layer = self.call = None
 
     def enter_layer(self, layer: Layer, module: nn.Module, args: tuple) -> None:
-        """Pre-hook of an attention."""
-        self.layer, self._seen = layer, False
+        """Pre-hook of an attention, which Z-Image's ControlNet runs as well."""
+        self.layer, self._seen = layer if self.call else None, False
 
     def leave_layer(self, module: nn.Module, args: tuple, output: Any) -> None:
         """Hook of an attention."""
-        name, self.layer = self.layer.name, None
-        if not self._seen:
+        layer, self.layer = self.layer, None
+        if layer is not None and not self._seen:
             raise UnsupportedModelError(
-                f"the attention backend of {name} does not show its softmax: measure with the native one, by "
+                f"the attention backend of {layer.name} does not show its softmax: measure with the native one, by "
                 'set_attention_backend("native") or set_attn_processor(AttnProcessor2_0())'
             )
 

@@ -1,10 +1,11 @@
-"""The gain, multiplied into the keys of a denoiser's image self-attention."""
+"""The gain, multiplied into the keys of image self-attention, a denoiser's and its ControlNets'."""
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from t2i_tools.entropy.gain import Rule, find_rule, gain
 from t2i_tools.entropy.layers import Grid, Layer, Layout, find_layers, find_layout, read_call, token_side
 from t2i_tools.errors import InputError
 from t2i_tools.handle import Handle
-from t2i_tools.models import denoiser, native_size, size_multiple
+from t2i_tools.models import controlnets, denoiser, native_size, size_multiple
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -40,34 +41,50 @@ def entropy_scaling(
     N tokens a layer sees now, T in training; at the native size nothing changes, to the bit. Lasts until the handle's
     `remove()`, whose `report()` tells N, T and gain of each layer, and whether it acted in the last call.
 
-    pipe: a pipeline, or its denoiser. native: the size it was trained at, (height, width) in pixels, where the
-    config does not say; of a bare denoiser in its own latents (packed ones: tokens). rule: "sqrt-log", "log" or a
-    callable (N, T) -> gain. strength: power of the gain. layers: regular expression on the names of the layers to
-    scale. steps: those to scale, counted from 0, for instance range(10). Gradient checkpointing is exact as long as
-    the backward pass follows its own forward pass. Quantised, offloaded and compiled models, LoRAs, adapters and
-    attention backends may come before or after it.
+    pipe: a pipeline, whose ControlNets are scaled as well, as trained at its size; or its denoiser, which is scaled
+    alone. native: the size it was trained at, (height, width) in pixels, where the config does not say; of a bare
+    denoiser in its own latents (packed ones: tokens). rule: "sqrt-log", "log" or a callable (N, T) -> gain. strength:
+    power of the gain. layers: regular expression on the names of the layers to scale; a ControlNet's begin with
+    "controlnet". steps: those to scale, counted from 0, for instance range(10). Gradient checkpointing is exact as long
+    as the backward pass follows its own forward pass. Quantised, offloaded and compiled models, LoRAs, adapters and
+    attention backends may come before or after it; a ControlNet that takes another's place is scaled by a new call.
     Raises UnsupportedModelError or InputError.
     """
-    model = unwrapped(denoiser(pipe))
-    scale = partial(gain, rule=find_rule(rule), strength=strength)
-    scaling = Scaling(find_layout(model), select(model, layers), native_grid(pipe, native), scale, steps)
-    forget_compiled(denoiser(pipe))
-    handle = Handle(model, PLUGIN, scaling.report)
-    handle.on_remove(scaling.end)
-    handle.on_remove(model.register_forward_pre_hook(scaling.before_call, with_kwargs=True).remove)
-    scaling.bind()
-    return handle
+    models = {"": denoiser(pipe)} | {f"{place}.": net for place, net in controlnets(pipe).items()}
+    chosen = select({name: unwrapped(model) for name, model in models.items()}, layers)
+    grid, scale = native_grid(pipe, native), partial(gain, rule=find_rule(rule), strength=strength)
+    keys: dict[nn.Module, KeyGain] = {}  # by attention: Z-Image's ControlNet runs some of its transformer's
+    scalings = {}
+    for root, found in chosen.items():
+        gains = [keys.setdefault(layer.attention, KeyGain(layer)) for layer in found]
+        scalings[root] = Scaling(find_layout(root), gains, grid, scale, steps)
+    for model in models.values():
+        forget_compiled(model)
+    handles = [Handle(root, PLUGIN, partial(report, list(scalings.values()))) for root in scalings]
+    for handle in handles[1:]:
+        handles[0].on_remove(handle.remove)
+    for handle, (root, scaling) in zip(handles, scalings.items(), strict=True):
+        handle.on_remove(scaling.end)
+        handle.on_remove(root.register_forward_pre_hook(scaling.before_call, with_kwargs=True).remove)
+        scaling.bind()
+    return handles[0]
 
 
-def select(model: nn.Module, pattern: str | None) -> list[Layer]:
-    """The image self-attentions whose names match. Raises InputError."""
-    found = find_layers(model)
+def select(roots: Mapping[str, nn.Module], pattern: str | None) -> dict[nn.Module, list[Layer]]:
+    """The image self-attentions of each root whose names, after that of their root, match. Raises InputError."""
+    found = {
+        root: [replace(layer, name=name + layer.name) for layer in find_layers(root, optional=name != "")]
+        for name, root in roots.items()
+    }
     try:
-        chosen = [layer for layer in found if re.search(pattern or "", layer.name)]
+        chosen = {
+            root: [layer for layer in layers if re.search(pattern or "", layer.name)] for root, layers in found.items()
+        }
     except re.error as error:
         raise InputError(f"layers={pattern!r} is no regular expression: {error}") from error
-    if not chosen:
-        raise InputError(f"layers={pattern!r} matches none, for instance not {found[0].name}")
+    if not any(chosen.values()):
+        example = next(iter(found.values()))[0].name
+        raise InputError(f"layers={pattern!r} matches none, for instance not {example}")
     return chosen
 
 
@@ -87,12 +104,12 @@ def native_grid(pipe: DiffusionPipeline | nn.Module, native: tuple[int, int] | N
 
 
 class Scaling:
-    """Sets the gain of every layer before each call of the denoiser."""
+    """Sets the gain of every layer before each call of a denoiser or ControlNet."""
 
     def __init__(
         self,
         layout: Layout,
-        layers: list[Layer],
+        keys: list[KeyGain],
         native: Grid,
         gain: Callable[[int, int], float],
         steps: Container[int] | None,
@@ -102,7 +119,7 @@ class Scaling:
         self.gain = gain
         self.steps = steps
         self.clock = StepClock()
-        self.keys = [KeyGain(layer) for layer in layers]
+        self.keys = keys
         self.last: list[dict[str, Any]] = []
 
     @torch.compiler.disable  # traced, it would compile anew for every size
@@ -130,33 +147,41 @@ class Scaling:
 
     def end(self) -> None:
         """Take the hooks off. What was compiled with them multiplies by 1 from now on."""
-        self.last = self._rows()
+        self.last = self.rows()
         for key in self.keys:
             key.unbind()
             key.gain = 1.0
         self.keys = []
 
-    def report(self) -> list[dict[str, Any]]:
-        """layer, N, T, gain, and whether its keys were multiplied in the last call; warns when none were."""
-        rows = self._rows() if self.keys else self.last
-        if not any(row["acted"] for row in rows):
-            warnings.warn(f"entropy scaling did nothing: {self._why(rows)}", stacklevel=3)
-        return rows
-
-    def _rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, Any]]:
+        """layer, N, T, gain, and whether its keys were multiplied in the last call."""
+        if not self.keys:
+            return self.last
         return [
             {"layer": k.layer.name, "N": k.n, "T": k.t, "gain": k.gain, "acted": k.ran and k.gain != 1.0}
             for k in self.keys
         ]
 
-    def _why(self, rows: list[dict[str, Any]]) -> str:
-        if all(row["N"] is None for row in rows):
-            return "the model has not been called since"
-        if all(row["N"] == row["T"] for row in rows):
-            return "this is the native size, N = T in every layer"
-        if all(row["gain"] == 1.0 for row in rows):
-            return "the last step is none of `steps`, or the rule gives 1"
-        return "no layer's hook was reached"
+
+def report(scalings: Sequence[Scaling]) -> list[dict[str, Any]]:
+    """The rows of all, each layer's once; warns when none has acted."""
+    by_layer: dict[str, dict[str, Any]] = {}
+    for row in (row for scaling in scalings for row in scaling.rows()):
+        by_layer.setdefault(row["layer"], row)
+    rows = list(by_layer.values())
+    if not any(row["acted"] for row in rows):
+        warnings.warn(f"entropy scaling did nothing: {_why(rows)}", stacklevel=3)
+    return rows
+
+
+def _why(rows: list[dict[str, Any]]) -> str:
+    if all(row["N"] is None for row in rows):
+        return "the model has not been called since"
+    if all(row["N"] == row["T"] for row in rows):
+        return "this is the native size, N = T in every layer"
+    if all(row["gain"] == 1.0 for row in rows):
+        return "the last step is none of `steps`, or the rule gives 1"
+    return "no layer's hook was reached"
 
 
 class KeyGain:

@@ -44,7 +44,7 @@ def softmax_scaled(monkeypatch):
             image, full = (max(32, patches), max(32, native)) if name == "z_image" else (patches, native)
             return n - image + full
 
-        texts = {zoo.TEXT, 32} if name == "z_image" else {zoo.TEXT}
+        texts = {zoo.TEXT, 32} if name == "z_image" else {zoo.TEXT, 2}  # or a union's picture beside the latents
         with monkeypatch.context() as patch:
             patch.setattr(F, "scaled_dot_product_attention", attention)
             yield seen
