@@ -211,6 +211,12 @@ def percent(figure: dict) -> str:
     return f"{100 * figure['value']:.1f} % [{low:.1f}, {high:.1f}], n = {figure['n']}"
 
 
+def differences(eye: dict) -> str:
+    """All that lies off the diagonal of the confusion, "eye 11 and judge 12"."""
+    pairs = [(seen, judged) for seen, row in eye["confusion"].items() for judged in row if judged != int(seen)]
+    return ", ".join(f"eye {seen} and judge {judged}" for seen, judged in pairs) or "no difference"
+
+
 def table(figures: dict) -> str:
     """The model card's table in Markdown: what, reach, measured."""
     rows = []
@@ -245,7 +251,7 @@ def table(figures: dict) -> str:
     if eye := figures.get("eye"):
         rows += [
             ("judge and eye on images, within one", ">= 95 %", percent(eye["within one"])),
-            ("judge and eye equal", "", f"{percent(eye['equal'])}, kappa {eye['kappa']:.2f}"),
+            ("judge and eye equal", "", f"{percent(eye['equal'])}, kappa {eye['kappa']:.2f}; {differences(eye)}"),
         ]
     if speed := figures.get("speed"):
         rows += [
