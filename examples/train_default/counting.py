@@ -1,6 +1,6 @@
 """Where the UNet loses count: does it read the number, and does the number change what it predicts?
 
-`python counting.py` prints two tables, of dev scenes and seeds that no training saw (4 minutes of one core):
+`python counting.py` prints two tables, of dev scenes and seeds that no training saw (2 minutes of one core):
 1. The share of prompts whose number a linear reader finds in each block's features (n = 1..12, chance 8 %), from noise
    alone: what of the number has arrived there.
 2. By how much the loss grows when a scene's caption says one more or one less (1000 times the mean square error of v;
