@@ -102,13 +102,11 @@ class Meter(TorchFunctionMode):
         keys, extra = key.shape[-2], 0 if self.cross or not site.joint and not site.extra else site.extra
         if keys != (text if self.cross else text + extra + self._image):
             return  # text by itself, or image by itself
-        last = site.text_last or type(self.model).__name__ == "SD3Transformer2DModel"
-        first_query = 0 if self.cross or last else keys - self._image
-        chosen = first_query + torch.linspace(0, query.shape[-2] - first_query - 1, self.rows).round().long().unique()
-        if last and not self.cross:
-            chosen = torch.linspace(0, self._image - 1, min(self.rows, self._image)).round().long()
+        image = query.shape[-2] if self.cross else self._image
+        first = 0 if self.cross or site.text_last else keys - image
+        chosen = first + torch.linspace(0, image - 1, min(self.rows, image)).round().long()
         weights = _softmax(query[self._items][..., chosen, :], key[self._items], rest, options, self._items)
-        start = self._image if last and not self.cross else extra
+        start = image if site.text_last else extra
         mass = weights.mean(dim=(0, 1, 2))  # (keys,)
         shares = [mass[start : start + text][self._mask(kind, text)].sum() for kind in ("pads", "prompt")]
         self.sums[name].append(torch.stack([*shares, (1 - sum(shares)).clamp(min=0)]).cpu())

@@ -9,11 +9,12 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
-from t2i_tools.errors import InputError
+from t2i_tools.compiled import unwrapped
+from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.handle import Handle, active_handle
-from t2i_tools.padding.encoder import encode
+from t2i_tools.models import controlnets, denoiser
+from t2i_tools.padding.encoder import encode, fitted
 from t2i_tools.padding.keeps import Rows, text_rows
 
 if TYPE_CHECKING:
@@ -49,9 +50,17 @@ def intercept(
     handle.on_remove(end)
 
 
-def check_alone(model: nn.Module, other: str) -> None:
-    """Raise InputError where the other of the two plugins is on: each wants the call, and the rows, as they come."""
-    if active_handle(model, other):
+def check_alone(pipe: DiffusionPipeline, other: str) -> None:
+    """Raise InputError where the other of the two plugins is on: each wants the call, and the rows, as they come.
+
+    Raise UnsupportedModelError where the image learns of the prompt on a way that none of them guards.
+    """
+    if controlnets(pipe):
+        raise UnsupportedModelError(
+            f"the ControlNet of this {type(pipe).__name__} reads the prompt too, and tells the image of it: "
+            "take a pipeline without one, or an encoder_intervention, which both of them see"
+        )
+    if active_handle(unwrapped(denoiser(pipe)), other):
         raise InputError(
             f"a {INTERVENTION} and a {POLICY} do not go together, both say which rows of text the image sees: "
             f"remove the {other} first"
@@ -84,20 +93,21 @@ class KnownText:
 
 def known_texts(pipe: DiffusionPipeline, prompts: Sequence[str], reading: Mapping[str, Any]) -> list[KnownText]:
     """What the denoiser will be given for prompts. Raises InputError or UnsupportedModelError."""
-    length = reading.get("max_sequence_length")
-    return [
-        KnownText(
-            encode(pipe, prompt, **reading)["prompt_embeds"][0], text_rows(pipe, prompt, max_sequence_length=length)
-        )
-        for prompt in dict.fromkeys(prompts)
-    ]
+    length, known = reading.get("max_sequence_length"), []
+    for prompt in dict.fromkeys(prompts):
+        text = encode(pipe, prompt, **reading)["prompt_embeds"][0]
+        rows = text_rows(pipe, prompt, max_sequence_length=length)
+        fitted(rows, len(text))
+        known.append(KnownText(text, rows))
+    return known
 
 
 def recognise(text: torch.Tensor, known: Sequence[KnownText]) -> KnownText | None:
     """Which of the known texts a denoiser was given, up to rounding, shorter ones filled up in a batch; or none."""
+    rounding = max(1e-3, 4 * torch.finfo(text.dtype).eps)  # of a whole row; in a batch it is another than alone
     for one in known:
-        own = text[: len(one.text)]
-        if len(own) == len(one.text) and torch.allclose(own.float(), one.text.to(own).float(), rtol=1e-3, atol=1e-3):
+        own, alone = text[: len(one.text)].float(), one.text.to(text).float()
+        if len(own) == len(alone) and ((own - alone).norm(dim=1) <= rounding * alone.norm(dim=1)).all():
             return one
     return None
 

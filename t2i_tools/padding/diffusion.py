@@ -97,7 +97,7 @@ class Intervention:
 
     def attach(self) -> Handle:
         """Set the hooks."""
-        check_alone(self.exchange.model, POLICY)
+        check_alone(self.pipe, POLICY)
         forget_compiled(denoiser(self.pipe))
         handle = Handle(self.exchange.model, INTERVENTION, self.exchange.report)
         self.exchange.attach(handle)
@@ -112,7 +112,7 @@ class Intervention:
         for one, embeds in zip(rows, clean, strict=True):
             fitted(one, len(embeds["prompt_embeds"][0]))
         target = self._target(call, prompts, reading)
-        plain, full = self.exchange.record(noise.same(target))
+        plain, full = self.exchange.record(noise.same(target if "full" in self.keeps else _silent(target)))
         runs = {"full": full, "clean": self._record(noise, call, clean)}
         if "swapped" in self.keeps:
             runs["lender"] = self._record(noise, call, [encode(self.pipe, self.other, **reading)] * len(prompts))
@@ -124,9 +124,7 @@ class Intervention:
         ]
 
     def _record(self, noise: Noise, call: Mapping[str, Any], embeds: list[dict[str, Any]]) -> Run:
-        silent = {name: value for name, value in call.items() if not name.startswith("callback")}
-        call = self._with_embeds(silent, joined(embeds)) | {"output_type": "latent"}
-        return self.exchange.record(noise.same(call))[1]
+        return self.exchange.record(noise.same(_silent(self._with_embeds(call, joined(embeds)))))[1]
 
     def _target(self, call: Mapping[str, Any], prompts: list[str], reading: Mapping[str, Any]) -> dict[str, Any]:
         """The call as it came, unless the pooled vector is to be the clean prompt's."""
@@ -168,6 +166,11 @@ class Intervention:
             other = self._rows(self.other, reading)
             return Plan(**both, lender=runs["lender"], lent=each(lambda one: swapped_rows(one, other)))
         return Plan(**both, noise=each(lambda one: one.pads) if keep == "noise" else None)
+
+
+def _silent(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A call of which nobody sees anything."""
+    return {name: value for name, value in call.items() if not name.startswith("callback")} | {"output_type": "latent"}
 
 
 class Noise:

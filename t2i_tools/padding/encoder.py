@@ -201,11 +201,10 @@ def joined(made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if isinstance(values[0], list):
             joined[name] = [row for value in values for row in value]
         elif name == "prompt_embeds_mask":
-            lengths = [one["prompt_embeds"].shape[1] for one in made]
-            masks = [
-                torch.ones(n, dtype=torch.long) if v is None else v[0] for n, v in zip(lengths, values, strict=True)
-            ]
-            joined[name] = pad_sequence(masks, batch_first=True) if len(set(lengths)) > 1 else None
+            texts = [one["prompt_embeds"] for one in made]
+            whole = [text.new_ones(text.shape[1], dtype=torch.long) for text in texts]
+            masks = [one if value is None else value[0] for one, value in zip(whole, values, strict=True)]
+            joined[name] = pad_sequence(masks, batch_first=True) if len(set(map(len, masks))) > 1 else None
         else:
             joined[name] = pad_sequence([value[0] for value in values], batch_first=True)
     return {name: value for name, value in joined.items() if value is not None}

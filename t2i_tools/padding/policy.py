@@ -71,7 +71,7 @@ def mask_policy(pipe: DiffusionPipeline, policy: Policy) -> Handle:
         raise UnsupportedModelError(
             f"{names[0]}: it is not known how to mask its text; supported are {', '.join([*MASKS, *DROPS])}"
         )
-    check_alone(model, INTERVENTION)
+    check_alone(pipe, INTERVENTION)
     handle = Handle(model, POLICY)
     if masking.argument is None:
         masking.replace_forward(model, handle)
@@ -127,16 +127,21 @@ class Masking:
         return (), {**arguments, self.argument: seen}
 
     def replace_forward(self, model: nn.Module, handle: Handle) -> None:
-        """Let the denoiser leave rows out. Other wrappers of its forward stay inside."""
+        """Let the denoiser leave rows out. Other wrappers of its forward stay, inside or outside of ours."""
         before, inner = vars(model).get("forward"), model.forward
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             arguments = _named(model, args, kwargs)
-            seen = self.seen(arguments["encoder_hidden_states"])
-            return inner(*args, **kwargs) if seen.all() else _in_groups(inner, arguments, seen)
+            if not handle.active or (seen := self.seen(arguments["encoder_hidden_states"])).all():
+                return inner(*args, **kwargs)
+            return _in_groups(inner, arguments, seen)
+
+        def end() -> None:
+            if vars(model).get("forward") is forward:  # else one that came later goes on calling ours
+                delattr(model, "forward") if before is None else setattr(model, "forward", before)
 
         model.forward = forward
-        handle.on_remove(lambda: delattr(model, "forward") if before is None else setattr(model, "forward", before))
+        handle.on_remove(end)
 
 
 def _in_groups(forward: Any, arguments: Mapping[str, Any], seen: torch.Tensor) -> Any:

@@ -6,7 +6,7 @@ import inspect
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -21,8 +21,8 @@ class Site:
     """Blocks that are handed the text alike.
 
     blocks: regular expression on their names. argument: of their forward, that holds the text. joint: whether the image
-    is in it too. extra: learned tokens before the text. text_last: the image stands first. real: what a mask hides of
-    the text is left out.
+    is in it too. extra: learned tokens before the text. text_last: in attention the image stands first. real: what a
+    mask hides of the text is left out.
     """
 
     blocks: str
@@ -37,7 +37,7 @@ BESIDE = Site(r"(^|\.)transformer_blocks\.\d+$")
 SITES = {
     "UNet2DConditionModel": (BESIDE,),
     "PixArtTransformer2DModel": (BESIDE,),
-    "SD3Transformer2DModel": (BESIDE,),
+    "SD3Transformer2DModel": (replace(BESIDE, text_last=True),),
     "QwenImageTransformer2DModel": (BESIDE,),
     "CogView4Transformer2DModel": (BESIDE,),
     "FluxTransformer2DModel": (BESIDE, Site(r"^single_transformer_blocks\.\d+$")),
@@ -107,7 +107,7 @@ def read_call(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) 
 
 def text_span(site: Site, call: Call) -> tuple[int, int]:
     """Start and stop of the text in the site's argument."""
-    start = call.image if site.text_last else site.extra
+    start = call.image if site.joint and site.text_last else site.extra
     return start, start + (call.real if site.real else call.length)
 
 

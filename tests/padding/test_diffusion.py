@@ -9,7 +9,7 @@ import torch
 
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.models import denoiser
-from t2i_tools.padding import diffusion_intervention, encoder_intervention, intervene
+from t2i_tools.padding import diffusion_intervention, encoder_intervention, intervene, mask_policy
 from t2i_tools.padding.diffusion import Intervention
 from t2i_tools.padding.encoder import clean_texts
 from t2i_tools.padding.exchange import Plan, Run
@@ -253,6 +253,33 @@ def test_conditions_share_the_clean_run(pipes, monkeypatch):
     assert len(calls) == 3 * (3 + 2) + 3 * 3 * 3
     intervened(pipe, ["full", "pads"])
     assert len(calls) == 3 * (3 + 2) + 3 * 3 * 3 + 3 * 3
+
+
+@pytest.mark.parametrize("keep", ["full", "pads"])
+def test_callbacks_are_called_once_a_step(pipes, keep):
+    """Not in the runs that are there to be recorded."""
+    steps = []
+    with diffusion_intervention(pipes("stable_diffusion_3"), keep):
+        pipezoo.call(pipes("stable_diffusion_3"), callback_on_step_end=lambda p, step, t, v: steps.append(step) or v)
+    assert steps == [0, 1, 2]
+
+
+def test_beside_a_controlnet(pipes):
+    """Which reads the prompt, whatever is exchanged in the denoiser."""
+    from diffusers import FluxControlNetModel, FluxControlNetPipeline
+
+    pipe = pipes("flux")
+    slim = {"num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2}
+    control = FluxControlNetModel.from_transformer(pipe.transformer, **slim)
+    controlled = FluxControlNetPipeline(**pipe.components, controlnet=control)
+    for plugin, choice in ((diffusion_intervention, "pads"), (mask_policy, "all")):
+        with pytest.raises(UnsupportedModelError, match="the ControlNet of this FluxControlNetPipeline reads"):
+            plugin(controlled, choice)
+    image = {"control_image": torch.rand(1, 3, 64, 64)}
+    embeds = [encoder_intervention(controlled, PROMPT, keep) for keep in ("full", "clean")]
+    full, clean = (pipezoo.call(controlled, **one, **image) for one in embeds)
+    assert torch.equal(full, pipezoo.call(controlled, PROMPT, **image))
+    assert not torch.equal(full, clean)
 
 
 def test_cross_attention_holds_its_text_once(pipes):

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pipezoo
 import pytest
 import torch
@@ -5,7 +7,7 @@ import torch
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.loading import open_pipeline
 from t2i_tools.padding import diffusion_intervention, encoder_intervention
-from t2i_tools.padding.encoder import encode, encode_clean
+from t2i_tools.padding.encoder import encode, encode_clean, joined
 from t2i_tools.padding.keeps import text_rows
 from t2i_tools.prompts import token_spans
 
@@ -61,6 +63,13 @@ def test_where_nothing_is_filled_up_pads_stand_for_the_words(pipe):
     clean = text(encode_clean(pipe, twin, "empty"))
     assert clean.shape == text(encode(pipe, twin)).shape
     assert torch.equal(text(encode_clean(pipe, "ten big dogs", "empty")), clean)
+
+
+def test_masks_are_made_where_the_embeddings_are():
+    """Qwen-Image gives none for a prompt alone."""
+    text = partial(torch.zeros, device="meta")
+    made = joined([{"prompt_embeds": text(1, rows, 4), "prompt_embeds_mask": None} for rows in (3, 5)])
+    assert (made["prompt_embeds_mask"].shape, made["prompt_embeds_mask"].device.type) == ((2, 5), "meta")
 
 
 def test_clean_of_zeros_and_of_pads(pipe):

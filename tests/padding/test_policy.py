@@ -4,8 +4,10 @@ import torch
 import torch.nn.functional as F
 
 from t2i_tools.errors import InputError, UnsupportedModelError
+from t2i_tools.longclip import long_prompts
 from t2i_tools.models import denoiser
 from t2i_tools.padding import encoder_intervention, mask_policy
+from t2i_tools.padding.calls import known_texts, recognise
 from t2i_tools.padding.keeps import text_rows
 
 PROMPT = "two cats"
@@ -93,6 +95,38 @@ def test_nothing_masked_is_the_plain_call(pipe):
         raise KeyError
     assert "forward" not in vars(denoiser(pipe))
     assert torch.equal(pipezoo.call(pipe, PROMPT), plain)
+
+
+def test_offloaded_while_it_is_on():
+    """What then wraps the denoiser's forward stays; accelerate's fetches the weights."""
+    pipe = pipezoo.build("flux")
+    plain = pipezoo.call(pipe, PROMPT)
+    handle = mask_policy(pipe, "all")
+    masked = pipezoo.call(pipe, PROMPT)
+    pipe.enable_model_cpu_offload(device="cpu")
+    assert torch.equal(pipezoo.call(pipe, PROMPT), masked)
+    offloaded = denoiser(pipe).forward
+    handle.remove()
+    assert denoiser(pipe).forward is offloaded
+    assert torch.equal(pipezoo.call(pipe, PROMPT), plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_texts_are_known_up_to_rounding(pipes, dtype):
+    """Of a batch, a prompt's rows may come out another way than of the prompt alone; another prompt's are others."""
+    cats, dogs = known_texts(pipes("stable_diffusion"), ["two red cats", "two red dogs"], {})
+    rounded = (cats.text * (1 + torch.finfo(dtype).eps * torch.randn_like(cats.text))).to(dtype)
+    assert recognise(rounded, [dogs, cats]) is cats
+    assert recognise(rounded, [dogs]) is None
+
+
+def test_prompts_in_several_windows_are_refused():
+    """No tokenizer tells what their rows stand for."""
+    pipe = pipezoo.build("stable_diffusion")
+    with long_prompts(pipe, "chunk"), mask_policy(pipe, "none"):
+        pipezoo.call(pipe, PROMPT)
+        with pytest.raises(UnsupportedModelError, match="77 rows of text and the encoders give 154"):
+            pipezoo.call(pipe, "two red cats on the photo " * 20)
 
 
 def test_what_cannot_be_masked(pipes):
