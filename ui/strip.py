@@ -23,12 +23,12 @@ def strip_html(events: Sequence[Mapping[str, Any]]) -> str:
     return f"<div class='t2i-strip' role='region' aria-label='Trials, the latest last' tabindex='0'>{frames}</div>"
 
 
-def charts() -> tuple[gr.LinePlot, gr.LinePlot]:
-    """Empty charts of the counts and of the losses."""
-    common = {"x": "trial", "color": "method", "height": 240, "visible": False}
+def charts() -> tuple[gr.ScatterPlot, gr.ScatterPlot]:
+    """Empty charts of the counts and of the losses: points, for a line does not show a method's only trial."""
+    common = {"x": "trial", "color": "method", "visible": False}
     return (
-        gr.LinePlot(y="counted", label="Objects counted", **common),
-        gr.LinePlot(y="loss", label="Loss", **common),
+        gr.ScatterPlot(y="counted", label="Objects counted", **common),
+        gr.ScatterPlot(y="loss", label="Loss", **common),
     )
 
 
@@ -41,5 +41,13 @@ def chart_values(events: Sequence[Mapping[str, Any]]) -> list[Any]:
         ],
         columns=["trial", "counted", "loss", "method"],
     )
-    losses = frame.dropna(subset=["loss"])
-    return [gr.LinePlot(frame, visible=len(frame) > 1), gr.LinePlot(losses, visible=len(losses) > 1)]
+    return [_shown(frame, "counted", len(frame)), _shown(frame.dropna(subset=["loss"]), "loss", len(frame))]
+
+
+def _shown(frame: pd.DataFrame, name: str, trials: int) -> gr.ScatterPlot:
+    """A chart's next value, with room around the points, which Gradio cuts at the edges."""
+    low, high = min(frame[name], default=0), max(frame[name], default=1)
+    room = 0.1 * (high - min(low, 0)) or 1
+    return gr.ScatterPlot(
+        frame, x_lim=[0, trials + 1], y_lim=[min(low - room, 0), high + room], visible=not frame.empty
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from t2i_tools.cli.options import ModelOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from diffusers import DiffusionPipeline
 
@@ -39,11 +39,16 @@ def run(
         for row in run_job(pipe, counter, job, folder, describe, on_step):
             rows.append(row)
             if names:
-                found = ", ".join(f"{count} {name}" for name, count in row["found"].items())
-                print(f"{folder / row['file']}  {found}{'' if row['exact'] else ', not exact'}", flush=True)
+                exact = "" if row["exact"] else ", not exact"
+                print(f"{folder / row['file']}  {tally(row['found'])}{exact}", flush=True)
     if show and job.until_exact:
         print(yield_line(rows, job.number), file=sys.stderr)
     return rows
+
+
+def tally(found: "Mapping[str, int]") -> str:
+    """ "apples: 7, cats: 1"."""
+    return ", ".join(f"{name}: {count}" for name, count in found.items())
 
 
 def yield_line(rows: list[dict[str, Any]], number: int) -> str:

@@ -144,7 +144,7 @@ def merge(
     from t2i_tools.evaluation.merging import merge as merge_folders
 
     if missing := merge_folders(folders, output):
-        print(f"t2i: {missing} items are in none of these folders: merge again when they are done", file=sys.stderr)
+        print(f"t2i: items in none of these folders: {missing}; merge again when they are done", file=sys.stderr)
     finish(output, protocol, geneval, show=not quiet)
     Work(output).leave()
 

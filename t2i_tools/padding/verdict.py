@@ -63,7 +63,8 @@ def decide(
     On a cross-attention denoiser both are the same. prompts: (n,) names, the units that are resampled.
     """
     if len(set(prompts)) < FEWEST_PROMPTS:
-        return Verdict("undecided", f"{len(set(prompts))} prompts do not tell how much prompts differ: give more")
+        least = f"it takes {FEWEST_PROMPTS} prompts or more to tell how much prompts differ"
+        return Verdict("undecided", f"{least}, not {len(set(prompts))}: give more")
     routes = {"encoder": encoder, "diffusion": diffusion}
     effects = {name: paired_bootstrap(s["full"], s["clean"], prompts) for name, s in routes.items()}
     if any(effect.low <= 0 for effect in effects.values()):

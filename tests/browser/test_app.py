@@ -173,7 +173,10 @@ def test_count_searches_and_keeps_a_token(page, app, shoot):
     job = newest(app)
     rows = page.locator(".t2i-table:visible tbody tr")
     assert [row.split()[0] for row in rows.all_inner_texts()] == ["plain", "best_of", "token"]
-    assert page.locator(".t2i-strip img").count() == sum(row["steps"] for row in job.result["images"])
+    trials = sum(row["steps"] for row in job.result["images"])
+    assert page.locator(".t2i-strip img").count() == trials
+    points = page.locator(".role-mark path[aria-roledescription=point]:not([opacity='0'])")
+    expect(points.nth(trials - 1)).to_be_visible()
     (name,) = job.result["images"][-1]["tokens"]
     expect(page.locator(f"text={name}").first).to_be_visible()
     assert name in app[1].shelf.tokens()

@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import Field
 
 from t2i_tools.cli.count import DEFAULT_BUDGET, DEFAULT_METHOD, default_template, goal_of, usual
-from t2i_tools.cli.counting import yield_line
+from t2i_tools.cli.counting import tally, yield_line
 from t2i_tools.cli.detect import annotated, open_detector
 from t2i_tools.cli.generate import image_settings
 from t2i_tools.cli.judges import judge_on
@@ -68,7 +68,7 @@ class CountValues(Values):
 
     def settled(self, options: AppOptions, shelf: Shelf) -> "CountValues":
         """With prompt and seed, and checked as far as that goes without the model."""
-        prompt = self.prompt or default_template(self.counts, plural)
+        prompt = self.prompt or usual_prompt(self.counts)
         for name in ["count"] if len(self.counts) == 1 else self.counts:
             if f"{{{name}}}" not in prompt:
                 raise InputError(f'the prompt has no "{{{name}}}", where the number of objects goes')
@@ -192,7 +192,10 @@ class Searches:
 
 
 def spoken(found: Mapping[str, int]) -> str:
-    """ "3", or "3 cat, 2 dog" where there are several classes."""
-    if len(found) == 1:
-        return str(next(iter(found.values())))
-    return ", ".join(f"{count} {label}" for label, count in found.items())
+    """ "3", or "cat: 3, dog: 2" where there are several classes."""
+    return str(next(iter(found.values()))) if len(found) == 1 else tally(found)
+
+
+def usual_prompt(counts: Mapping[str, int]) -> str:
+    """ "a photo of {count} cats", where one is wanted "a photo of {count} cat"."""
+    return default_template(counts, lambda label: label if counts[label] == 1 else plural(label))

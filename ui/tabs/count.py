@@ -4,13 +4,12 @@ from typing import Any
 
 import gradio as gr
 
-from t2i_tools.cli.count import default_template
-from t2i_tools.default.scenes import LABELS, plural
+from t2i_tools.default.scenes import LABELS
 from t2i_tools.errors import InputError
 from t2i_tools.ui import layout, view
 from t2i_tools.ui.desk import Desk
 from t2i_tools.ui.jobs import Job
-from t2i_tools.ui.kinds.count import CountValues
+from t2i_tools.ui.kinds.count import CountValues, usual_prompt
 from t2i_tools.ui.panel import QUIET, Panel
 from t2i_tools.ui.strip import chart_values, charts, strip_html
 
@@ -68,8 +67,7 @@ def read_fields(shown: dict[str, Any]) -> dict[str, Any]:
     values = {name: value for name, value in shown.items() if name not in WANTED}
     if shown["second"] and shown["second"] == shown["label"]:
         raise InputError(f"both classes are {shown['label']}: leave the second out, or choose another")
-    counts = {shown["label"]: shown["n"]} | ({shown["second"]: shown["second_n"]} if shown["second"] else {})
-    return values | {"counts": counts, "method": METHODS[shown["method"]]}
+    return values | {"counts": _counts(shown), "method": METHODS[shown["method"]]}
 
 
 def _wanted() -> dict[str, gr.components.Component]:
@@ -84,16 +82,23 @@ def _wanted() -> dict[str, gr.components.Component]:
         "",
         label="Prompt",
         lines=2,
-        placeholder=default_template(["cat"], plural),
+        placeholder=usual_prompt({label.value: n.value}),
         info="{count} stands for the number, with two classes {cat} and {dog}",
         elem_id="count-prompt",
     )
 
-    def example(*labels: str) -> gr.Textbox:
-        return gr.Textbox(placeholder=default_template(filter(None, labels), plural))
+    wanted = {"n": n, "label": label, "second_n": second_n, "second": second}
 
-    gr.on([label.change, second.change], example, [label, second], prompt, **QUIET)
-    return {"n": n, "label": label, "second_n": second_n, "second": second, "prompt": prompt}
+    def example(*shown: Any) -> gr.Textbox:
+        return gr.Textbox(placeholder=usual_prompt(_counts(dict(zip(wanted, shown, strict=True)))))
+
+    gr.on([one.change for one in wanted.values()], example, list(wanted.values()), prompt, **QUIET)
+    return wanted | {"prompt": prompt}
+
+
+def _counts(shown: dict[str, Any]) -> dict[str, int]:
+    """Class -> number."""
+    return {shown[label]: shown[n] for label, n in (("label", "n"), ("second", "second_n")) if shown[label]}
 
 
 def _search(desk: Desk) -> dict[str, gr.components.Component]:
