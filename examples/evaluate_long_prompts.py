@@ -31,7 +31,7 @@ from t2i_tools.evaluation.retrieval import compared, read_texts, retrieval, see_
 from t2i_tools.handle import Handle
 from t2i_tools.longclip import stretch_clip, stretch_positions
 from t2i_tools.longclip.stretch import embeddings, positions, set_positions
-from t2i_tools.metrics import cluster_bootstrap, equivalence, holm, paired_shares, paired_test
+from t2i_tools.metrics import equivalence, holm, paired_shares, paired_test, share
 
 PROTOCOL = Path(__file__).with_suffix(".protocol.json")
 BASELINE = "truncated"
@@ -133,7 +133,7 @@ def summary(rows: list[dict], baseline: str) -> dict:
             columns.setdefault(row["method"], []).extend((row["scene"], float(hit)) for hit in hits)
         for name, found in columns.items():
             scenes, hits = zip(*found, strict=True)
-            recall = cluster_bootstrap(hits, scenes)
+            recall = share(hits, scenes)
             figures = {"value": recall.estimate, "low": recall.low, "high": recall.high, "n": len(hits)}
             if name != baseline:
                 other = [hit for _, hit in columns[baseline]]

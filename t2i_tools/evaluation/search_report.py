@@ -17,6 +17,7 @@ from t2i_tools.evaluation.files import write_text
 from t2i_tools.evaluation.protocol import UNITS, Protocol
 from t2i_tools.evaluation.searches import judged_at
 from t2i_tools.evaluation.sizes import to_markdown
+from t2i_tools.evaluation.summary import SHARES
 from t2i_tools.metrics import (
     METRICS,
     Interval,
@@ -27,7 +28,7 @@ from t2i_tools.metrics import (
     mcnemar,
     paired_shares,
     paired_test,
-    wilson,
+    share,
 )
 from t2i_tools.metrics.counts import first
 
@@ -80,10 +81,12 @@ def figures(method: str, rows: Sequence[Row], protocol: Protocol) -> dict[str, A
     line: dict[str, Any] = {"method": method, "n": len(rows)}
     for name in FIGURES:
         columns, value = METRICS[name].columns(true, judged), METRICS[name].value
-        line[name] = interval(columns, rows, protocol, value)
+        line[name] = (
+            _share(columns[:, 0], rows, protocol) if name in SHARES else interval(columns, rows, protocol, value)
+        )
     for judge in list(rows[0]["judges"])[1:]:
-        line[f"exact, {judge}"] = share([row["judges"][judge] == row["count"] for row in rows], rows, protocol)
-    line["exact, counter"] = share([row["counted"] == row["count"] for row in rows], rows, protocol)
+        line[f"exact, {judge}"] = _share([row["judges"][judge] == row["count"] for row in rows], rows, protocol)
+    line["exact, counter"] = _share([row["counted"] == row["count"] for row in rows], rows, protocol)
     line["clip"] = interval(np.array([[row["clip"]] for row in rows]), rows, protocol)
     line["pictures"] = float(np.mean([row["pictures"] for row in rows]))
     return line | {name: float(np.mean([row["compute"][name] for row in rows])) for name in COSTS}
@@ -120,7 +123,7 @@ def gains(methods: Mapping[str, Sequence[Row]], baseline: str, protocol: Protoco
 
 def curve(method: str, rows: Sequence[Row], budgets: Sequence[float], protocol: Protocol) -> dict[str, Any]:
     """Budget in plain pictures' worth -> share of searches whose best picture so far the judge finds exact."""
-    told = {f"{b:g}": share([judged_at(row, b) == row["count"] for row in rows], rows, protocol) for b in budgets}
+    told = {f"{b:g}": _share([judged_at(row, b) == row["count"] for row in rows], rows, protocol) for b in budgets}
     return {"method": method, **told}
 
 
@@ -133,7 +136,7 @@ def by_size(methods: Mapping[str, Sequence[Row]], baseline: str, protocol: Proto
     for method, rows in methods.items():
         parts = {size: [row for row in rows if third.get(row["key"]) == size] for size in SIZES}
         told = {
-            s: share([r["judged"] == r["count"] for r in part], part, protocol) for s, part in parts.items() if part
+            s: _share([r["judged"] == r["count"] for r in part], part, protocol) for s, part in parts.items() if part
         }
         table.append({"method": method, **{size: told.get(size, "-") for size in SIZES}})
     return table
@@ -153,12 +156,9 @@ def interval(columns: Any, rows: Sequence[Row], protocol: Protocol, statistic: C
     return cluster_bootstrap(columns, clusters, statistic=statistic, level=protocol.level)
 
 
-def share(right: Sequence[bool], rows: Sequence[Row], protocol: Protocol) -> Interval:
-    """Of what is right; where all or none are, as if each cluster were one item (Wilson)."""
-    if len(set(right)) > 1:
-        return interval(np.array(right, dtype=np.float64)[:, None], rows, protocol)
-    n = len({UNITS[protocol.unit](row) for row in rows})
-    return wilson(n * bool(right[0]), n, level=protocol.level)
+def _share(right: Sequence[bool], rows: Sequence[Row], protocol: Protocol) -> Interval:
+    """Of what is right."""
+    return share(right, [UNITS[protocol.unit](row) for row in rows], level=protocol.level)
 
 
 def _pair(ours: Row, before: Row) -> tuple[float, ...]:

@@ -24,6 +24,7 @@ from t2i_tools.metrics import (
     paired_bootstrap,
     paired_shares,
     paired_test,
+    share,
     threshold_sweep,
     wilson,
 )
@@ -144,7 +145,10 @@ def figures_of(rows: Sequence[Mapping[str, Any]], calibration: Calibration, leve
     """method, n and every figure of the rows of one method, with its interval over prompts."""
     columns, prompts = columns_of(rows, calibration.threshold), [row["prompt"] for row in rows]
     figures = {
-        name: cluster_bootstrap(columns, prompts, statistic=figure, level=level) for name, figure in FIGURES.items()
+        name: share(columns[:, COLUMNS.index(name)], prompts, level=level)
+        if name in SHARES
+        else cluster_bootstrap(columns, prompts, statistic=figure, level=level)
+        for name, figure in FIGURES.items()
     }
     asked, found = (columns[:, COLUMNS.index(name)].astype(int) for name in ("asked", "found"))
     figures["exact corrected"] = corrected_accuracy(asked, found, calibration.confusion, prompts, level=level)

@@ -17,6 +17,7 @@ from t2i_tools.metrics import (
     paired_bootstrap,
     paired_shares,
     paired_test,
+    share,
     wilson,
 )
 from t2i_tools.metrics.counts import first
@@ -149,10 +150,9 @@ def _clip(figure: str, row: Row) -> float | None:
 
 
 def _interval(figure: str, columns: np.ndarray, clusters: list[Any], statistic: Any, level: float) -> Interval:
-    """Wilson for a share of independent items, else the bootstrap; one cluster alone has no interval."""
-    independent = len(set(clusters)) == len(clusters)
-    if figure in SHARES and independent:
-        return wilson(int(columns.sum()), len(columns), level=level)
+    """One cluster alone has none."""
+    if figure in SHARES:
+        return share(columns[:, 0], clusters, level=level)
     if len(set(clusters)) < 2:
         return Interval(float(statistic(columns.mean(0))), float("nan"), float("nan"), level, len(set(clusters)))
     return cluster_bootstrap(columns, clusters, statistic=statistic, level=level)

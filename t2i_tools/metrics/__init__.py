@@ -20,6 +20,7 @@ _MODULES = {
         "nested_bootstrap",
         "paired_bootstrap",
         "paired_shares",
+        "share",
         "two_level_bootstrap",
         "wilson",
     ),

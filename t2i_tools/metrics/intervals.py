@@ -70,7 +70,7 @@ def cluster_bootstrap(
 
     values: (n,) or (n, d). clusters: n names, each item its own when None. statistic: means (..., d) -> (...). Several
     seeds a prompt need no second level: a prompt's mean already varies by what its seeds add (Davison & Hinkley 1997,
-    3.8). Equal values in all clusters give an interval of no width: take `wilson` there. Raises InputError, also for
+    3.8). Equal values in all clusters give an interval of no width: take `share` there. Raises InputError, also for
     fewer than two clusters.
     """
     x = as_columns(values, "values")
@@ -91,6 +91,21 @@ def cluster_bootstrap(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Interval(float(statistic(x.mean(axis=0))), float(result.low), float(result.high), level, len(table))
+
+
+def share(right: Any, clusters: Any | None = None, *, level: float = 0.95) -> Interval:
+    """The share of what is right, (n,) 1 or 0: `wilson` for independent items, `cluster_bootstrap` for clustered ones.
+
+    Where all or none are right, Wilson's as if each cluster were one item. One cluster of both has no bounds: nan.
+    Raises InputError.
+    """
+    x = as_vector(right, "right")
+    k = int(as_groups(clusters, len(x)).max()) + 1
+    if k == len(x) or np.ptp(x) == 0:
+        return wilson(round(float(x.mean()) * k), k, level=level)
+    if k == 1:
+        return Interval(float(x.mean()), np.nan, np.nan, level, k)
+    return cluster_bootstrap(x, clusters, level=level)
 
 
 def paired_bootstrap(

@@ -46,7 +46,7 @@ def diffusion_intervention(
 
     keep, clean, pooled, other: as in `encoder_intervention`. steps: those to act in, counted from 0, for instance
     range(10). layers: regular expression on the names of the blocks to act in. On cross-attention denoisers (UNet,
-    PixArt) it does what the intervention in the encoder does. Not beside a `mask_policy`.
+    PixArt) it does what the intervention in the encoder does. Not beside a `mask_policy` or a ControlNet.
     Raises InputError or UnsupportedModelError; in the call for a prompt that is not given as text.
     """
     intervention = Intervention(pipe, [keep], steps, layers, clean, pooled, other)

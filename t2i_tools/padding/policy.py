@@ -59,7 +59,7 @@ def mask_policy(pipe: DiffusionPipeline, policy: Policy) -> Handle:
     Flux, AuraFlow, CogView4), the rows are left out, and prompts of different lengths in a batch, guidance's included,
     are denoised one after the other. Prompts and negative prompts have to be given as text; what guidance compares with
     is masked by its own length, and left alone where it is no prompt (SDXL's zeros, Lumina2's without its template).
-    Not beside a `diffusion_intervention`.
+    Not beside a `diffusion_intervention` or a ControlNet.
     Raises InputError or UnsupportedModelError.
     """
     if policy not in get_args(Policy):

@@ -9,6 +9,8 @@ from t2i_tools.metrics import (
     cluster_bootstrap,
     nested_bootstrap,
     paired_bootstrap,
+    paired_shares,
+    share,
     two_level_bootstrap,
     wilson,
 )
@@ -29,6 +31,27 @@ def test_wilson_covers():
     shares = np.linspace(0.1, 0.9, 161)[:, None]
     covered = (stats.binom.pmf(np.arange(n + 1), n, shares) * ((low <= shares) & (shares <= high))).sum(axis=1)
     assert abs(covered.mean() - level) < 0.01
+
+
+def test_a_share_has_bounds_also_where_all_are_right():
+    x, tens = np.random.default_rng(0).random(40) < 0.8, np.arange(40) // 4
+    assert share(x) == wilson(int(x.sum()), 40)
+    assert share(x, tens) == cluster_bootstrap(x, tens)
+    assert share(np.ones(40), tens) == wilson(10, 10)
+    assert share(np.zeros(4), "aaaa") == wilson(0, 1)
+    assert np.isnan(share([0, 1], "aa").low)
+
+
+def test_paired_shares_are_exact_where_few_pairs_differ():
+    """Up to nine clusters; from the tenth on resampled."""
+    a, b, twos = np.zeros(200), np.zeros(200), np.arange(200) // 2
+    a[:10:2], b[10:18:2] = 1, 1  # five clusters for a, four for b
+    low, high = (stats.binomtest(k, 100).proportion_ci(0.95, "exact").high for k in (4, 5))
+    interval = paired_shares(a, b, twos)
+    assert (interval.low, interval.high) == pytest.approx((-low, high))
+    assert (interval.estimate, interval.n) == (pytest.approx(1 / 200), 100)
+    b[18] = 1
+    assert paired_shares(a, b, twos) == paired_bootstrap(a, b, twos)
 
 
 def test_many_clusters_of_one_give_the_t_interval():
