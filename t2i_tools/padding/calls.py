@@ -43,7 +43,7 @@ def intercept(
         return around(_named(kind, pipe, args, kwargs), partial(kind.__call__, pipe))
 
     def end() -> None:
-        if type(pipe) is derived:
+        if type(pipe) is derived and not handle.active:  # it is, where a copy of the denoiser ends its own
             pipe.__class__ = kind
 
     pipe.__class__ = derived = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -128,20 +129,25 @@ class Masking:
 
     def replace_forward(self, model: nn.Module, handle: Handle) -> None:
         """Let the denoiser leave rows out. Other wrappers of its forward stay, inside or outside of ours."""
-        before, inner = vars(model).get("forward"), model.forward
+        before = vars(model).get("forward")
+        model.forward = ours = partial(self.forward, model, model.forward, handle)
+        handle.on_remove(partial(_put_back, model, ours, before))
 
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            arguments = _named(model, args, kwargs)
-            if not handle.active or (seen := self.seen(arguments["encoder_hidden_states"])).all():
-                return inner(*args, **kwargs)
-            return _in_groups(inner, arguments, seen)
+    def forward(self, model: nn.Module, inner: Callable[..., Any], handle: Handle, *args: Any, **kwargs: Any) -> Any:
+        """What replaces the denoiser's forward."""
+        arguments = _named(model, args, kwargs)
+        if not handle.active or (seen := self.seen(arguments["encoder_hidden_states"])).all():
+            return inner(*args, **kwargs)
+        return _in_groups(inner, arguments, seen)
 
-        def end() -> None:
-            if vars(model).get("forward") is forward:  # else one that came later goes on calling ours
-                delattr(model, "forward") if before is None else setattr(model, "forward", before)
 
-        model.forward = forward
-        handle.on_remove(end)
+def _put_back(model: nn.Module, ours: Callable[..., Any], before: Callable[..., Any] | None) -> None:
+    """Take our forward off, unless another one has wrapped it since, and goes on to call it."""
+    if vars(model).get("forward") is not ours:
+        return
+    del model.forward
+    if before is not None:
+        model.forward = before
 
 
 def _in_groups(forward: Any, arguments: Mapping[str, Any], seen: torch.Tensor) -> Any:

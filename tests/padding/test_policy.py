@@ -1,3 +1,5 @@
+import copy
+
 import pipezoo
 import pytest
 import torch
@@ -108,6 +110,21 @@ def test_offloaded_while_it_is_on():
     offloaded = denoiser(pipe).forward
     handle.remove()
     assert denoiser(pipe).forward is offloaded
+    assert torch.equal(pipezoo.call(pipe, PROMPT), plain)
+
+
+def test_a_copy_of_the_denoiser_goes_its_own_way(pipes):
+    pipe = pipes("flux")
+    plain = pipezoo.call(pipe, PROMPT)
+    with mask_policy(pipe, "all"):
+        masked = pipezoo.call(pipe, PROMPT)
+        other = copy.copy(pipe)
+        other.transformer = copy.deepcopy(pipe.transformer)
+        mask_policy(other, "none").remove()
+        assert torch.equal(pipezoo.call(other, PROMPT), plain)
+        other.transformer.proj_out.weight.zero_()
+        assert not torch.equal(pipezoo.call(other, PROMPT), plain)
+        assert torch.equal(pipezoo.call(pipe, PROMPT), masked)
     assert torch.equal(pipezoo.call(pipe, PROMPT), plain)
 
 
