@@ -94,8 +94,10 @@ def find_layout(model: nn.Module) -> Layout:
         )
     layout = next((LAYOUTS[name] for name in names if name in LAYOUTS), None)
     if layout is None:
+        instead = "; of a pipeline pass the denoiser, to leave its ControlNet out" if "Control" in names[0] else ""
         raise UnsupportedModelError(
             f"{names[0]}: it is not known which of its attentions see the image; supported are {', '.join(LAYOUTS)}"
+            + instead
         )
     return layout
 

@@ -10,6 +10,7 @@ import zoo
 from torch.utils._pytree import tree_leaves
 
 from t2i_tools.entropy import attention_entropy, entropy_scaling
+from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.models import controlnets
 
 SLIM = {"attention_head_dim": 16, "num_attention_heads": 2}
@@ -169,6 +170,14 @@ def test_one_without_attention():
     with entropy_scaling(SimpleNamespace(unet=unet, controlnet=net)) as handle:
         zoo.call("unet", unet, 12, 16)
     assert not any(row["layer"].startswith("controlnet") for row in handle.report())
+
+
+def test_one_of_an_unknown_class():
+    class MyControlNet(torch.nn.Module):
+        pass
+
+    with pytest.raises(UnsupportedModelError, match="MyControlNet.*pass the denoiser"):
+        entropy_scaling(SimpleNamespace(unet=zoo.build("unet"), controlnet=MyControlNet()))
 
 
 def test_a_whole_pipeline():
