@@ -84,7 +84,7 @@ def test_shards_and_limit(t2i, small, tmp_path):
     assert (code, "t2i evaluate merge" in err) == (0, True)
     assert t2i("counts", *small[:-1], "first", "--shard", "1/2", "--quiet")[0] == 0
     code, _, err = t2i("merge", "first", "--output", "all")
-    assert (code, err.count("\n"), "2 items are in none" in err) == (0, 1, True)
+    assert (code, err.count("\n"), "in none of these folders: 2;" in err) == (0, 1, True)
     assert t2i("merge", "first", "out", "--output", "all")[::2] == (0, "")
     assert '"missing"' not in (tmp_path / "all" / "rows.jsonl").read_text()
     notes = (tmp_path / "all" / "timings.jsonl").read_text()
