@@ -119,6 +119,10 @@ class Jobs:
             f"SELECT {COLUMNS} FROM jobs WHERE owner = ? {chosen} ORDER BY number DESC LIMIT ?", owner, *values, most
         )
 
+    def open(self) -> list[Job]:
+        """All jobs that still have something to do."""
+        return self._rows(f"SELECT {COLUMNS} FROM jobs WHERE state IN ('queued', 'running')")
+
     def ahead(self, job: Job) -> int:
         """How many jobs come before this one, the running one among them."""
         state = "(state = 'queued' AND number < ?) OR state = 'running'"

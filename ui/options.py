@@ -1,23 +1,10 @@
-"""What the server is started with, and how much one job may ask for."""
+"""What the server is started with."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from t2i_tools.cli.options import BUNDLED
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The most that a job may ask for, and the most that may wait."""
-
-    pixels: int = 1024 * 1024
-    steps: int = 150
-    images: int = 16
-    cells: int = 64
-    items: int = 500
-    budget: int = 100
-    queue: int = 100
-    upload_mib: int = 20
+from t2i_tools.ui.limits import Limits
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 
 from t2i_tools.errors import InputError, first_line
 from t2i_tools.ui.desk import Desk
-from t2i_tools.ui.options import AppOptions
+from t2i_tools.ui.disk import UploadLimit
 from t2i_tools.ui.owner import OwnerCookie
 from t2i_tools.ui.theme import CSS, theme
 
@@ -27,7 +27,7 @@ def serve(page: gr.Blocks, desk: Desk) -> gr.Blocks:
     page.queue(max_size=None, default_concurrency_limit=None)
     for look in range(1, LOOKS + 1):
         try:
-            _launch(page, host, options)
+            _launch(page, host, desk)
             break
         except OSError as error:
             raise InputError(f"cannot serve at {host}: {first_line(error)}") from error
@@ -41,8 +41,9 @@ def serve(page: gr.Blocks, desk: Desk) -> gr.Blocks:
     return page
 
 
-def _launch(page: gr.Blocks, host: str, options: AppOptions) -> None:
+def _launch(page: gr.Blocks, host: str, desk: Desk) -> None:
     """Start Gradio's server or, where it runs already, look at it again."""
+    options = desk.options
     page.launch(
         server_name=host,
         server_port=options.port,
@@ -57,7 +58,7 @@ def _launch(page: gr.Blocks, host: str, options: AppOptions) -> None:
         enable_monitoring=False,
         app_kwargs={
             "exception_handlers": dict.fromkeys(UNEXPECTED, _one_line),
-            "middleware": [Middleware(OwnerCookie)],
+            "middleware": [Middleware(OwnerCookie), Middleware(UploadLimit, desk=desk)],
         },
         theme=theme(),
         css=CSS,

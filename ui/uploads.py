@@ -13,6 +13,7 @@ from t2i_tools.errors import InputError, T2IError, first_line
 from t2i_tools.files import replacing
 from t2i_tools.imagefile import read_settings
 from t2i_tools.ui.desk import Desk
+from t2i_tools.ui.disk import check_room, make_room
 from t2i_tools.ui.kinds.generate import start_path
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -33,9 +34,12 @@ def keep_start(desk: Desk, given: Any) -> str:
     size = f"{image.width}x{image.height}".encode()
     name = hashlib.sha256(size + image.tobytes()).hexdigest()[:32]
     path = start_path(desk.output, name)
-    if not path.exists():
+    if path.exists():
+        path.touch()  # it is in use again: older ones go first
+    else:
         with replacing(path) as part:
             image.save(part, format="PNG")
+        make_room(desk)
     return name
 
 
@@ -50,6 +54,7 @@ def keep_token(desk: Desk, given: Any) -> str:
     there = desk.shelf.tokens().get(name)
     if there and there.read_bytes() != content:
         name += f"-{hashlib.sha256(content).hexdigest()[:8]}"
+    check_room(desk, desk.shelf.own_tokens, len(content))
     with replacing(desk.shelf.own_tokens / f"{name}.safetensors") as part:
         part.write_bytes(content)
     return name

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from t2i_tools.errors import InputError
 from t2i_tools.generation import MAX_SEED
 from t2i_tools.sizes import Size, parse_size
-from t2i_tools.ui.options import Limits
+from t2i_tools.ui.limits import Limits
 
 Prompt = Annotated[str, Field(max_length=20_000)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]

@@ -142,7 +142,8 @@ class Worker(threading.Thread):
         self.wake()
         if bench := self._bench:
             bench.stop.set()
-        self.join(timeout=60)
+        if self.is_alive():  # it has not begun where the server could not
+            self.join(timeout=60)
 
     def _work(self, job: Job) -> None:
         bench = self._bench = Bench(job, self._output, self._shelf, threading.Event())

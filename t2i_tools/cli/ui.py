@@ -1,23 +1,25 @@
 """`t2i ui`: the app in a browser."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from t2i_tools.cli.options import BUNDLED, Device, Dtype
+from t2i_tools.cli import options
 from t2i_tools.errors import InputError
+from t2i_tools.ui.limits import Limits
 
-GROUP = "Limits of one job"
 
-
+@options.with_options(Limits)
 def ui(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="The first free one from 7860 on.")] = None,
     host: Annotated[
         str | None, typer.Option(help="127.0.0.1: this machine alone; 0.0.0.0: everyone who can reach it.")
     ] = None,
     output: Annotated[Path, typer.Option(metavar="FOLDER", help="Images and the queue.")] = Path("outputs"),
-    model: Annotated[str, typer.Option(help="The one chosen at first: bundled, a name, folder or Hub id.")] = BUNDLED,
+    model: Annotated[
+        str, typer.Option(help="The one chosen at first: bundled, a name, folder or Hub id.")
+    ] = options.BUNDLED,
     models: Annotated[
         Path | None,
         typer.Option(
@@ -31,12 +33,10 @@ def ui(
         list[str] | None, typer.Option(metavar="USER:PASSWORD", help="Ask for a login; may be repeated.")
     ] = None,
     browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-    pixels: Annotated[int, typer.Option(min=1, help="Of one image.", rich_help_panel=GROUP)] = 1024 * 1024,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.", rich_help_panel=GROUP)] = 150,
-    images: Annotated[int, typer.Option(min=1, help="Images at once.", rich_help_panel=GROUP)] = 16,
-    queue: Annotated[int, typer.Option(min=1, help="Jobs that may wait.", rich_help_panel=GROUP)] = 100,
-    device: Device = None,
-    dtype: Dtype = None,
+    *,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    **given: Any,
 ) -> None:
     """Open the app: generate and compare in the browser, with a queue that survives a restart."""
     from importlib.util import find_spec
@@ -46,7 +46,6 @@ def ui(
     if models and not models.is_dir():
         raise InputError(f"--models {models} is not a folder")
     from t2i_tools.ui import AppOptions, launch
-    from t2i_tools.ui.options import Limits
 
     launch(
         AppOptions(
@@ -60,7 +59,7 @@ def ui(
             browser=browser,
             device=device,
             dtype=dtype,
-            limits=Limits(pixels=pixels, steps=steps, images=images, queue=queue),
+            limits=options.pick(Limits, given),
         )
     )
 

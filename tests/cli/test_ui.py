@@ -1,5 +1,7 @@
 """The verb alone: what it refuses before a server is started."""
 
+import socket
+
 import pytest
 
 from t2i_tools.cli import main
@@ -37,3 +39,12 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 
 def test_a_password_may_have_a_colon():
     assert parse_login("alice:a:b") == ("alice", "a:b")
+
+
+def test_a_port_that_is_taken_gets_one_line(tmp_path, capsys):
+    pytest.importorskip("gradio")
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit) as left:
+        main(["ui", "--port", str(taken.getsockname()[1]), "--output", str(tmp_path)])
+    assert left.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("t2i: cannot serve at 127.0.0.1")

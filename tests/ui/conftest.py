@@ -37,7 +37,8 @@ def models(tmp_path_factory, tiny_folder, tiny_pipeline):
 
 @pytest.fixture(scope="session")
 def options(tmp_path_factory, models):
-    from t2i_tools.ui.options import AppOptions, Limits
+    from t2i_tools.ui.limits import Limits
+    from t2i_tools.ui.options import AppOptions
 
     limits = Limits(pixels=256 * 256, steps=60, images=6, queue=60)
     return AppOptions(output=tmp_path_factory.mktemp("app"), models=models, port=None, limits=limits, device="cpu")

@@ -5,7 +5,8 @@ import pytest
 
 from t2i_tools.errors import InputError
 from t2i_tools.ui.kinds.generate import GenerateValues, restored
-from t2i_tools.ui.options import AppOptions, Limits
+from t2i_tools.ui.limits import Limits
+from t2i_tools.ui.options import AppOptions
 from t2i_tools.ui.shelf import Shelf
 from t2i_tools.ui.tabs.generate import read_fields, shown_values
 from t2i_tools.ui.values import read_values

@@ -71,7 +71,7 @@ def read_rule(desk: Desk, given: Any) -> dict[str, Any]:
 
 def _asked(desk: Desk) -> dict[str, gr.components.Component]:
     counts = gr.Textbox("2,3,4,5,7,10", label="Counts asked for", max_lines=1)
-    number = gr.Slider(1, desk.options.limits.items, 24, step=1, label="Prompts")
+    number = gr.Slider(1, most := desk.options.limits.items, min(24, most), step=1, label="Prompts")
     names = [(name.replace("_", " "), name) for name in METHODS]
     methods = gr.CheckboxGroup(names, value=["plain"], label="Methods to compare")
     return {"counts": counts, "number": number, "methods": methods}
