@@ -1,24 +1,27 @@
 """What stretching, its fine-tuning and windows are worth on long captions of the bundled scenes.
 
     python examples/evaluate_long_prompts.py retrieval outputs/long --split dev --tuned "stretched + PCM"=FOLDER ...
-    python examples/evaluate_long_prompts.py images outputs/long --split dev --number 150
+    python examples/evaluate_long_prompts.py images outputs/long --split dev --number 150 --tuned tuned=FOLDER
+    python examples/evaluate_long_prompts.py short outputs/long --split dev --number 600 --tuned tuned=FOLDER
 
 `retrieval` finds the caption of a picture among all and the picture of a caption. FOLDER is what train_long_clip.py
-wrote: `--loss plain`, and `--ratio 1` for the truncated CLIP with the same fine-tuning. `images` asks for ten to twelve
-objects at places of which the last lie beyond token 77, and for the same in reverse order, and has the judge look what
-stands where; stopped at any moment, it goes on. Both write JSON into the folder. What is claimed stands in
-evaluate_long_prompts.protocol.json, written before the test split was run.
+wrote: `--loss plain`, and `--ratio 1` for the truncated CLIP with the same fine-tuning; t2i_tools/default/weights/clip_long
+is the bundled one. `images` asks for ten to twelve objects at places of which the last lie beyond token 77, and for the same
+in reverse order, and has the judge look what stands where; `short` asks for objects of one class and has it count. Stopped at
+any moment, both go on. All write JSON into the folder. What is claimed stands in evaluate_long_prompts.protocol.json, written
+before the test split was run.
 """
 
 import argparse
 import copy
 import hashlib
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
-from long_scenes import full_scenes, places_of, prompt_of, seen_places, short_scenes
+from long_scenes import full_scenes, places_of, prompt_of, seen_places, short_prompts, short_scenes
 from train_default.common import stack
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -35,6 +38,7 @@ from t2i_tools.metrics import equivalence, holm, paired_shares, paired_test, sha
 
 PROTOCOL = Path(__file__).with_suffix(".protocol.json")
 BASELINE = "truncated"
+SHORT_SEED = {"dev": 50_000_000, "test": 60_000_000}
 KEPT = (20, 40, 77, 110, 248)
 METHODS = {
     "truncate": {"method": "truncate"},
@@ -88,13 +92,16 @@ def pixels(scenes: list) -> torch.Tensor:
     return stack(scenes).float() / 127.5 - 1
 
 
-def measure_images(args: argparse.Namespace) -> dict:
-    """Of each method: recall of objects at their places, before and after the cut at 77 tokens."""
+def drawer(args: argparse.Namespace) -> tuple:
+    """The bundled pipeline, its judge, and the methods: the keywords of `long_prompts` by name, the tuned ones last."""
     pipe, judge = t2i.load_default(), t2i.load_default_judge()
     pipe.set_progress_bar_config(disable=True)
-    methods = dict(METHODS)
-    for name, folder in args.tuned:
-        methods[name] = {"method": "stretch", "weights": folder}
+    return pipe, judge, METHODS | {name: {"method": "stretch", "weights": folder} for name, folder in args.tuned}
+
+
+def measure_images(args: argparse.Namespace) -> dict:
+    """Of each method: recall of objects at their places, before and after the cut at 77 tokens."""
+    pipe, judge, methods = drawer(args)
     log = args.folder / f"images-{args.split}.jsonl"
     done = {(row["scene"], row["reversed"], row["method"]) for row in read_log(log)}
     for index, drawn in enumerate(full_scenes(args.split, args.number, first=40_000_000)):
@@ -115,6 +122,34 @@ def measure_images(args: argparse.Namespace) -> dict:
         print(f"scene {index + 1} of {args.number}", flush=True)
     rows = [row for row in read_log(log) if row["scene"] < args.number and row["method"] in methods]
     return summary(rows, "truncate")
+
+
+def measure_short(args: argparse.Namespace) -> dict:
+    """Of tuned encoders beside the stock one: right class and exact count of prompts that either reads whole."""
+    pipe, judge, methods = drawer(args)
+    methods = {name: options for name, options in methods.items() if name not in ("chunk", "stretch")}
+    log = args.folder / f"short-{args.split}.jsonl"
+    done = {(row["prompt"], row["method"]) for row in read_log(log)}
+    prompts = short_prompts(args.number)
+    for index, (prompt, label, count) in enumerate(prompts):
+        for name, options in methods.items():
+            if (prompt, name) in done:
+                continue
+            with t2i.long_prompts(pipe, **options):
+                image = draw(pipe, prompt, seed=SHORT_SEED[args.split] + index, steps=args.steps)
+            (found,) = judge.detect(image)
+            hits = {
+                "class": 2 * found.of(label).count > found.count,
+                "exact": found.of(label).count == found.count == count,
+            }
+            append_row(log, {"prompt": prompt, "method": name, **hits})
+        print(f"prompt {index + 1} of {args.number}", flush=True)
+    rows = {(row["prompt"], row["method"]): row for row in read_log(log)}
+    figures = {name: {} for name in methods}
+    for name, what in product(methods, ("class", "exact")):
+        hit, stock = (np.array([float(rows[prompt, k][what]) for prompt, *_ in prompts]) for k in (name, "truncate"))
+        figures[name][what] = compared(hit, stock) | {"equivalent": equivalence(hit, stock, 0.02).equivalent}
+    return figures
 
 
 def draw(pipe, prompt: str, seed: int, steps: int) -> torch.Tensor:
@@ -147,9 +182,12 @@ def summary(rows: list[dict], baseline: str) -> dict:
     return {"methods": told, "gate": f"head recall {gate:.3f} of 0.6 {verdict}", "holm": holm(p_values)}
 
 
+MEASURES = {"retrieval": measure_retrieval, "images": measure_images, "short": measure_short}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("retrieval", "images"))
+    parser.add_argument("what", choices=MEASURES)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--clip", type=Path, default=WEIGHTS / "clip", help="that was tuned, for `retrieval`")
@@ -163,7 +201,7 @@ def main() -> None:
     if args.split == "test":
         settings = json.dumps([args.what, args.number, args.steps, args.tuned])
         log_test_run(PROTOCOL, args.folder, hashlib.sha256(settings.encode()).hexdigest()[:16])
-    figures = {"retrieval": measure_retrieval, "images": measure_images}[args.what](args)
+    figures = MEASURES[args.what](args)
     write_text(args.folder / f"{args.what}-{args.split}.json", json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
 

@@ -1,10 +1,23 @@
 """Scenes with long captions for `evaluate_long_prompts.py`: what is asked for, where, and on which side of a cut."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
-from t2i_tools.default.scenes import COLUMNS, ROWS, WIDE_COLUMNS, Scene, long_caption, phrase, scene
+from t2i_tools.default.scenes import (
+    COLOURS,
+    COLUMNS,
+    LABELS,
+    MAX_COUNT,
+    ROWS,
+    WIDE_COLUMNS,
+    Scene,
+    count_phrase,
+    long_caption,
+    phrase,
+    scene,
+)
 from t2i_tools.longclip import Ruler
 
 FIRST_SEED = 20_000_000  # beyond those of every training and of the other evaluations
@@ -31,6 +44,15 @@ def short_scenes(split: str, number: int, first: int = FIRST_SEED) -> list[Scene
         drawn.setdefault(one.caption, one)
         seed += 1
     return list(drawn.values())
+
+
+def short_prompts(number: int) -> list[tuple[str, str, int]]:
+    """(prompt, class, count): every class, 1 to 12 objects, every background; the first of an order drawn once."""
+    every = [
+        (f"a picture of {count_phrase(label, n)} on a {colour} background", label, n)
+        for label, n, colour in product(LABELS, range(1, MAX_COUNT + 1), COLOURS)
+    ]
+    return [every[i] for i in np.random.default_rng(0).permutation(len(every))[:number]]
 
 
 @dataclass(frozen=True)
