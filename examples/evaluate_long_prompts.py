@@ -5,11 +5,11 @@
     python examples/evaluate_long_prompts.py short outputs/long --split dev --number 600 --tuned tuned=FOLDER
 
 `retrieval` finds the caption of a picture among all and the picture of a caption. FOLDER is what train_long_clip.py
-wrote: `--loss plain`, and `--ratio 1` for the truncated CLIP with the same fine-tuning; t2i_tools/default/weights/clip_long
-is the bundled one. `images` asks for ten to twelve objects at places of which the last lie beyond token 77, and for the same
-in reverse order, and has the judge look what stands where; `short` asks for objects of one class and has it count. Stopped at
-any moment, both go on. All write JSON into the folder. What is claimed stands in evaluate_long_prompts.protocol.json, written
-before the test split was run.
+wrote: `--loss plain`, and `--ratio 1` for the truncated CLIP with the same fine-tuning;
+t2i_tools/default/weights/clip_long is the bundled one. `images` asks for ten to twelve objects at places of which the
+last lie beyond token 77, and for the same in reverse order, and has the judge look what stands where; `short` asks
+for objects of one class and has it count. Stopped at any moment, both go on. All write JSON into the folder. What is
+claimed stands in evaluate_long_prompts.protocol.json, written before the test split was run.
 """
 
 import argparse
