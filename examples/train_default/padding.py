@@ -5,12 +5,16 @@
 Scenes of 64x64 with one to three objects of six classes; 8x8 latents of the bundled VAE; the same scenes, captions,
 noise, objective, steps and batches in every cell, 2.3 to 2.6 M parameters. The encoders start from the bundled CLIP;
 text has 32 positions, unmasked. The pooled vector is zero: whatever is known of the prompt is in the rows of its text.
-Each cell becomes a diffusers folder, WORK/padding-CELL, for `examples/evaluate_padding.py --model`.
+Each cell's weights go, as halves, to `padding_weights/`; a diffusers folder of these, WORK/padding-CELL, is what
+`examples/evaluate_padding.py --model` reads. `--unpack 1` makes that folder of the weights that are shipped.
 """
 
+import os
 import time
+from argparse import Namespace
 from concurrent.futures import ProcessPoolExecutor
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,12 +29,15 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils.logging import set_verbosity_error
 
 from t2i_tools.default.scenes import COLOURS, LABELS, Scene, held_out, scene
 
+CELLS = ("unet-frozen", "unet-joint", "mmdit-frozen", "mmdit-joint")
+SHIPPED = Path(__file__).with_name("padding_weights")
 CLASSES = LABELS[:6]
 SIZE, TOKENS, POOLED = 64, 32, 8
 
@@ -101,6 +108,33 @@ def build_pipeline(cell: str) -> DiffusionPipeline:
     return StableDiffusion3Pipeline(transformer=build_denoiser("mmdit"), text_encoder_3=None, tokenizer_3=None, **parts)
 
 
+def trained_parts(pipe: DiffusionPipeline, cell: str) -> dict[str, nn.Module]:
+    """What training changes: the denoiser, and in a joint cell both text encoders."""
+    parts = {"denoiser": pipe.unet if hasattr(pipe, "unet") else pipe.transformer}
+    if cell.endswith("joint"):
+        parts |= {"text_encoder": pipe.text_encoder, "text_encoder_2": pipe.text_encoder_2}
+    return parts
+
+
+def pack(pipe: DiffusionPipeline, cell: str, file: Path) -> None:
+    """Writes the trained parts beside, as halves, and replaces."""
+    parts = trained_parts(pipe, cell).items()
+    tensors = {f"{part}.{key}": value.half() for part, model in parts for key, value in model.state_dict().items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_suffix(".part")
+    save_file({key: value.contiguous() for key, value in tensors.items()}, beside)
+    os.replace(beside, file)
+
+
+def unpack(cell: str, file: Path, folder: Path) -> None:
+    """Makes a diffusers folder of a cell's packed weights."""
+    pipe, tensors = build_pipeline(cell), load_file(file)
+    for part, model in trained_parts(pipe, cell).items():
+        prefix = f"{part}."
+        model.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    pipe.save_pretrained(folder)
+
+
 def velocity(pipe: DiffusionPipeline, noisy: torch.Tensor, timesteps: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """What the denoiser predicts, called as the pipeline calls it. noisy: (B, 8, 8, 8), ids: (B, 32)."""
     encoders = (pipe.text_encoder, pipe.text_encoder_2)
@@ -126,25 +160,31 @@ def load_data(pipe: DiffusionPipeline, scenes: int) -> tuple[torch.Tensor, torch
 
 
 def main() -> None:
-    options = arguments(
-        "padding", steps=2000, cell="unet-frozen", batch=64, scenes=12_000, lr=1e-3, seed=0, save_every=100
-    )
-    if options.cell not in ("unet-frozen", "unet-joint", "mmdit-frozen", "mmdit-joint"):
-        raise SystemExit(f"unknown cell {options.cell!r}: unet-frozen, unet-joint, mmdit-frozen or mmdit-joint")
-    name = f"padding-{options.cell}" + (f"-{options.seed}" if options.seed else "")
-    options.checkpoint = options.work / f"{name}.safetensors"
+    settings = {"cell": CELLS[0], "batch": 64, "scenes": 12_000, "lr": 1e-3, "seed": 0, "save_every": 100, "unpack": 0}
+    options = arguments("padding", steps=2000, **settings)
+    if options.cell not in CELLS:
+        raise SystemExit(f"unknown cell {options.cell!r}: one of {', '.join(CELLS)}")
     set_verbosity_error()  # of the bundled CLIP only the text encoder is read
+    name = options.cell + (f"-{options.seed}" if options.seed else "")
+    packed = SHIPPED / f"{name}.safetensors"
+    if not options.unpack:
+        options.checkpoint = options.work / f"padding-{name}.safetensors"
+        pack(train(options), options.cell, packed)
+    unpack(options.cell, packed, options.work / f"padding-{name}")
+
+
+def train(options: Namespace) -> DiffusionPipeline:
+    """The pipeline of a cell after all steps; it goes on from the checkpoint."""
     torch.manual_seed(options.seed)
     pipe = build_pipeline(options.cell)
-    denoiser = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
-    trained = {"denoiser": denoiser.train()}
-    if options.cell.endswith("joint"):
-        trained |= {"text_encoder": pipe.text_encoder, "text_encoder_2": pipe.text_encoder_2}
-    else:
+    trained = trained_parts(pipe, options.cell)
+    trained["denoiser"].train()
+    if not options.cell.endswith("joint"):
         pipe.text_encoder.requires_grad_(False)
         pipe.text_encoder_2.requires_grad_(False)
     parameters = [p for p in chain(*(model.parameters() for model in trained.values())) if p.requires_grad]
-    print(options.cell, sum(p.numel() for p in denoiser.parameters()), "parameters of the denoiser", flush=True)
+    size = sum(p.numel() for p in trained["denoiser"].parameters())
+    print(options.cell, size, "parameters of the denoiser", flush=True)
     optimizer = torch.optim.AdamW(parameters, options.lr, betas=(0.9, 0.99), weight_decay=0.01)
     checkpoint = Checkpoint(options.checkpoint, trained, optimizer)
     first = checkpoint.load()
@@ -170,8 +210,7 @@ def main() -> None:
         if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
             checkpoint.save(step + 1, loss=total / options.save_every, seconds=time.time() - started)
             total = 0.0
-    denoiser.eval()
-    pipe.save_pretrained(options.work / name)
+    return pipe
 
 
 if __name__ == "__main__":
