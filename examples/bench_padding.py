@@ -1,0 +1,58 @@
+"""What it costs to run c conditions at once, over c runs of one condition each: processor time, one thread.
+
+    python examples/bench_padding.py [--model .train/padding-mmdit-joint --length 1] [--pairs 20] [--steps 10]
+
+A run of one condition (`diffusion_intervention`) has two donors beside it, the prompt's own run and the clean one; at
+once (`intervene`) all conditions share these. Asked for is a ratio of at most (c + 1) / (2 c). Each pair starts from one
+seed; the median of the ratios comes with a 95 % bootstrap interval.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from scipy.stats import bootstrap
+
+import t2i_tools as t2i
+from t2i_tools.cli.options import silence_libraries
+from t2i_tools.default import DEFAULT_GUIDANCE
+from t2i_tools.loading import open_pipeline
+
+KEEPS = ("full", "prompt", "pads", "eos", "noise")
+WARM_UP = 2  # pairs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="bundled")
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--length", type=int, help="max_sequence_length of every call")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    silence_libraries()
+    pipe = t2i.load_default() if args.model == "bundled" else open_pipeline(args.model)
+    pipe.set_progress_bar_config(disable=True)
+    call = {"num_inference_steps": args.steps, "guidance_scale": DEFAULT_GUIDANCE, "output_type": "latent"}
+    call |= {"max_sequence_length": args.length} if args.length else {}
+    ratios = []
+    for pair in range(args.pairs + WARM_UP):
+        start = time.process_time()
+        t2i.intervene(pipe, "two cats", KEEPS, generator=torch.Generator().manual_seed(pair), **call)
+        middle = time.process_time()
+        for keep in KEEPS:
+            with t2i.diffusion_intervention(pipe, keep):
+                pipe("two cats", generator=torch.Generator().manual_seed(pair), **call)
+        ratios.append((middle - start) / (time.process_time() - middle))
+    told = ratios[WARM_UP:]
+    interval = bootstrap((told,), statistics.median, vectorized=False, rng=0).confidence_interval
+    bound = (len(KEEPS) + 1) / (2 * len(KEEPS))
+    print(
+        f"{type(pipe).__name__}, {len(KEEPS)} conditions: ratio {statistics.median(told):.3f} "
+        f"[{interval.low:.3f}, {interval.high:.3f}] of {bound:.3f}, n = {len(told)} pairs"
+    )
+
+
+if __name__ == "__main__":
+    main()
