@@ -3,8 +3,8 @@
     python examples/bench_padding.py [--model .train/padding-mmdit-joint --length 1] [--pairs 20] [--steps 10]
 
 A run of one condition (`diffusion_intervention`) has two donors beside it, the prompt's own run and the clean one; at
-once (`intervene`) all conditions share these. Asked for is a ratio of at most (c + 1) / (2 c). Each pair starts from one
-seed; the median of the ratios comes with a 95 % bootstrap interval.
+once (`intervene`) all conditions share these. Asked for is a ratio of at most (c + 1) / (2 c). Each pair starts from
+one seed; the median of the ratios comes with a 95 % bootstrap interval.
 """
 
 import argparse
