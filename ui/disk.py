@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ def make_room(desk: Desk) -> None:
         room -= sizes[path].st_size
         if room < 0:
             path.unlink(missing_ok=True)
+            with suppress(OSError):  # others are in it
+                path.parent.rmdir()
 
 
 def check_room(desk: Desk, folder: Path, more: int) -> None:

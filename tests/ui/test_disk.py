@@ -44,7 +44,7 @@ def test_the_oldest_uploads_go_first_and_nothing_else(desk):
     image.write_bytes(bytes(2000 * KIB))
     old, new, middle = (upload(desk, age) for age in (3, 1, 2))
     make_room(desk)
-    assert [path.exists() for path in (old, middle, new, image)] == [False, True, True, True]
+    assert [path.exists() for path in (old.parent, middle, new, image)] == [False, True, True, True]
 
 
 def test_a_picture_that_an_open_job_starts_from_stays(desk):
