@@ -1,9 +1,9 @@
 """What padding does in a model: conditions x scores with intervals, a verdict, mask policies and text lengths.
 
     python examples/evaluate_padding.py outputs/padding --prompts 400
-    python examples/evaluate_padding.py outputs/unet-joint --model .train/padding-unet-joint --classes 6 --steps 10 --parts 0
+    python examples/evaluate_padding.py outputs/joint --model .train/padding-unet-joint --classes 6 --steps 10 --parts 0
 
-The second is how `padding_results/` came about, for an MM-DiT with `--length 1`; train_default/padding.py makes the models.
+So came `padding_results/` about, for an MM-DiT with `--length 1`; train_default/padding.py makes the models.
 Prompts are captions of the bundled model's world: one to three objects of a class on a coloured background. Masks and
 lengths are compared with the plain call by CLIP score, paired by prompt; `--lengths 64,128,256` are values of
 max_sequence_length, for pipelines that take it.
