@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap
+from bench_median import median_of
 
 import t2i_tools as t2i
 from t2i_tools.default import DEFAULT_GUIDANCE
@@ -49,12 +49,11 @@ def compare(pipe, counter, k: int, pairs: int) -> dict:
     )
     ours, bare = np.diff(clock).reshape(-1, 2)[1:].T  # the first pair warms up
     ratios = ours / bare
-    interval = bootstrap((ratios,), np.median, rng=0).confidence_interval
     return {
         "K": k,
         "pairs": len(ratios),
         "bare, seconds": float(np.median(bare)),
-        "ratio": f"{np.median(ratios):.3f} [{interval.low:.3f}, {interval.high:.3f}]",
+        "ratio": median_of(ratios),
     }
 
 

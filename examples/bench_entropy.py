@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bench_median import median_of
 from scipy.stats import bootstrap
 
 import t2i_tools as t2i
@@ -133,10 +134,9 @@ def cost(off, on, calls: int) -> dict:
     memory = [peak_memory(partial(off, latents, 500, text))]
     with t2i.entropy_scaling(off, native=(16, 16)) if on is off else nullcontext():
         memory.append(peak_memory(partial(on, latents, 500, text)))
-    interval = bootstrap((ratios,), statistics.median, vectorized=False, rng=0).confidence_interval
     return {
         "seconds off": statistics.median(seconds[False][2:]),
-        "ratio of seconds": f"{statistics.median(ratios):.4f} [{interval.low:.4f}, {interval.high:.4f}]",
+        "ratio of seconds": median_of(ratios, 4),
         "pairs": len(ratios),
         "MiB off": memory[0] / 2**20,
         "ratio of memory": memory[1] / memory[0],

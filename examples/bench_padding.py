@@ -8,11 +8,10 @@ one seed; the median of the ratios comes with a 95 % bootstrap interval.
 """
 
 import argparse
-import statistics
 import time
 
 import torch
-from scipy.stats import bootstrap
+from bench_median import median_of
 
 import t2i_tools as t2i
 from t2i_tools.cli.options import silence_libraries
@@ -46,11 +45,9 @@ def main() -> None:
                 pipe("two cats", generator=torch.Generator().manual_seed(pair), **call)
         ratios.append((middle - start) / (time.process_time() - middle))
     told = ratios[WARM_UP:]
-    interval = bootstrap((told,), statistics.median, vectorized=False, rng=0).confidence_interval
     bound = (len(KEEPS) + 1) / (2 * len(KEEPS))
     print(
-        f"{type(pipe).__name__}, {len(KEEPS)} conditions: ratio {statistics.median(told):.3f} "
-        f"[{interval.low:.3f}, {interval.high:.3f}] of {bound:.3f}, n = {len(told)} pairs"
+        f"{type(pipe).__name__}, {len(KEEPS)} conditions: ratio {median_of(told)} of {bound:.3f}, n = {len(told)} pairs"
     )
 
 

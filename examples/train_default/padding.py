@@ -9,7 +9,6 @@ Each cell's weights go, as halves, to `padding_weights/`; a diffusers folder of 
 `examples/evaluate_padding.py --model` reads. `--unpack 1` makes that folder of the weights that are shipped.
 """
 
-import os
 import time
 from argparse import Namespace
 from concurrent.futures import ProcessPoolExecutor
@@ -35,6 +34,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokeni
 from transformers.utils.logging import set_verbosity_error
 
 from t2i_tools.default.scenes import COLOURS, LABELS, Scene, held_out, scene
+from t2i_tools.files import replacing
 
 CELLS = ("unet-frozen", "unet-joint", "mmdit-frozen", "mmdit-joint")
 SHIPPED = Path(__file__).with_name("padding_weights")
@@ -117,13 +117,11 @@ def trained_parts(pipe: DiffusionPipeline, cell: str) -> dict[str, nn.Module]:
 
 
 def pack(pipe: DiffusionPipeline, cell: str, file: Path) -> None:
-    """Writes the trained parts beside, as halves, and replaces."""
+    """Writes the trained parts, as halves."""
     parts = trained_parts(pipe, cell).items()
     tensors = {f"{part}.{key}": value.half() for part, model in parts for key, value in model.state_dict().items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_suffix(".part")
-    save_file({key: value.contiguous() for key, value in tensors.items()}, beside)
-    os.replace(beside, file)
+    with replacing(file) as beside:
+        save_file({key: value.contiguous() for key, value in tensors.items()}, beside)
 
 
 def unpack(cell: str, file: Path, folder: Path) -> None:
