@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--loss", choices=LOSSES, default="pcm")
     parser.add_argument("--anchor", type=float, default=10.0, help="0 is the paper's")
     parser.add_argument("--blend", type=float, default=1.0, help="share of the tuned weights in what is written")
+    parser.add_argument("--lock-images", action="store_true", help="train the text tower alone")
     parser.add_argument("--half", action="store_true", help="write float16")
     parser.add_argument("--ratio", type=int, default=4, help="1: keep 77 positions")
     parser.add_argument("--seed", type=int, default=0)
@@ -79,11 +80,13 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator()
     clip = CLIPModel.from_pretrained(options.clip, dtype=torch.float32)
-    before = CLIPModel.from_pretrained(options.clip, dtype=torch.float32).text_model.requires_grad_(False)
+    before = CLIPModel.from_pretrained(options.clip, dtype=torch.float32).requires_grad_(False)
     bundled = options.clip == WEIGHTS / "clip"
     tokenizer = CLIPTokenizer.from_pretrained(options.tokenizer or (WEIGHTS / "tokenizer" if bundled else options.clip))
     if options.ratio > 1:
         stretch_clip(clip, tokenizer, ratio=options.ratio)
+    for image_tower in (clip.vision_model, clip.visual_projection) if options.lock_images else ():
+        image_tower.requires_grad_(False)
     draw = Pictures(options.pictures, CLIPImageProcessor.from_pretrained(options.clip)) if options.pictures else scenes
     frozen, start = FrozenRows(clip), [p.detach().clone() for p in clip.parameters()]
     optimizer = torch.optim.AdamW(clip.parameters(), options.lr, betas=(0.9, 0.98), weight_decay=0.01)

@@ -147,8 +147,8 @@ def _reading(pipe: DiffusionPipeline, part: TextEncoder, prompt: str, longest: i
     if "clean_caption" in encode:
         prompt = prompt.lower().strip()
     if kind.startswith("clip"):
-        if active_handle(part.tokenizer, "long prompts"):  # which does not heed the length that SD3 and Flux ask for
-            return Reading(prompt, part.tokenizer.model_max_length)
+        if handle := active_handle(part.tokenizer, "long prompts"):  # and not the length that SD3 and Flux ask for
+            return Reading(prompt, handle.reader.window([handle.reader.read(prompt)]))
         return Reading(prompt, getattr(pipe, "tokenizer_max_length", part.tokenizer.model_max_length))
     longest = longest or _default_length(pipe)
     match family(pipe):

@@ -71,7 +71,8 @@ class PromptEmbeds(Tensor):
         own = [tensor for tensor in tensors if isinstance(tensor, cls)]
         along = dim % own[0].ndim
         if along != 1:
-            end = max(tensor.end for tensor in own)
+            behind = own[0].shape[1] - own[0].end
+            end = max(tensor.end if isinstance(tensor, cls) else tensor.shape[1] - behind for tensor in tensors)
             tensors = [grown(tensor, end) if isinstance(tensor, cls) else tensor for tensor in tensors]
             if len({tensor.shape[1] for tensor in tensors}) > 1:
                 rows = " and ".join(str(tensor.shape[1]) for tensor in tensors)
@@ -87,12 +88,12 @@ class PromptEmbeds(Tensor):
 
 
 def grown(embeds: PromptEmbeds, end: int) -> Tensor:
-    """With empty windows after its own, up to row `end`; a plain tensor."""
-    states, missing = plain(embeds), end - embeds.end
-    if not missing:
+    """With empty windows after its own, up to row `end`, a window that is short made whole; a plain tensor."""
+    states = plain(embeds)
+    if end == embeds.end:
         return states
     empty = embeds.empty.to(states)
-    filling = empty.repeat(missing // len(empty), 1).expand(len(states), -1, -1)
+    filling = empty.repeat(-(-end // len(empty)), 1)[embeds.end : end].expand(len(states), -1, -1)
     return torch.cat([states[:, : embeds.end], filling, states[:, embeds.end :]], 1)
 
 

@@ -15,7 +15,7 @@ from t2i_tools.longclip.adopt import adopt, fits, told
 from t2i_tools.longclip.carried import PromptEmbeds, PromptIds, plain
 from t2i_tools.longclip.checkpoint import load_long_clip
 from t2i_tools.longclip.reader import METHODS, PLUGIN, Method, Reader, attach_reader
-from t2i_tools.longclip.stretch import STOCK, positions, set_attribute, stretch_clip
+from t2i_tools.longclip.stretch import STOCK, positions, set_attribute, stock_rows, stretch_clip
 from t2i_tools.models import TextEncoder, text_encoders
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ def long_prompts(
     """Let the CLIP text encoders of a pipeline read prompts and negative prompts of any length.
 
     method: "chunk" reads windows of 77 tokens one by one, as many as the longer of the two needs, and joins their
-    hidden states; a prompt of one window equals the plain pipeline's to the bit. "stretch" makes the windows 248 long
-    (`stretch_clip`). "truncate" cuts as the plain pipeline does, and says what. The pooled vector is the first
-    window's. T5 stays as it is.
+    hidden states. "stretch" makes the windows 248 long (`stretch_clip`). "truncate" cuts as the plain pipeline does,
+    and says what. The pooled vector is the first window's. T5 stays as it is. With all of them, prompts that 77 tokens
+    hold stay in a window of 77, and equal the plain pipeline's to the bit, unless weights have been exchanged.
 
     weights: a Long-CLIP for "stretch", as `load_long_clip` reads or returns it, which every text encoder that it fits
     takes over, or {"text_encoder": ...}; the others are stretched as they are.
@@ -65,12 +65,14 @@ def long_prompts(
         handles[0].on_remove(handle.remove)
     try:
         for handle, part in zip(handles, parts, strict=True):
+            short = None
             if part.name in tuned:
                 adopt(handle, part.encoder, tuned[part.name])
-                set_attribute(handle, part.tokenizer, "model_max_length", positions(part.encoder))
             elif method == "stretch" and positions(part.encoder) == STOCK:
                 handle.on_remove(stretch_clip(part.encoder, part.tokenizer).remove)
-            WindowedEncoder(readers[id(part.tokenizer)]).attach(handle, part.encoder)
+                set_attribute(handle, part.tokenizer, "model_max_length", STOCK)  # longer prompts ask for more
+                short = stock_rows(STOCK)
+            WindowedEncoder(readers[id(part.tokenizer)], short).attach(handle, part.encoder)
         for reader in readers.values():
             handles[0].on_remove(attach_reader(reader).remove)
         _check_lengths(parts)
@@ -131,10 +133,13 @@ def _opened(weights: Weights) -> nn.Module:
 
 
 class WindowedEncoder:
-    """Hooks by which a text encoder reads windows one by one and gives their hidden states in a row."""
+    """Hooks by which a text encoder reads windows one by one and gives their hidden states in a row.
 
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
+    short: the positions of a window that is no longer than before the stretching, where they are not 0, 1, 2...
+    """
+
+    def __init__(self, reader: Reader, short: Tensor | None = None) -> None:
+        self.reader, self.short = reader, short
         self._weights: Tensor | None = None
         self._windows = 0
         self._as_tuple = False
@@ -150,10 +155,10 @@ class WindowedEncoder:
         ids, self._windows = kwargs.get("input_ids"), 0
         if not isinstance(ids, PromptIds):  # not of our tokenizer
             return None
-        size = self.reader.size
+        size = min(self.reader.size, ids.shape[1])
         self._windows, self._weights = ids.shape[1] // size, ids.weights
         self._as_tuple = kwargs.get("return_dict") is False
-        kwargs |= {"input_ids": plain(ids).reshape(-1, size), "return_dict": True}
+        kwargs |= {"input_ids": plain(ids).reshape(-1, size), "return_dict": True, **self._positions(ids, size)}
         if kwargs.get("attention_mask") is not None:
             kwargs["attention_mask"] = kwargs["attention_mask"].reshape(-1, size)
         return (), kwargs
@@ -162,32 +167,41 @@ class WindowedEncoder:
         """Hook: hidden states (B windows, size, d) -> (B, windows size, d), weighted; pooled vectors of the first."""
         if not self._windows:
             return None
-        empty = self._read_nothing(encoder, kwargs)
+        full, size = self.reader.size, kwargs["input_ids"].shape[1]
+        filling = self._read_nothing(encoder, kwargs, full)
+        empty = filling if size == full else self._read_nothing(encoder, kwargs, size)
         values = {}
         for name, value in output.items():
             if name in POOLED:
                 values[name] = value[:: self._windows]
             elif name == "last_hidden_state":
-                values[name] = self._join(value, empty[name])
+                values[name] = self._join(value, empty[name], filling[name])
             elif name == "hidden_states":
-                values[name] = tuple(map(self._join, value, empty[name]))
+                values[name] = tuple(map(self._join, value, empty[name], filling[name]))
             else:
                 values[name] = value
         joined = type(output)(**values)
         return joined.to_tuple() if self._as_tuple else joined
 
-    def _join(self, states: Tensor, empty: Tensor) -> PromptEmbeds:
+    def _positions(self, ids: Tensor, size: int) -> dict[str, Tensor]:
+        if self.short is None or size == self.reader.size:
+            return {}
+        return {"position_ids": self.short.to(ids.device)[None]}
+
+    def _join(self, states: Tensor, empty: Tensor, filling: Tensor) -> PromptEmbeds:
         joined = states.reshape(-1, self._windows * states.shape[1], states.shape[2])
         weights = self._weights.to(joined)[..., None]  # (B, rows, 1)
         if (weights != 1).any():
             nothing = empty.repeat(1, self._windows, 1)
             joined = torch.where(weights == 1, joined, nothing + weights * (joined - nothing))
-        return PromptEmbeds.of(joined, empty[0])
+        return PromptEmbeds.of(joined, filling[0])
 
     @torch.no_grad()
-    def _read_nothing(self, encoder: nn.Module, kwargs: dict[str, Any]) -> Mapping[str, Any]:
-        empty, device = self.reader.empty(), kwargs["input_ids"].device
-        kwargs = {**kwargs, "input_ids": torch.tensor([empty.ids], device=device)}
+    def _read_nothing(self, encoder: nn.Module, kwargs: dict[str, Any], size: int) -> Mapping[str, Any]:
+        empty, ids = self.reader.empty(size), kwargs["input_ids"]
+        device = ids.device
+        kwargs = {name: value for name, value in kwargs.items() if name != "position_ids"}
+        kwargs |= {"input_ids": torch.tensor([empty.ids], device=device), **self._positions(ids, size)}
         if kwargs.get("attention_mask") is not None:
             kwargs["attention_mask"] = torch.tensor([empty.mask], device=device)
         return encoder.forward(**kwargs)

@@ -14,7 +14,7 @@ from torch import nn
 
 from t2i_tools.handle import Handle, active_handle
 from t2i_tools.longclip.carried import PromptIds
-from t2i_tools.longclip.stretch import positions
+from t2i_tools.longclip.stretch import STOCK, positions
 from t2i_tools.longclip.syntax import Piece, parse_prompt
 from t2i_tools.longclip.windows import Row, Token, fill_windows, lay_out, read_tokens, written
 
@@ -50,7 +50,7 @@ class Reader:
 
     @property
     def size(self) -> int:
-        """Tokens of a window, begin and end included."""
+        """The most tokens of a window, begin and end included."""
         return self.length or positions(self.encoder)
 
     def read(self, prompt: str) -> list[list[Token]]:
@@ -66,15 +66,20 @@ class Reader:
         """input_ids and attention_mask (B, rows), rows being a whole number of windows, at least `length` of them."""
         read = [self.read(prompt) for prompt in prompts]
         kept = [windows[: self.limit] for windows in read]
-        number = max(map(len, kept))
+        number, size = max(map(len, kept)), self.window(kept, length)
         if self.limit is None:
-            number = max(number, -(-length // self.size))
+            number = max(number, -(-length // size))
         tokens, held = (max(sum(map(len, windows)) for windows in prompts) for prompts in (read, kept))
         if self.longest is None or tokens > self.longest["tokens"]:
-            self.longest = {"window": self.size, "windows": number, "tokens": tokens, "cut": tokens - held}
-        rows = [lay_out(windows, self.size, number, *self._special()) for windows in kept]
+            self.longest = {"window": size, "windows": number, "tokens": tokens, "cut": tokens - held}
+        rows = [lay_out(windows, size, number, *self._special()) for windows in kept]
         ids, weights, mask = (torch.tensor(column) for column in zip(*rows, strict=True))
         return {"input_ids": PromptIds.of(ids, weights), "attention_mask": mask}
+
+    def window(self, prompts: Sequence[Sequence[Sequence[Token]]], length: int = 0) -> int:
+        """Tokens of the windows of prompts read together: what 77 hold was read whole before, and is not stretched."""
+        short = length <= STOCK and all(len(windows) == 1 and len(windows[0]) <= STOCK - 2 for windows in prompts)
+        return min(self.size, STOCK) if short else self.size
 
     def warn(self, prompts: Sequence[str]) -> None:
         """Say what of the prompts is not read."""
@@ -87,9 +92,9 @@ class Reader:
                     cut,
                 )
 
-    def empty(self) -> Row:
+    def empty(self, size: int) -> Row:
         """A window without words."""
-        return lay_out([], self.size, 1, *self._special())
+        return lay_out([], size, 1, *self._special())
 
     def row(self) -> dict[str, Any]:
         """The longest prompt read so far, for a report."""
@@ -132,8 +137,18 @@ def reading_class(kind: type) -> type:
             handle.reader.warn(prompts)
         return BatchEncoding(handle.reader.encode(prompts, (options.get("max_length") or 0) if filled else 0))
 
+    def save_pretrained(self: Any, *args: Any, **options: Any) -> Any:
+        """As the plain pipeline needs it, which asks for as many tokens as it says."""
+        asked, handle = self.model_max_length, active_handle(self, PLUGIN)
+        self.model_max_length = positions(handle.reader.encoder) if handle else asked
+        try:
+            return kind.save_pretrained(self, *args, **options)
+        finally:
+            self.model_max_length = asked
+
     # Its name is written into what the tokenizer saves.
-    return type(kind.__name__, (kind,), {"__call__": __call__, "__module__": kind.__module__, "t2i_plain": kind})
+    methods = {"__call__": __call__, "save_pretrained": save_pretrained}
+    return type(kind.__name__, (kind,), methods | {"__module__": kind.__module__, "t2i_plain": kind})
 
 
 def _restore_class(tokenizer: Any) -> None:

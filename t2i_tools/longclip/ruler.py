@@ -97,14 +97,15 @@ def _reader(part: TextEncoder, method: Method | None, syntax: bool) -> Reader:
 
 def _of_windows(part: TextEncoder, reader: Reader, prompt: str) -> Ruler:
     windows, words = reader.read(prompt), []
+    size = reader.window([windows[: reader.limit]])
     for number, window in enumerate(windows):
-        start = number * reader.size + 1
+        start = number * size + 1
         read = reader.limit is None or number < reader.limit
         for _, group in groupby(window, lambda token: token.word):
             tokens = list(group)
             words.append(RulerWord(written(tokens), range(start, start + len(tokens)), number, tokens[0].weight, read))
             start += len(tokens)
-    return Ruler(part.name, reader.size, len(windows[: reader.limit]), tuple(words))
+    return Ruler(part.name, size, len(windows[: reader.limit]), tuple(words))
 
 
 def _of_spans(spans: TokenSpans) -> Ruler:

@@ -57,6 +57,12 @@ def positions(text_encoder: nn.Module) -> int:
     return embeddings(text_encoder).position_embedding.num_embeddings
 
 
+def stock_rows(length: int, keep: int = KEEP, ratio: int = RATIO) -> torch.Tensor:
+    """(length,): where in the stretched table the rows of the one before are, all of which it has."""
+    rows = torch.arange(length)
+    return torch.where(rows < keep, rows, keep + ratio * (rows - keep))
+
+
 @torch.no_grad()
 def read_positions(text_encoder: nn.Module) -> torch.Tensor:
     """The table (L, d), by a call: an offloaded encoder's weights come where it computes, and only then."""

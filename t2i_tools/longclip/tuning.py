@@ -25,8 +25,9 @@ class Objective(nn.Module):
     """The loss of a batch of pictures (B, 3, H, W), as the image tower takes them, and their captions.
 
     loss: "pcm" matches long and short captions (primary component matching), "plain" the long ones alone. anchor:
-    weight of the mean square by which the short captions' hidden states have left those of `before`, the text encoder
-    as it was. Not in the paper: a denoiser reads hidden states, and was trained on what they were.
+    weight of how far the short captions have gone from what `before`, the CLIP as it was, makes of them: the mean
+    square of what their hidden states have moved, and of their unit vectors, times their width. Not in the paper: a
+    denoiser reads hidden states, and was trained on what they were.
     """
 
     def __init__(
@@ -59,11 +60,15 @@ class Objective(nn.Module):
         return F.normalize(self.clip.get_text_features(ids).pooler_output, dim=-1)
 
     def _moved(self, texts: Sequence[str]) -> Tensor:
-        """Hidden states as a pipeline takes them, filling and all."""
+        """Read as a pipeline has them read, filling and all."""
         ids = self._ids(texts, padding="max_length", max_length=STOCK)
         with torch.no_grad():
-            before = self.before(ids).last_hidden_state
-        return F.mse_loss(self.clip.text_model(ids).last_hidden_state, before)
+            before = self.before.get_text_features(ids)
+        now = self.clip.get_text_features(ids)
+        vectors = (F.normalize(read.pooler_output, dim=-1) for read in (now, before))
+        return F.mse_loss(now.last_hidden_state, before.last_hidden_state) + (
+            F.mse_loss(*vectors, reduction="sum") / len(texts)
+        )
 
     def _ids(self, texts: Sequence[str], **settings: Any) -> Tensor:
         return self.tokenizer(list(texts), truncation=True, return_tensors="pt", **settings).input_ids.to(

@@ -19,7 +19,17 @@ from t2i_tools.compiled import forget_compiled, unwrapped
 from t2i_tools.handle import Handle
 from t2i_tools.models import denoiser, family
 from t2i_tools.padding.calls import INTERVENTION, POLICY, TEXTS, check_alone, intercept, prompts_of, reading_of
-from t2i_tools.padding.encoder import Clean, Pooled, check_options, encode, encode_clean, fitted, joined, repeated
+from t2i_tools.padding.encoder import (
+    Clean,
+    Pooled,
+    check_options,
+    check_windows,
+    encode,
+    encode_clean,
+    fitted,
+    joined,
+    repeated,
+)
 from t2i_tools.padding.exchange import Exchange, Plan, Run
 from t2i_tools.padding.keeps import Keep, Rows, own_rows, swapped_rows, text_rows
 
@@ -106,6 +116,7 @@ class Intervention:
     def generate(self, call: Mapping[str, Any], run: Callable[..., Any]) -> list[Any]:
         """What the pipeline returns under each condition. call: the arguments by name. run: the pipeline's call."""
         prompts, reading = prompts_of(call), reading_of(call)
+        check_windows(self.pipe, prompts)
         rows = [self._rows(prompt, reading) for prompt in prompts]
         noise, images = Noise(call, run), call.get("num_images_per_prompt") or 1
         clean = [encode_clean(self.pipe, prompt, self.clean, **reading) for prompt in prompts]

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.generation import call_default
+from t2i_tools.handle import active_handle
 from t2i_tools.models import execution_device, family, text_encoders
 from t2i_tools.padding.keeps import Keep, Rows, check_keep, own_rows, swapped_rows, text_rows
 from t2i_tools.prompts import token_spans
@@ -73,14 +74,15 @@ def encoder_intervention(
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     if not prompts:
         raise InputError("there is no prompt")
+    check_windows(pipe, prompts)
     made = joined([_intervened(pipe, one, keep, clean, pooled, other, options) for one in prompts])
     return {name: repeated(value, num_images_per_prompt) for name, value in made.items()}
 
 
-def encode(pipe: DiffusionPipeline, prompt: str | Mapping[str, str], **options: Any) -> dict[str, Any]:
+def encode(pipe: DiffusionPipeline, prompt: str | Mapping[str, str | list[str]], **options: Any) -> dict[str, Any]:
     """What the pipeline's encode_prompt makes of a prompt, by the names of the call; what guides against it apart.
 
-    prompt: a text, or one for each argument ("prompt", "prompt_2"...). Raises UnsupportedModelError.
+    prompt: a text, or what each argument ("prompt", "prompt_2"...) is given. Raises UnsupportedModelError.
     """
     names = RETURNS.get(family(pipe))
     if names is None:
@@ -100,7 +102,12 @@ def encode(pipe: DiffusionPipeline, prompt: str | Mapping[str, str], **options: 
 
 def encode_clean(pipe: DiffusionPipeline, prompt: str, clean: Clean, **options: Any) -> dict[str, Any]:
     """The embeddings of the clean prompt, as long as those of the prompt."""
-    embeds = encode(pipe, clean_texts(pipe, prompt, clean, options.get("max_sequence_length")), **options)
+    texts = clean_texts(pipe, prompt, clean, options.get("max_sequence_length"))
+    if any(active_handle(part.tokenizer, "long prompts") for part in text_encoders(pipe)):  # as long as its batch needs
+        both = encode(pipe, {name: [prompt, text] for name, text in texts.items()}, **options)
+        embeds = {name: value[1:] for name, value in both.items()}
+    else:
+        embeds = encode(pipe, texts, **options)
     if clean == "zeros":
         embeds |= {name: _zeros(value) for name, value in embeds.items() if name.endswith("_embeds")}
     return embeds
@@ -170,6 +177,16 @@ def _intervened(pipe, prompt, keep, clean, pooled, other, options) -> dict[str, 
     if family(pipe) == "z_image":  # its call wants both or none
         embeds["negative_prompt_embeds"] = encode(pipe, "", **options)["prompt_embeds"]
     return embeds
+
+
+def check_windows(pipe: DiffusionPipeline, prompts: Sequence[str]) -> None:
+    """Raises UnsupportedModelError for prompts that long_prompts reads in windows of different lengths."""
+    readers = [h.reader for part in text_encoders(pipe) if (h := active_handle(part.tokenizer, "long prompts"))]
+    for reader in readers:
+        if len({reader.window([reader.read(prompt)]) for prompt in prompts}) > 1:
+            raise UnsupportedModelError(
+                "some prompts of this batch fit in a window of 77 tokens and others do not: pass them in two batches"
+            )
 
 
 def fitted(rows: Rows, length: int) -> Rows:

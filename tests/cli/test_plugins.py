@@ -113,8 +113,9 @@ def test_weights_of_a_long_clip(t2i, tiny_pipeline, tmp_path):
     encoder, tokenizer = copy.deepcopy((tiny_pipeline.text_encoder, tiny_pipeline.tokenizer))
     stretch_clip(encoder, tokenizer)
     encoder.save_pretrained(tmp_path / "long")
-    t2i("--output", "plain.png", "--long-prompts", "stretch")
-    t2i("--output", "same.png", "--long-prompts", "stretch", "--long-clip", "long")
+    prompt = "red cats " * 60
+    t2i("--output", "plain.png", "--long-prompts", "stretch", prompt=prompt)
+    t2i("--output", "same.png", "--long-prompts", "stretch", "--long-clip", "long", prompt=prompt)
     assert pixels("plain.png") == pixels("same.png")
     assert read_settings("same.png")["long_prompts"]["long_clip"] == "long"
     code, out, err = t2i("--long-prompts", "stretch", "--long-clip", "absent.pt")

@@ -211,7 +211,7 @@ def test_weights_of_a_long_clip_and_back(tuned, tmp_path):
     plain = pipezoo.call(pipe)
     states = {name: value.clone() for name, value in pipe.text_encoder.state_dict().items()}
     tuned.save_pretrained(tmp_path)
-    ids = pipe.tokenizer("two cats", padding="max_length", max_length=248, return_tensors="pt").input_ids
+    ids = pipe.tokenizer("two cats", padding="max_length", max_length=77, return_tensors="pt").input_ids
     for weights in (tuned, tmp_path, {"text_encoder": str(tmp_path)}):
         with t2i.long_prompts(pipe, "stretch", weights=weights):
             read = pipe.encode_prompt("two cats", "cpu", 1, False)[0]

@@ -6,9 +6,10 @@ import torch
 from longtexts import GUIDED, by_hand, distance, embeds, words
 
 import t2i_tools as t2i
+from t2i_tools.longclip import METHODS
 
 
-@pytest.mark.parametrize("method", ["chunk", "truncate"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_prompt_of_one_window_equals_the_plain_pipeline(pipe, method):
     options = {} if "Flux" in type(pipe).__name__ else {"negative_prompt": "two cats"}
     plain = pipezoo.call(pipe, words(75), **options)
@@ -61,16 +62,26 @@ def test_a_longer_negative_prompt_lengthens_the_prompt_by_empty_windows(sd, pipe
         assert torch.equal(joined[:, 77:154], embeds(sd3, "")[0][:, :77])
 
 
-def test_short_prompts_keep_their_hidden_states_when_stretched(pipes):
+def test_the_first_words_keep_their_hidden_states_beside_a_long_prompt(pipes):
     for name in GUIDED:
         pipe = pipes[name]
         plain = embeds(pipe, words(18))
         with t2i.long_prompts(pipe, "stretch"):
-            read = embeds(pipe, words(18))
-        assert distance(read[0][:, :20], plain[0][:, :20]) <= 1e-5
-        assert distance(read[0][:, 20:77], plain[0][:, 20:77]) > 1e-3
+            read = embeds(pipe, [words(18), words(100)])
+        assert distance(read[0][:1, :20], plain[0][:, :20]) <= 1e-5
+        assert distance(read[0][:1, 20:77], plain[0][:, 20:77]) > 1e-3
         if len(read) == 4:
-            assert distance(read[2], plain[2]) <= 1e-5
+            assert distance(read[2][:1], plain[2]) <= 1e-5
+
+
+def test_a_short_window_is_made_whole(sd):
+    """Beside a long negative prompt, by what an empty prompt has at the places that are missing."""
+    with t2i.long_prompts(sd, "stretch"):
+        short, long, empty = (embeds(sd, text)[0] for text in (words(9), words(100), ["", words(100)]))
+        joined = torch.cat([long, short])
+    assert joined.shape == (2, 248, 32)
+    assert torch.equal(joined[1, :77], short[0])
+    assert distance(joined[1, 77:], empty[0, 77:]) <= 1e-6
 
 
 def test_break_begins_a_new_window(sd):

@@ -6,6 +6,7 @@ import torch
 
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.loading import open_pipeline
+from t2i_tools.longclip import long_prompts
 from t2i_tools.padding import diffusion_intervention, encoder_intervention
 from t2i_tools.padding.encoder import encode, encode_clean, joined
 from t2i_tools.padding.keeps import text_rows
@@ -181,3 +182,15 @@ def test_a_plugin_that_changes_the_reading_is_noticed(pipes, monkeypatch):
     monkeypatch.setattr(type(pipe), "encode_prompt", longer)
     with pytest.raises(UnsupportedModelError, match="77 rows of text and the encoders give 154"):
         encoder_intervention(pipe, PROMPT, "pads")
+
+
+def test_beside_stretched_positions():
+    """The clean prompt is read in a window as long as the prompt's, and a batch in windows of one length."""
+    pipe, (short, long) = pipezoo.build("stable_diffusion"), ("two cats", "two red cats " * 40)
+    with long_prompts(pipe, "stretch"):
+        for prompt, rows in ((short, 77), (long, 248)):
+            full, clean = (encoder_intervention(pipe, prompt, keep)["prompt_embeds"] for keep in ("full", "clean"))
+            assert full.shape == clean.shape == (1, rows, 32)
+            assert not torch.equal(full, clean)
+        with pytest.raises(UnsupportedModelError, match="pass them in two batches"):
+            encoder_intervention(pipe, [short, long], "pads")
