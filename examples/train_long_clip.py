@@ -1,7 +1,7 @@
 """Tunes a CLIP on long captions as Long-CLIP does: positions stretched to 248, primary component matching.
 
-    python examples/train_long_clip.py OUTPUT --blend 0.2                       the bundled CLIP on bundled scenes
-    python examples/train_long_clip.py OUTPUT --clip FOLDER --pictures FOLDER   any CLIPModel with its tokenizer
+    python examples/train_long_clip.py OUTPUT --lock-images --anchor 50 --steps 1000   the bundled CLIP and scenes
+    python examples/train_long_clip.py OUTPUT --clip FOLDER --pictures FOLDER          any CLIPModel and its tokenizer
 
 FOLDER of pictures holds captions.jsonl, one {"file": ..., "long": ..., "short": ...} a line; without "short" it is the
 first sentence. OUTPUT is a CLIPModel with its tokenizer, ready for `long_prompts(pipe, "stretch", weights=OUTPUT)`.
@@ -50,14 +50,6 @@ class Pictures:
         return pixels, [row["long"] for row in chosen], short
 
 
-@torch.no_grad()
-def blend(clip: CLIPModel, start: list[torch.Tensor], share: float) -> None:
-    """Weights between those before and after the tuning, which keep more of what was known (Wortsman et al., WiSE-FT,
-    CVPR 2022, arXiv 2109.01903)."""
-    for parameter, before in zip(clip.parameters(), start, strict=True):
-        parameter.copy_(before.to(parameter).lerp(parameter, share))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
@@ -69,8 +61,9 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=5e-4, help="the paper's: 1e-6 at batch 2048, for OpenAI's weights")
     parser.add_argument("--loss", choices=LOSSES, default="pcm")
     parser.add_argument("--anchor", type=float, default=10.0, help="0 is the paper's")
-    parser.add_argument("--blend", type=float, default=1.0, help="share of the tuned weights in what is written")
-    parser.add_argument("--lock-images", action="store_true", help="train the text tower alone")
+    parser.add_argument(
+        "--lock-images", action="store_true", help="train the text tower alone (Zhai et al., CVPR 2022)"
+    )
     parser.add_argument("--half", action="store_true", help="write float16")
     parser.add_argument("--ratio", type=int, default=4, help="1: keep 77 positions")
     parser.add_argument("--seed", type=int, default=0)
@@ -88,7 +81,7 @@ def main() -> None:
     for image_tower in (clip.vision_model, clip.visual_projection) if options.lock_images else ():
         image_tower.requires_grad_(False)
     draw = Pictures(options.pictures, CLIPImageProcessor.from_pretrained(options.clip)) if options.pictures else scenes
-    frozen, start = FrozenRows(clip), [p.detach().clone() for p in clip.parameters()]
+    frozen = FrozenRows(clip)
     optimizer = torch.optim.AdamW(clip.parameters(), options.lr, betas=(0.9, 0.98), weight_decay=0.01)
     checkpoint = Checkpoint(options.output / "state.safetensors", {"clip": clip}, optimizer)
     first = checkpoint.load()
@@ -110,7 +103,6 @@ def main() -> None:
         if accelerator.is_main_process and ((step + 1) % 25 == 0 or step + 1 == options.steps):
             checkpoint.save(step + 1, loss=loss.item(), seconds=time.process_time() - started)
     if accelerator.is_main_process:
-        blend(clip, start, options.blend)
         (clip.half() if options.half else clip).save_pretrained(options.output)
         tokenizer.save_pretrained(options.output)
 
