@@ -2,7 +2,8 @@
 
     python examples/evaluate_counts.py outputs/counts --split dev --seeds 1 --budget 8
 
-Stopped at any moment, it goes on where it was. The methods follow the bundled detector; the judge has seen none of it.
+Stopped at any moment, it goes on where it was; `--shard 1/2` and `--shard 2/2` share a folder's searches between two
+processes. The methods follow the bundled detector; the judge has seen none of it.
 A search costs at most `budget` plain pictures, one backward pass of the denoiser being worth two forward. Writes
 report.md and report.json. What is claimed stands in evaluate_counts.protocol.json, beside which each run on the test
 split is logged.
@@ -14,6 +15,7 @@ from itertools import product
 from pathlib import Path
 
 import t2i_tools as t2i
+from t2i_tools.cli.evaluate import parse_shard
 from t2i_tools.cli.planning import bundled_benchmark
 from t2i_tools.counting.token import fill_template, number_word
 from t2i_tools.default import DEFAULT_GUIDANCE, DEFAULT_STEPS
@@ -66,6 +68,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="of each class and count")
     parser.add_argument("--number", type=int, help="so many searches a method, not all")
     parser.add_argument("--methods", default=",".join(name for name in METHODS if " " not in name))
+    parser.add_argument("--shard", type=parse_shard, default=(0, 1), metavar="1/2", help="this part of the searches")
     parser.add_argument("--budget", type=float, default=16, help="plain pictures' worth of compute a search")
     options = parser.parse_args()
     if options.split == "test":
@@ -83,7 +86,8 @@ def main() -> None:
     done = {(row["key"], row["method"]): row["budget"] for row in read_log(log)}
     if set(done.values()) - {options.budget}:
         raise InputError(f"{options.folder} holds searches of another budget: give another folder, or --budget")
-    for cell, name in product(every, options.methods.split(",")):
+    part, parts = options.shard
+    for cell, name in product(every[part::parts], options.methods.split(",")):
         if (cell.key, name) not in done:
             row = run_cell(pipe, counter, judges, score, cell, name, {**usual, **METHODS[name]})
             append_row(log, row)
