@@ -60,6 +60,14 @@ def words(cell: Cell) -> str:
     return fill_template(cell.template, {"count": number_word(cell.n)})
 
 
+def told(options: argparse.Namespace) -> str:
+    """What is run, for the log of runs on the test split."""
+    what = f"{options.methods} {options.counts} x {options.seeds}, {options.budget}"
+    changes = {"number": options.number, "unet": options.unet, "counter": options.counter}
+    usual = {"number": None, "unet": None, "counter": "detector"}
+    return what + "".join(f", {name} {value}" for name, value in changes.items() if value != usual[name])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -68,20 +76,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="of each class and count")
     parser.add_argument("--number", type=int, help="so many searches a method, not all")
     parser.add_argument("--methods", default=",".join(name for name in METHODS if " " not in name))
+    parser.add_argument("--unet", type=Path, help="folder of another UNet, for instance one less trained")
+    parser.add_argument("--counter", choices=("detector", "heatmap"), default="detector", help="whom searches follow")
     parser.add_argument("--shard", type=parse_shard, default=(0, 1), metavar="1/2", help="this part of the searches")
     parser.add_argument("--budget", type=float, default=16, help="plain pictures' worth of compute a search")
     options = parser.parse_args()
     if options.split == "test":
-        log_test_run(
-            PROTOCOL, options.folder, f"{options.methods} {options.counts} x {options.seeds}, {options.budget}"
-        )
+        log_test_run(PROTOCOL, options.folder, told(options))
 
-    pipe, counter = t2i.load_default(), t2i.load_default_counter()
+    pipe, counter, guide = t2i.load_default(), t2i.load_default_counter(), None
     pipe.set_progress_bar_config(disable=True)
+    if options.unet:
+        pipe.unet = type(pipe.unet).from_pretrained(options.unet, dtype=pipe.dtype)
     judges = {"judge": t2i.load_default_judge(), "second judge": t2i.load_default_judge(second=True)}
+    if options.counter == "heatmap":  # which has no gradient: it counts, and the detector says which way
+        counter, guide = judges.pop("second judge"), counter
     every = cells(options.split, options.counts, options.seeds, options.number)
     score = clip_score(*t2i.load_default_clip(), {"mean": (0.5,) * 3, "std": (0.5,) * 3}, every, words)
-    usual = {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE, "budget": options.budget}
+    usual = {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE, "budget": options.budget, "guide": guide}
     log = options.folder / "searches.jsonl"
     done = {(row["key"], row["method"]): row["budget"] for row in read_log(log)}
     if set(done.values()) - {options.budget}:
