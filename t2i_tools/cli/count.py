@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from t2i_tools.detectors import Counter
 
 METHODS = ("plain", "best_of", "token", "token+best_of", "noise", "noise+best_of", "token+noise", "random_walk")
-DEFAULT_METHOD, DEFAULT_BUDGET = "noise", 30.0
+DEFAULT_METHOD, DEFAULT_BUDGET = "best_of", 30.0
 SHORT = 3  # exit code when --until-exact did not get as many as asked for
 SEARCH = "Search"
 

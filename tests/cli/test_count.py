@@ -93,7 +93,7 @@ def test_image_token_strip_and_summary(t2i, tmp_path):
 
 
 def test_the_learned_noise_makes_the_image_again(t2i, tiny_folder, tmp_path):
-    assert t2i("apples", 200, "--budget", 6, "--guidance", 1, "--output", "a")[0] == 0
+    assert t2i("apples", 200, "--method", "noise", "--budget", 6, "--guidance", 1, "--output", "a")[0] == 0
     (row,) = json.loads((tmp_path / "a" / "count.json").read_text())["images"]
     assert row["tokens"] == [] and row["compute"]["backward"] > 0
     pipe = open_pipeline(tiny_folder)
@@ -141,7 +141,7 @@ def test_too_few_exact_ones_are_exit_code_3(t2i, tmp_path):
 
 
 def test_two_classes(t2i, tmp_path):
-    code, out, err = t2i("apples", 90, "balls", 80, "--budget", 6, "--method", "token", "--output", "both")
+    code, out, err = t2i("apples", 90, "balls", 80, "--method", "noise", "--budget", 6, "--method", "token", "--output", "both")
     assert code == 0
     (row,) = json.loads((tmp_path / "both" / "count.json").read_text())["images"]
     assert re.fullmatch("a photo of <count-90-apples>.* apples and <count-80-balls>.* balls", row["prompt"])

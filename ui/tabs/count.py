@@ -14,12 +14,12 @@ from t2i_tools.ui.panel import QUIET, Panel
 from t2i_tools.ui.strip import chart_values, charts, strip_html
 
 METHODS = {
+    "other seeds (best of N)": "best_of",
     "noise": "noise",
     "count token": "token",
     "both": "token+noise",
     "noise and other seeds": "noise+best_of",
     "token and other seeds": "token+best_of",
-    "other seeds (best of N)": "best_of",
     "plain": "plain",
 }
 WANTED = ("n", "label", "second_n", "second")
