@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +94,20 @@ def nearest(evidence: Evidence, size: Size) -> Size | None:
 
 
 def held_out(evidence: Evidence) -> list[dict[str, Any]]:
-    """What the advice would lose at each measured size, had it not been measured: best method's figure - advised's."""
+    """`losses` at each measured size, had it not been measured."""
     found = []
     for size in sorted({point.size for point in evidence.points} - {evidence.native}):
-        here = {point.method: point.exact.estimate for point in evidence.points if point.size == size}
-        rest = [point for point in evidence.points if point.size != size]
-        advice = advise(Evidence(**{**vars(evidence), "points": rest}), size, evidence.native)
+        here, rest = ([p for p in evidence.points if (p.size == size) is chosen] for chosen in (True, False))
+        found += losses(replace(evidence, points=rest), replace(evidence, points=here))
+    return found
+
+
+def losses(evidence: Evidence, measured: Evidence) -> list[dict[str, Any]]:
+    """What the advice by `evidence` loses at the sizes of `measured`: the best method's share - the advised one's."""
+    found = []
+    for size in sorted({point.size for point in measured.points} - {evidence.native}):
+        here = {point.method: point.exact.estimate for point in measured.points if point.size == size}
+        advice = advise(evidence, size, evidence.native)
         loss = max(here.values()) - here[advice.method] if advice.method in here else None
         found.append({"size": format_size(size), "advised": advice.method or "not measured", "loss": loss})
     return found

@@ -5,8 +5,10 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 import t2i_tools as t2i
-from t2i_tools.default import LONG_CLIP
+from t2i_tools.default import LONG_CLIP, SIZES
 from t2i_tools.default.scenes import LABELS, long_caption, scene
+from t2i_tools.evaluation.advice import advise, read_evidence
+from t2i_tools.evaluation.fingerprint import pipeline_fingerprint
 
 
 def make(pipe, seed=0, prompt="two cats on a blue background"):
@@ -86,3 +88,9 @@ def test_only_the_detector_can_steer():
     assert potential.shape == (1,) and image.grad.abs().sum() > 0
     assert not hasattr(t2i.load_default_judge(), "potential")
     assert counter.labels == LABELS
+
+
+def test_the_advice_rests_on_these_weights():
+    evidence = read_evidence(SIZES)
+    assert evidence.fingerprint == pipeline_fingerprint(t2i.load_default())
+    assert advise(evidence, (256, 256), evidence.native).method is not None

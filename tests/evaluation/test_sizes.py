@@ -7,7 +7,16 @@ import torch
 
 from t2i_tools.detectors.detections import Detections
 from t2i_tools.errors import InputError
-from t2i_tools.evaluation.advice import Evidence, Point, advise, held_out, points_of, read_evidence, write_evidence
+from t2i_tools.evaluation.advice import (
+    Evidence,
+    Point,
+    advise,
+    held_out,
+    losses,
+    points_of,
+    read_evidence,
+    write_evidence,
+)
 from t2i_tools.evaluation.protocol import Protocol
 from t2i_tools.evaluation.sizes import calibrate, correct, figures_table, fitting, primary, summarise_size, to_markdown
 from t2i_tools.metrics import Interval
@@ -183,6 +192,13 @@ def test_held_out_sizes():
     worse = dataclasses.replace(EVIDENCE.points[-1], exact=interval(0.05))
     found = held_out(dataclasses.replace(EVIDENCE, points=[*EVIDENCE.points[:-1], worse]))
     assert found[2]["loss"] == pytest.approx(0.12 - 0.05)
+
+
+def test_what_the_advice_loses_at_other_sizes():
+    """Where two passes are advised by what lies near, and are not the best."""
+    points = [Point((240, 256), method, interval(share)) for method, share in (("plain", 0.3), ("two_pass", 0.25))]
+    (found,) = losses(EVIDENCE, dataclasses.replace(EVIDENCE, points=points))
+    assert (found["size"], found["advised"], found["loss"]) == ("256x240", "two_pass", pytest.approx(0.05))
 
 
 def test_evidence_on_disk(tmp_path):
