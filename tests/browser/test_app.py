@@ -195,9 +195,9 @@ def test_the_prompt_of_a_count_follows_the_classes(page):
 
 def test_probe_gives_a_verdict_in_words(page, app, shoot):
     open_tab(page, "Probe")
-    page.locator("#prompts textarea").fill("two cats\na red car")
     unfold(page, "Seeds, size, steps, model")
     slide(page, "Steps (0: usual)", 2)
+    page.locator("#prompts textarea").fill("two cats\na red car")  # last: a tab that has just opened may undo it
     page.locator("#probe-run").click()
     done(page, "probe")
     word = newest(app).result["verdict"].partition(":")[0]
