@@ -169,7 +169,8 @@ class WindowedEncoder:
             return None
         full, size = self.reader.size, kwargs["input_ids"].shape[1]
         filling = self._read_nothing(encoder, kwargs, full)
-        empty = filling if size == full else self._read_nothing(encoder, kwargs, size)
+        weighted = bool((self._weights != 1).any())
+        empty = self._read_nothing(encoder, kwargs, size) if weighted and size != full else filling
         values = {}
         for name, value in output.items():
             if name in POOLED:

@@ -58,7 +58,7 @@ def positions(text_encoder: nn.Module) -> int:
 
 
 def stock_rows(length: int, keep: int = KEEP, ratio: int = RATIO) -> torch.Tensor:
-    """(length,): where in the stretched table the rows of the one before are, all of which it has."""
+    """(length,): the rows of the stretched table that are those of the table before it, none of which is lost."""
     rows = torch.arange(length)
     return torch.where(rows < keep, rows, keep + ratio * (rows - keep))
 

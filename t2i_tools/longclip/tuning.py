@@ -25,9 +25,9 @@ class Objective(nn.Module):
     """The loss of a batch of pictures (B, 3, H, W), as the image tower takes them, and their captions.
 
     loss: "pcm" matches long and short captions (primary component matching), "plain" the long ones alone. anchor:
-    weight of how far the short captions have gone from what `before`, the CLIP as it was, makes of them: the mean
-    square of what their hidden states have moved, and of their unit vectors, times their width. Not in the paper: a
-    denoiser reads hidden states, and was trained on what they were.
+    weight of how far the short captions have moved from what `before`, the CLIP as it was, makes of them: the mean
+    square over their hidden states plus the mean squared distance of their unit vectors. Not in the paper: a denoiser
+    reads hidden states, and was trained on what they were.
     """
 
     def __init__(

@@ -141,9 +141,7 @@ def test_too_few_exact_ones_are_exit_code_3(t2i, tmp_path):
 
 
 def test_two_classes(t2i, tmp_path):
-    code, out, err = t2i(
-        "apples", 90, "balls", 80, "--method", "noise", "--budget", 6, "--method", "token", "--output", "both"
-    )
+    code, out, err = t2i("apples", 90, "balls", 80, "--budget", 6, "--method", "token", "--output", "both")
     assert code == 0
     (row,) = json.loads((tmp_path / "both" / "count.json").read_text())["images"]
     assert re.fullmatch("a photo of <count-90-apples>.* apples and <count-80-balls>.* balls", row["prompt"])

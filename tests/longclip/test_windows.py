@@ -74,6 +74,14 @@ def test_the_first_words_keep_their_hidden_states_beside_a_long_prompt(pipes):
             assert distance(read[2][:1], plain[2]) <= 1e-5
 
 
+def test_a_weight_in_a_short_window_goes_from_an_empty_one_as_short(sd):
+    read = []
+    for method in ("chunk", "stretch"):
+        with t2i.long_prompts(sd, method):
+            read.append(embeds(sd, words(40) + " (photo:1.5)")[0])
+    assert torch.equal(*read)
+
+
 def test_a_short_window_is_made_whole(sd):
     """Beside a long negative prompt, by what an empty prompt has at the places that are missing."""
     with t2i.long_prompts(sd, "stretch"):
