@@ -32,6 +32,8 @@ METHODS = {
     "plain": {"method": "plain"},
     "best_of": {"method": "best_of"},
     "token": {"method": "token"},
+    "bisection": {"method": "bisection"},
+    "bisection+best_of": {"method": "bisection+best_of"},
     "token of two vectors": {"method": "token", "vectors": 2},
     "token and number": {"method": "token", "number": True},
     "token by static scale": {"method": "token", "scale": 8.0},

@@ -3,70 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
 
+from t2i_tools.counting.bisection import Bisection, Bracket, Line
 from t2i_tools.counting.judging import Trial
 from t2i_tools.counting.loss import clip_gradient, root_mean_square
+from t2i_tools.counting.move import Move, NewSeeds, State, Vector
 from t2i_tools.counting.options import Options
 from t2i_tools.counting.sampling import Sampler
-from t2i_tools.counting.token import CountToken
+from t2i_tools.counting.token import CountToken, number_word, start_token
 from t2i_tools.errors import InputError
 from t2i_tools.models import text_encoders
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-STRIDE = 1_000_003  # between the seeds that one image tries, so that the next image's do not meet them
-State = dict[str, torch.Tensor]
 Draw = Callable[[Sequence[int]], torch.Tensor]
-
-
-class Move:
-    """Seeds as they are, once; the base of the other moves."""
-
-    def __init__(self, seeds: Sequence[int]) -> None:
-        self.seeds = tuple(seeds)
-
-    def propose(self) -> Trial:
-        """The next trial."""
-        return Trial(self.seeds)
-
-    def learn(self, error: float) -> float | None:
-        """Take in how far the trial was off, after its backward pass if it had one. Returns the gradient's length."""
-        return None
-
-    def restart(self) -> bool:
-        """Begin a new round after a stretch without success; False if there is none."""
-        return False
-
-    def state(self) -> State:
-        """Everything that changes, as tensors."""
-        return {}
-
-    def restore(self, state: State) -> None:
-        """The inverse of `state`."""
-
-
-class NewSeeds(Move):
-    """Best-of-N: the first trial has the given seeds, every further one others."""
-
-    def __init__(self, seeds: Sequence[int]) -> None:
-        super().__init__(seeds)
-        self.trials = 0
-
-    def propose(self) -> Trial:
-        seeds = tuple((seed + STRIDE * self.trials) % 2**63 for seed in self.seeds)
-        self.trials += 1
-        return Trial(seeds)
-
-    def state(self) -> State:
-        return {"trials": torch.tensor(self.trials)}
-
-    def restore(self, state: State) -> None:
-        self.trials = int(state["trials"])
 
 
 class Learned(Move):
@@ -84,7 +39,7 @@ class Learned(Move):
             tensor.grad = None
         return Trial(self.seeds, self.noise, gradient=True)
 
-    def learn(self, error: float) -> float | None:
+    def learn(self, error: float, surplus: Sequence[Sequence[int]]) -> float | None:
         tensors = [tensor for tensor in self._tensors() if tensor.grad is not None]
         if not tensors:
             return None
@@ -163,7 +118,7 @@ class RandomWalk(Move):
         self.vectors, self.options = vectors, options
         self.generator = torch.Generator().manual_seed(seeds[0])
 
-    def learn(self, error: float) -> float | None:
+    def learn(self, error: float, surplus: Sequence[Sequence[int]]) -> float | None:
         for vector in self.vectors:
             noise = torch.randn(vector.tensor.shape, generator=self.generator)
             vector.tensor.add_(noise, alpha=self.options.lr * vector.unit)
@@ -193,9 +148,9 @@ class Rounds(Move):
             return self.trial
         return self.learned.propose()
 
-    def learn(self, error: float) -> float | None:
+    def learn(self, error: float, surplus: Sequence[Sequence[int]]) -> float | None:
         if not self.left:
-            return self.learned.learn(error)
+            return self.learned.learn(error, surplus)
         self.left -= 1
         if self.best is None or error < self.best[0]:
             self.best = (error, self.trial.seeds)
@@ -221,15 +176,6 @@ class Rounds(Move):
         self.learned.restore(state)
 
 
-@dataclass(frozen=True)
-class Vector:
-    """One encoder's vectors (k, d) to learn. unit: root mean square of the embeddings it stands among."""
-
-    name: str
-    tensor: torch.Tensor
-    unit: float
-
-
 def make_move(
     pipe: DiffusionPipeline, tokens: Sequence[CountToken], sampler: Sampler, seeds: Sequence[int], options: Options
 ) -> Move:
@@ -238,14 +184,18 @@ def make_move(
         return Move(seeds)
     if options.method == "best_of":
         return NewSeeds(seeds)
-    vectors = [] if options.wordless else _vectors(pipe, tokens, options)
+    by_token = [_vectors(pipe, index, token, options) for index, token in enumerate(tokens)]
+    if options.method.startswith("bisection"):
+        lines = [_line(pipe, token, vectors) for token, vectors in zip(tokens, by_token, strict=True)]
+        return Bisection(lines, seeds, options.lr, options.explore if options.method != "bisection" else None)
+    vectors = list(chain.from_iterable(by_token))
     if options.method == "random_walk":
         return RandomWalk(vectors, seeds, options)
     learned = Learned(vectors, sampler.noise if "noise" in options.method else None, seeds, options)
     return Rounds(learned, options.explore) if options.method.endswith("+best_of") else learned
 
 
-def _vectors(pipe: DiffusionPipeline, tokens: Sequence[CountToken], options: Options) -> list[Vector]:
+def _vectors(pipe: DiffusionPipeline, index: int, token: CountToken, options: Options) -> list[Vector]:
     parts = text_encoders(pipe)
     names = [part.name for part in parts]
     for name in options.encoders or ():
@@ -257,7 +207,14 @@ def _vectors(pipe: DiffusionPipeline, tokens: Sequence[CountToken], options: Opt
             token.vectors[part.name],
             root_mean_square(part.encoder.get_input_embeddings().weight),
         )
-        for index, token in enumerate(tokens)
         for part in parts
         if options.encoders is None or part.name in options.encoders
     ]
+
+
+def _line(pipe: DiffusionPipeline, token: CountToken, vectors: list[Vector]) -> Line:
+    def words(number: int) -> list[torch.Tensor]:
+        embeddings = start_token(pipe, number, token.label, start=number_word(number), rows=token.rows).vectors
+        return [embeddings[vector.name.partition(":")[2]] for vector in vectors]
+
+    return Line(Bracket(float(token.n), top=2.0 * token.n), vectors, words)

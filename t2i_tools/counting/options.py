@@ -16,7 +16,12 @@ from t2i_tools.sizes import Size
 if TYPE_CHECKING:
     from torch import nn
 
-METHODS = ("plain", "best_of", "token", "token+best_of", "noise", "noise+best_of", "token+noise", "random_walk")
+# fmt: off
+METHODS = (
+    "plain", "best_of", "bisection", "bisection+best_of", "token", "token+best_of", "noise", "noise+best_of",
+    "token+noise", "random_walk",
+)
+# fmt: on
 GRADIENT = ("token", "token+best_of", "noise", "noise+best_of", "token+noise")
 WORDLESS = ("plain", "best_of", "noise", "noise+best_of")  # they leave the prompt as a person would write it
 
@@ -119,6 +124,10 @@ class Goal:
     def error(self, found: Mapping[str, int]) -> int:
         """The sum of |found - wanted| over the classes."""
         return sum(abs(found[label] - n) for label, n in self.counts.items())
+
+    def surplus(self, found: Sequence[Mapping[str, int]]) -> list[list[int]]:
+        """found - wanted, class by class, in each picture."""
+        return [[one[label] - n for one in found] for label, n in self.counts.items()]
 
 
 def find_goal(text: str, n: int | None, label: str | None, counts: Mapping[str, int] | None, counter: Counter) -> Goal:

@@ -103,7 +103,7 @@ class Search(Iterator[Step]):
         if better:
             learned = _copies(self.tokens, trial.latents)
             self.best = Best(len(self.history), error, loss, trial.seeds, trial.gradient, outcome, learned)
-        grad_norm = self.move.learn(error) if error else None
+        grad_norm = self.move.learn(error, self.judge.goal.surplus(outcome.found)) if error else None
         seconds = time.perf_counter() - start
         compute.seconds += seconds
         step = Step(
