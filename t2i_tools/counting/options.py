@@ -30,10 +30,12 @@ WORDLESS = ("plain", "best_of", "noise", "noise+best_of")  # they leave the prom
 class Options:
     """How to search.
 
-    method: "plain" (one picture), "best_of" (other seeds), "token" (the paper's), "noise" (the initial noise instead of
-    the token), "token+noise", "random_walk" (the token, by steps in random directions), "token+best_of" or
-    "noise+best_of" (rounds of `explore` seeds, and the token or the noise on the best of them). budget: compute, in
-    plain pictures' worth. patience: so many steps without a better one end the search, or the round.
+    method: "plain" (one picture), "best_of" (other seeds), "bisection" (the token between the numbers' words, see
+    `counting.bisection`), "bisection+best_of" (which after `explore` trials around its end takes other seeds), "token"
+    (the paper's, by a gradient), "noise" (the initial noise instead of the token), "token+noise", "random_walk" (the
+    token, by steps in random directions), "token+best_of" or "noise+best_of" (rounds of `explore` seeds, and the token
+    or the noise on the best of them). budget: compute, in plain pictures' worth. patience: so many steps without a
+    better one end the search, or the round.
 
     size: (height, width) in pixels. steps, guidance, negative: the pipeline's own when None.
     lr: of AdamW, in root mean squares of the encoder's embeddings (the paper's 0.01 on CLIP-L is 0.7). noise_lr: length
@@ -82,6 +84,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"unknown method {self.method!r}: choose {', '.join(METHODS)}")
+        if self.start is not None and self.method.startswith("bisection"):
+            raise InputError("bisection begins at the number's own word: leave start out, or choose another method")
         for name in ("budget", "patience", "explore", "grad_steps", "vectors", "batch"):
             value = getattr(self, name)
             if value is not None and not value >= 1:
