@@ -73,13 +73,14 @@ def main() -> None:
     parser.add_argument(
         "--budget", type=float, default=16, help="plain pictures' worth of compute a seed to learn from"
     )
+    parser.add_argument("--method", choices=("token", "bisection", "random_walk"), default="token")
     options = parser.parse_args()
     if options.split == "test":
-        log_test_run(PROTOCOL, options.folder, f"{options.counts} x {options.tokens} x {options.uses}")
+        log_test_run(PROTOCOL, options.folder, f"{options.method} {options.counts} x {options.tokens} x {options.uses}")
 
     pipe, counter, judge = t2i.load_default(), t2i.load_default_counter(), t2i.load_default_judge()
     pipe.set_progress_bar_config(disable=True)
-    search = {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE, "budget": options.budget}
+    search = {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE, "budget": options.budget, "method": options.method}
     log = options.folder / "uses.jsonl"
     done = {(row["token"], row["seed"]) for row in read_log(log)}
     for place, lesson in enumerate(lessons(options.counts, options.tokens, options.seeds)):

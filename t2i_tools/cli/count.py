@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
     from t2i_tools.detectors import Counter
 
-METHODS = ("plain", "best_of", "token", "token+best_of", "noise", "noise+best_of", "token+noise", "random_walk")
+# fmt: off
+METHODS = (
+    "plain", "best_of", "bisection", "bisection+best_of", "token", "token+best_of", "noise", "noise+best_of",
+    "token+noise", "random_walk",
+)
+# fmt: on
 DEFAULT_METHOD, DEFAULT_BUDGET = "best_of", 30.0
 SHORT = 3  # exit code when --until-exact did not get as many as asked for
 SEARCH = "Search"

@@ -74,7 +74,7 @@ def learn(
         return CountToken.load(path, pipe)
     checkpoint = folder / "tokens" / f".{lesson.key}.search"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    told = {"label": lesson.label, "seeds": lesson.seeds, "method": "token", "checkpoint": checkpoint}
+    told = {"label": lesson.label, "seeds": lesson.seeds, "checkpoint": checkpoint}
     token = optimize_count(pipe, lesson.template, lesson.n, counter, **told, **options).run().token
     token.save(path)
     checkpoint.unlink(missing_ok=True)

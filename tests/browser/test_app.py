@@ -164,7 +164,7 @@ def test_a_count_token_is_uploaded_and_used(page, app, tiny_pipeline, tmp_path):
 
 def test_count_searches_and_keeps_a_token(page, app, shoot):
     open_tab(page, "Count")
-    page.get_by_label("count token", exact=True).check()
+    page.get_by_label("token by gradient", exact=True).check()
     slide(page, "Budget of an image", 4)
     unfold(page, "Size, steps, seed, model, judge")
     slide(page, "Steps (0: usual)", 2)

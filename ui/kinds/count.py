@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from PIL import Image
 from pydantic import Field
 
-from t2i_tools.cli.count import DEFAULT_BUDGET, DEFAULT_METHOD, default_template, goal_of, usual
+from t2i_tools.cli.count import DEFAULT_BUDGET, DEFAULT_METHOD, METHODS, default_template, goal_of, usual
 from t2i_tools.cli.counting import tally, yield_line
 from t2i_tools.cli.detect import annotated, open_detector
 from t2i_tools.cli.generate import image_settings
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from t2i_tools.detectors import Counter
     from t2i_tools.ui.worker import Bench
 
-Method = Literal["plain", "best_of", "token", "token+best_of", "noise", "noise+best_of", "token+noise", "random_walk"]
+Method = Literal[METHODS]
 Label = Annotated[str, Field(min_length=1, max_length=100, pattern="^[^{}]+$")]
 STRIP, CLASSES = 60, 4
 

@@ -16,10 +16,12 @@ from t2i_tools.ui.strip import chart_values, charts, strip_html
 METHODS = {
     "other seeds (best of N)": "best_of",
     "noise": "noise",
-    "count token": "token",
-    "both": "token+noise",
+    "token between the numbers' words": "bisection",
+    "the same and other seeds": "bisection+best_of",
+    "token by gradient": "token",
+    "token and noise": "token+noise",
     "noise and other seeds": "noise+best_of",
-    "token and other seeds": "token+best_of",
+    "token by gradient and other seeds": "token+best_of",
     "plain": "plain",
 }
 WANTED = ("n", "label", "second_n", "second")
