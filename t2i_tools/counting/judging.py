@@ -41,6 +41,19 @@ class Outcome:
         return [Image.fromarray(pixels) for pixels in self.pixels]
 
 
+@dataclass(frozen=True)
+class Look:
+    """What is seen of a class in each picture, and the potential (B,) where there is a gradient."""
+
+    seen: list[Detections]
+    potential: torch.Tensor | None = None
+
+    @property
+    def counts(self) -> list[int]:
+        """How many objects there are in each picture."""
+        return [one.count for one in self.seen]
+
+
 class Judge:
     """Counts pictures and sends the loss back. prompt: as the pipeline reads it; plain: as CLIP does.
 
@@ -65,38 +78,45 @@ class Judge:
             latents = None if trial.latents is None else trial.latents[first : first + size]
             with torch.set_grad_enabled(trial.gradient):
                 images = self.sampler.draw(self.prompt, seeds, latents, trial.gradient)
-                pixels = (images.detach() * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-                seen = self.detect(pixels)
-                found = [{label: one.count for label, one in picture.items()} for picture in seen]
-                outcome.pixels += list(pixels)
+                pixels = (images.detach() * 255).round().byte()
+                looks = [self.look(images, pixels, label, trial.gradient) for label in self.goal.counts]
+                counts = zip(*(look.counts for look in looks), strict=True)
+                found = [dict(zip(self.goal.counts, one, strict=True)) for one in counts]
+                outcome.pixels += list(pixels.permute(0, 2, 3, 1).cpu().numpy())
                 outcome.found += found
                 if trial.gradient:
-                    loss = self.loss(images, seen, outcome).sum() / len(trial.seeds)
+                    loss = self.loss(images, looks, outcome).sum() / len(trial.seeds)
                     if any(map(self.goal.error, found)):
                         loss.backward()
         return outcome
 
-    def detect(self, pixels: np.ndarray) -> list[dict[str, Detections]]:
-        """The objects of each class per picture. The counter sees what a file will hold: eight bits a channel."""
-        images = [Image.fromarray(one) for one in pixels]
-        pictures: list[dict[str, Detections]] = [{} for _ in images]
-        for label in self.goal.counts:  # one after the other: a counter of any word has to be told which
-            self.sampler.compute.detector += len(images)
-            for picture, seen in zip(pictures, self.counter.detect(images, label), strict=True):
-                picture[label] = seen
-        return pictures
+    def look(self, images: torch.Tensor, pixels: torch.Tensor, label: str, gradient: bool) -> Look:
+        """At the objects of a class. The counter sees what a file will hold, eight bits a channel, and the potential's
+        gradient passes as if it had seen the pictures (B, 3, H, W) themselves; one pass serves both where it can.
+        """
+        self.sampler.compute.detector += len(images)
+        if not gradient:
+            return Look(self.counter.detect(pictures(pixels), label))
+        masks: list[torch.Tensor] = []
+        seen = pixels.float() / 255 + (images - images.detach())
+        if self.options.focus:
+            seen.register_hook(lambda gradient: gradient * masks[0])
+        if self.guide is self.counter and hasattr(self.counter, "examine"):
+            look = Look(*self.counter.examine(seen, label))
+        else:
+            look = Look(self.counter.detect(pictures(pixels), label), self.guide.potential(seen, label))
+        if self.options.focus:
+            masks.append(focus(images, [one.boxes for one in look.seen], self.goal.counts[label]))
+        return look
 
-    def loss(self, images: torch.Tensor, seen: list[dict[str, Detections]], outcome: Outcome) -> torch.Tensor:
+    def loss(self, images: torch.Tensor, looks: list[Look], outcome: Outcome) -> torch.Tensor:
         """(B,) of pictures (B, 3, H, W); what it consists of is noted in `outcome`."""
         counts = torch.zeros(len(images), device=images.device)
-        for index, (label, n) in enumerate(self.goal.counts.items()):
-            boxes = [one[label].boxes for one in seen]
-            pictures = focus(images, boxes, n) if self.options.focus else images
-            potential = self.guide.potential(pictures, label)
-            scale = self.scale(label, potential, [len(one) for one in boxes])
-            counts = counts + count_loss(potential, scale, n)
+        for index, (look, (label, n)) in enumerate(zip(looks, self.goal.counts.items(), strict=True)):
+            scale = self.scale(label, look.potential, look.counts)
+            counts = counts + count_loss(look.potential, scale, n)
             if index == 0:
-                outcome.potential += potential.tolist()
+                outcome.potential += look.potential.tolist()
                 outcome.scale += scale.tolist()
         clips = torch.zeros_like(counts) if self.options.clip is None else self.options.clip(images, self.plain)
         outcome.count_losses += counts.tolist()
@@ -111,6 +131,11 @@ class Judge:
         if any(found):
             self.scales[label] = float(scale[[count > 0 for count in found]].mean())
         return scale
+
+
+def pictures(pixels: torch.Tensor) -> list[Image.Image]:
+    """Of (B, 3, H, W) uint8."""
+    return [Image.fromarray(one) for one in pixels.permute(0, 2, 3, 1).cpu().numpy()]
 
 
 def mean(values: list[float]) -> Any:

@@ -30,11 +30,11 @@ def count_loss(potential: torch.Tensor, scale: torch.Tensor, n: int) -> torch.Te
 
 
 def focus(images: torch.Tensor, boxes: Sequence[torch.Tensor], n: int) -> torch.Tensor:
-    """The pictures as they are, with a gradient only where an object is to go or to come.
+    """(B, 1, H, W), 1 where an object is to go or to come and the pictures (B, 3, H, W) keep their gradient, else 0.
 
     Of more than n objects the least sure ones are to go: their boxes have the gradient. Of fewer, new ones are to come
-    where there is none: all but the boxes. Of n, or where that leaves nothing, all of the picture. images:
-    (B, 3, H, W). boxes: per picture (k, 4) xyxy in pixels, surest first.
+    where there is none: all but the boxes. Of n, or where that leaves nothing, all of the picture. boxes: per picture
+    (k, 4) xyxy in pixels, surest first.
     """
     masks = torch.ones_like(images[:, :1])
     for mask, found in zip(masks[:, 0], boxes, strict=True):
@@ -45,7 +45,7 @@ def focus(images: torch.Tensor, boxes: Sequence[torch.Tensor], n: int) -> torch.
             mask[int(top) : int(bottom) + 1, int(left) : int(right) + 1] = float(len(found) > n)
         if not mask.any():  # boxes that leave nothing out say nothing about where
             mask.fill_(1.0)
-    return images * masks + images.detach() * (1 - masks)
+    return masks
 
 
 def clip_loss(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:

@@ -51,7 +51,9 @@ class Counter(Protocol):
 
 @runtime_checkable
 class Guide(Counter, Protocol):
-    """A counter whose count has a gradient (Zafar et al. 2024)."""
+    """A counter whose count has a gradient (Zafar et al. 2024). One that can give both in one pass of its network has
+    `examine(images, label) -> (list[Detections], Tensor (B,))`.
+    """
 
     def potential(self, images: Images, label: str) -> torch.Tensor:
         """(B,): sum of the raw class scores before suppression, differentiable in `images`; proportional to a count."""

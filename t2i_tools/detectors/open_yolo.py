@@ -5,14 +5,14 @@ That encoder is one of transformers, given beside the network: no weights are fe
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
 from t2i_tools.detectors.detections import Detections, Images, to_batch
 from t2i_tools.detectors.weights import fill, read_weights
-from t2i_tools.detectors.yolo import MULTIPLE, YoloCounter, import_yolo
+from t2i_tools.detectors.yolo import MULTIPLE, Answer, YoloCounter, import_yolo
 from t2i_tools.errors import InputError, ModelError, first_line
 from t2i_tools.loading import opening
 
@@ -55,18 +55,22 @@ class OpenYoloCounter(YoloCounter):
         batch, sizes = to_batch(images, MULTIPLE)
         if not sizes:
             return []
-        found = self._look(batch, names)[0]
-        boxes = found[0] if isinstance(found, tuple) else found  # with masks beside them
-        predictions = boxes[:, : 4 + len(names)].float().cpu()
-        return [self._suppress(one, size, None, names) for one, size in zip(predictions, sizes, strict=True)]
+        return self._objects(self._look(batch, names), sizes, None, names)
 
     def potential(self, images: Images, label: str) -> torch.Tensor:
         """See `Guide.potential`; (B,) on the images' device."""
         batch, sizes = to_batch(images, MULTIPLE)
         if not sizes:
             return torch.zeros(0)
-        raw = self._look(batch, [label])[1]
-        return raw.get("one2many", raw)["scores"][:, 0].float().sigmoid().sum(1).to(batch.device)
+        return self._sum(self._look(batch, [label]), 0).to(batch.device)
+
+    def examine(self, images: Images, label: str) -> tuple[list[Detections], torch.Tensor]:
+        """`detect` and `potential` by one pass."""
+        batch, sizes = to_batch(images, MULTIPLE)
+        if not sizes:
+            return [], torch.zeros(0)
+        answer = self._look(batch, [label])
+        return self._objects(answer, sizes, None, [label]), self._sum(answer, 0).to(batch.device)
 
     def to(self, *args, **kwargs) -> "OpenYoloCounter":
         """Moves both networks as `Module.to` does."""
@@ -100,13 +104,13 @@ class OpenYoloCounter(YoloCounter):
         given = {} if threshold is None else {"threshold": threshold}
         return cls(net, text, tokenizer, labels, **given)
 
-    def _look(self, batch: torch.Tensor, names: list[str]) -> tuple[Any, dict[str, Any]]:
-        """The network's answer: decoded boxes (B, 4 + k, anchors), and the raw scores."""
+    def _look(self, batch: torch.Tensor, names: list[str]) -> Answer:
+        """The network's answer."""
         weight = next(self.net.parameters())
         with torch.inference_mode(False):  # YOLO caches its anchors: they must serve autograd too
             return self._predict(batch.to(weight.device, weight.dtype), self._embed(names).to(weight))
 
-    def _predict(self, batch: torch.Tensor, words: torch.Tensor) -> tuple[Any, dict[str, Any]]:
+    def _predict(self, batch: torch.Tensor, words: torch.Tensor) -> Answer:
         """The network called with the embeddings of the words (1, k, 512)."""
         raise NotImplementedError
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
 
 MULTIPLE = 32
+Answer = tuple[Any, dict[str, Any]]  # of a network: decoded boxes, and the raw scores
 
 
 def build_yolo(architecture: str | os.PathLike, classes: int | None = None) -> tuple["DetectionModel", list[str]]:
@@ -84,8 +85,7 @@ class YoloCounter:
         if not sizes:
             return []
         with torch.inference_mode(False), torch.no_grad():  # YOLO caches its anchors: they must serve autograd too
-            predictions = self.net(self._cast(batch))[0].float().cpu()  # (B, 4 + classes, anchors)
-        return [self._suppress(one, size, wanted, self.labels) for one, size in zip(predictions, sizes, strict=True)]
+            return self._objects(self.net(self._cast(batch)), sizes, wanted, self.labels)
 
     def potential(self, images: Images, label: str) -> torch.Tensor:
         """See `Guide.potential`; (B,) on the images' device. What lies in the padding of mixed sizes counts too."""
@@ -93,9 +93,16 @@ class YoloCounter:
         batch, sizes = to_batch(images, MULTIPLE)
         if not sizes:
             return torch.zeros(0)
-        raw = self.net(self._cast(batch))[1]
-        scores = raw.get("one2many", raw)["scores"]  # (B, classes, anchors), logits
-        return scores[:, index].float().sigmoid().sum(1).to(batch.device)
+        return self._sum(self.net(self._cast(batch)), index).to(batch.device)
+
+    def examine(self, images: Images, label: str) -> tuple[list[Detections], torch.Tensor]:
+        """`detect` and `potential` by one pass."""
+        index = find_label(label, self.labels)
+        batch, sizes = to_batch(images, MULTIPLE)
+        if not sizes:
+            return [], torch.zeros(0)
+        answer = self.net(self._cast(batch))
+        return self._objects(answer, sizes, index, self.labels), self._sum(answer, index).to(batch.device)
 
     def to(self, *args, **kwargs) -> "YoloCounter":
         """Moves the network as `Module.to` does."""
@@ -136,6 +143,17 @@ class YoloCounter:
     def _cast(self, batch: torch.Tensor) -> torch.Tensor:
         weight = next(self.net.parameters())
         return batch.to(weight.device, weight.dtype)
+
+    def _objects(
+        self, answer: Answer, sizes: list[tuple[int, int]], wanted: int | None, labels: Sequence[str]
+    ) -> list[Detections]:
+        boxes = answer[0][0] if isinstance(answer[0], tuple) else answer[0]  # with masks beside them
+        predictions = boxes[:, : 4 + len(labels)].detach().float().cpu()  # (B, 4 + classes, anchors)
+        return [self._suppress(one, size, wanted, labels) for one, size in zip(predictions, sizes, strict=True)]
+
+    def _sum(self, answer: Answer, index: int) -> torch.Tensor:
+        scores = answer[1].get("one2many", answer[1])["scores"]  # (B, classes, anchors), logits
+        return scores[:, index].float().sigmoid().sum(1)
 
     def _suppress(
         self, prediction: torch.Tensor, size: tuple[int, int], wanted: int | None, labels: Sequence[str]

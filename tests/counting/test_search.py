@@ -233,6 +233,26 @@ def test_a_counter_without_a_potential_is_guided_by_another(pipe, brightness, yo
     assert step.count_loss == pytest.approx(abs(9 - step.count), abs=1e-3)
 
 
+def test_one_pass_of_the_detector_serves_count_and_gradient(pipe, yolo):
+    """To the count and gradient that two passes give, the counter's on the picture as a file holds it."""
+
+    class Twice:
+        labels = yolo.labels
+        detect, potential = yolo.detect, yolo.potential
+
+    passes, steps = [], []
+    hook = yolo.net.register_forward_pre_hook(lambda *_: passes.append(1))
+    for counter in (yolo, Twice()):
+        steps.append(next(search(pipe, counter, n=300)))
+        steps[-1].images[0] = yolo.detect(steps[-1].images, "apple")[0].count
+    hook.remove()
+    once, twice = steps
+    assert len(passes) == 1 + 1 + 2 + 1
+    assert once.count == twice.count == once.images[0] == twice.images[0]
+    assert once.potential == pytest.approx(twice.potential)
+    assert once.grad_norm == pytest.approx(twice.grad_norm, rel=1e-4) and once.grad_norm > 0
+
+
 def test_a_static_scale_is_the_papers_first_variant(pipe, brightness):
     step = next(search(pipe, brightness, scale=70.0))
     assert step.scale == [70.0]

@@ -95,6 +95,10 @@ def test_it_steers(counter, images):
     counter.potential(images, "apple").sum().backward()
     assert images.grad.abs().max() > 0
     assert all(p.grad is None for p in (*counter.net.parameters(), *counter.text.parameters()))
+    found, potential = counter.examine(images, "apple")
+    torch.testing.assert_close(potential, counter.potential(images, "apple"))
+    for one, other in zip(found, counter.detect(images, "apple"), strict=True):
+        torch.testing.assert_close(one.scores, other.scores)
 
 
 def test_it_opens_from_safetensors_and_a_clip(yaml, counter, images, tmp_path):

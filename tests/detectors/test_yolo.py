@@ -61,6 +61,18 @@ def test_potential_is_the_sum_of_raw_scores_and_only_the_image_gets_a_gradient(a
     assert isinstance(counter, Guide)
 
 
+def test_one_pass_gives_what_two_give(counter):
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(2)).requires_grad_(True)
+    found, potential = counter.examine(images, "dogs")
+    for one, other in zip(found, counter.detect(images, "dogs"), strict=True):
+        assert one.count == other.count > 0
+        assert torch.equal(one.boxes, other.boxes) and torch.equal(one.scores, other.scores)
+        assert not one.boxes.requires_grad
+    assert torch.equal(potential, counter.potential(images, "dogs"))
+    (gradient,) = torch.autograd.grad(potential.sum(), images)
+    assert gradient.abs().sum() > 0
+
+
 def test_any_size_and_mixed_sizes(counter):
     pictures = [Image.new("RGB", (100, 50), "red"), Image.new("RGB", (33, 128), "blue")]
     for found, picture in zip(counter.detect(pictures), pictures, strict=True):
