@@ -22,11 +22,13 @@ from t2i_tools.default import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.files import append_row, read_log
 from t2i_tools.evaluation.protocol import log_test_run, read_protocol
-from t2i_tools.evaluation.search_report import report, write_tables
+from t2i_tools.evaluation.search_report import race, report, write_tables
 from t2i_tools.evaluation.searches import Cell, clip_score, run_cell
 
 PROTOCOL = Path(__file__).with_suffix(".protocol.json")
 CLAIMED = 4  # objects and more
+HARD = (8, 10)  # of these, right in fewer than a quarter of dev's plain pictures
+RIVAL = "best_of"
 COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12)
 METHODS = {
     "plain": {"method": "plain"},
@@ -110,6 +112,9 @@ def main() -> None:
     tables = report(rows, protocol)
     if claimed := [row for row in rows if row["count"] >= CLAIMED]:
         tables[f"gains, n >= {CLAIMED}"] = report(claimed, protocol)["gains"]
+        tables[f"beyond {RIVAL} at equal compute, n >= {CLAIMED}"] = race(claimed, RIVAL, protocol)
+        hard = [row for row in claimed if row["count"] in HARD]
+        tables[f"beyond {RIVAL} at half its compute, n in {HARD}"] = race(hard, RIVAL, protocol, head=0.5)
     print(write_tables(options.folder, tables))
 
 

@@ -127,6 +127,31 @@ def curve(method: str, rows: Sequence[Row], budgets: Sequence[float], protocol: 
     return {"method": method, **told}
 
 
+def race(
+    rows: Sequence[Row], rival: str, protocol: Protocol, budgets: Sequence[float] = BUDGETS, head: float = 1
+) -> Table:
+    """Budget -> how much more often than the rival a method has found an exact picture by `head` times that budget.
+
+    head: 0.5 gives the rival twice the compute. Pairs share class, n and seed.
+    """
+    rivals = {row["key"]: row for row in rows if row["method"] == rival}
+    table = []
+    for method in dict.fromkeys(row["method"] for row in rows if row["method"] != rival):
+        pairs = [(row, rivals[row["key"]]) for row in rows if row["method"] == method and row["key"] in rivals]
+        if not pairs:
+            continue
+        clusters = [UNITS[protocol.unit](row) for row, _ in pairs]
+        line: dict[str, Any] = {"method": method, "pairs": len(pairs)}
+        for budget in budgets:
+            right = [
+                (judged_at(ours, head * budget) == ours["count"], judged_at(other, budget) == other["count"])
+                for ours, other in pairs
+            ]
+            line[f"{budget:g}"] = paired_shares(*zip(*right, strict=True), clusters, level=protocol.level)
+        table.append(line)
+    return table
+
+
 def by_size(methods: Mapping[str, Sequence[Row]], baseline: str, protocol: Protocol) -> Table:
     """Exact by the size of the objects in the baseline's picture, in three equal parts of its pairs."""
     areas = {row["key"]: row["area"] for row in methods[baseline] if row["area"] is not None}

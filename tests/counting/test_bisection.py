@@ -152,3 +152,18 @@ def test_two_classes_have_a_line_each(pipe, brightness):
 def test_it_starts_from_the_numbers_own_word(pipe, brightness):
     with pytest.raises(InputError, match="bisection begins at the number's own word: leave start out"):
         search(pipe, brightness, 9, start="some")
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux"])
+def test_every_encoder_goes_along_the_line(build, yolo, name):
+    pipe = build(name)
+    optimiser = t2i.optimize_count(
+        pipe, TEMPLATE, 9, yolo, label="apple", method="bisection", steps=1, guidance=0.0, size=(64, 64), budget=3
+    )
+    words = start_token(pipe, 9, "", start="nine").vectors
+    assert next(optimiser).count != 9
+    (token,) = optimiser.tokens
+    assert token.vectors.keys() == words.keys()
+    for encoder, vector in token.vectors.items():
+        assert not torch.equal(vector, words[encoder]), encoder
+    assert len(optimiser.run().history) == 3

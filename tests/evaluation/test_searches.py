@@ -9,7 +9,7 @@ import torch
 
 from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
 from t2i_tools.evaluation.protocol import Protocol
-from t2i_tools.evaluation.search_report import report, write_tables
+from t2i_tools.evaluation.search_report import race, report, write_tables
 from t2i_tools.evaluation.searches import Cell, judged_at, run_cell
 
 RULE = Protocol(unit="cell", baseline="plain")
@@ -81,6 +81,19 @@ def test_exact_over_what_is_spent(rows, tables):
     line = tables["exact by budget"][1]
     assert [line[budget].estimate for budget in ("0.5", "1", "8")] == [0, 0, 1]
     assert line["0.5"].high > 0
+
+
+def test_a_race_is_run_at_equal_compute_or_with_a_head_start():
+    keys = [f"cat-{n}-{seed}" for n in range(2, 10) for seed in (0, 1)]
+    counts = {key: int(key[4]) for key in keys}
+    slow = [row("slow", key, n, n, curve=[(1.0, n + 1), (6.0, n)]) for key, n in counts.items()]
+    fast = [row("fast", key, n, n, curve=[(1.0, n + 1), (2.0, n)]) for key, n in counts.items() if n > 2]
+    (even,) = race(slow + fast, "slow", RULE, budgets=(1, 4, 8))
+    assert (even["method"], even["pairs"]) == ("fast", 14)
+    assert [even[budget].estimate for budget in ("1", "4", "8")] == [0, 1, 0]
+    assert even["4"].low > 0.3 and even["1"].low < 0 < even["1"].high
+    (half,) = race(slow + fast, "slow", RULE, budgets=(2, 4), head=0.5)
+    assert [half[budget].estimate for budget in ("2", "4")] == [0, 1]
 
 
 def test_object_sizes_are_the_baselines(tables):
