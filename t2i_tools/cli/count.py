@@ -27,7 +27,7 @@ METHODS = (
     "token+noise", "random_walk",
 )
 # fmt: on
-DEFAULT_METHOD, DEFAULT_BUDGET = "best_of", 30.0
+DEFAULT_METHOD, DEFAULT_BUDGET = "bisection+best_of", 30.0
 SHORT = 3  # exit code when --until-exact did not get as many as asked for
 SEARCH = "Search"
 

@@ -10,6 +10,7 @@ from t2i_tools.counting.results import Result, Step
 from t2i_tools.counting.search import Search
 from t2i_tools.counting.token import CountToken, fill_template, number_word, start_token
 from t2i_tools.detectors import Counter
+from t2i_tools.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -43,7 +44,10 @@ def optimize_count(
     plain = fill_template(template, {names[label]: number_word(n) for label, n in goal.counts.items()})
     if chosen.wordless:
         return Search(pipe, (plain, plain), goal, counter, [], seeds, chosen)
-    tokens = start_tokens(pipe, template, goal, seeds, chosen)
+    try:
+        tokens = start_tokens(pipe, template, goal, seeds, chosen)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{error}; the methods best_of and noise need no word") from error
     spoken = {names[token.label]: token.spoken() for token in tokens}
     return Search(pipe, (fill_template(template, spoken), plain), goal, counter, tokens, seeds, chosen)
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 import t2i_tools as t2i
 from t2i_tools.counting.clip import ClipTerm
 from t2i_tools.counting.options import METHODS
-from t2i_tools.errors import InputError
+from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.generation import Request, generate_image
 from t2i_tools.models import denoiser
 
@@ -361,6 +361,12 @@ def test_bad_arguments_are_one_line(pipe, brightness, change, says):
     with pytest.raises(InputError, match=says) as error:
         t2i.optimize_count(pipe, counter=brightness, **arguments)
     assert "\n" not in str(error.value)
+
+
+def test_where_no_word_can_be_learned_it_says_what_needs_none(pipe, brightness):
+    pipe.tokenizer = object()
+    with pytest.raises(UnsupportedModelError, match="cannot be given a word.*; the methods best_of and noise need no"):
+        search(pipe, brightness, method="bisection")
 
 
 def test_the_label_is_read_in_the_prompt(pipe, brightness):
