@@ -364,8 +364,8 @@ def test_bad_arguments_are_one_line(pipe, brightness, change, says):
 
 
 def test_where_no_word_can_be_learned_it_says_what_needs_none(pipe, brightness):
-    pipe.tokenizer = object()
-    with pytest.raises(UnsupportedModelError, match="cannot be given a word.*; the methods best_of and noise need no"):
+    pipe.text_encoder = None
+    with pytest.raises(UnsupportedModelError, match="has no text encoder.*; the methods best_of and noise need no"):
         search(pipe, brightness, method="bisection")
 
 
