@@ -11,6 +11,7 @@ split is logged.
 
 import argparse
 import random
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -30,7 +31,7 @@ CLAIMED = 4  # objects and more
 HARD = (8, 10)  # of these, right in fewer than a quarter of dev's plain pictures
 RIVAL = "best_of"
 COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12)
-METHODS = {
+METHODS = {  # wording: what stands where the template has "{count}"
     "plain": {"method": "plain"},
     "best_of": {"method": "best_of"},
     "token": {"method": "token"},
@@ -45,6 +46,13 @@ METHODS = {
     "noise+best_of": {"method": "noise+best_of"},
     "token+noise": {"method": "token+noise"},
     "token+best_of": {"method": "token+best_of"},
+    "token of eight steps": {"method": "token", "grad_steps": 8},
+    "token of one step": {"method": "token", "grad_steps": 1},
+    "token from some": {"method": "token", "start": "some"},
+    "plain, exactly N": {"method": "plain", "wording": "exactly {count}"},
+    "plain, N twice": {"method": "plain", "wording": "{count} {count}"},
+    "plain, less guidance": {"method": "plain", "guidance": DEFAULT_GUIDANCE / 2},
+    "plain, more guidance": {"method": "plain", "guidance": 2 * DEFAULT_GUIDANCE},
 }
 FIRST_SEED = {"dev": 5_000_000_000, "test": 6_000_000_000}  # of no training and no other evaluation
 
@@ -105,7 +113,9 @@ def main() -> None:
     part, parts = options.shard
     for cell, name in product(every[part::parts], options.methods.split(",")):
         if (cell.key, name) not in done:
-            row = run_cell(pipe, counter, judges, score, cell, name, {**usual, **METHODS[name]})
+            method = {**usual, **METHODS[name]}
+            asked = replace(cell, template=cell.template.replace("{count}", method.pop("wording", "{count}")))
+            row = run_cell(pipe, counter, judges, lambda image, _, cell=cell: score(image, cell), asked, name, method)
             append_row(log, row)
             print(f"{name:20} {cell.key:24} {row['judged']:2} of {cell.n}, {row['pictures']:.1f} pictures", flush=True)
     protocol, rows = read_protocol(PROTOCOL), read_log(log)
