@@ -107,16 +107,18 @@ def main() -> None:
     score = clip_score(*t2i.load_default_clip(), {"mean": (0.5,) * 3, "std": (0.5,) * 3}, every, words)
     usual = {"steps": DEFAULT_STEPS, "guidance": DEFAULT_GUIDANCE, "budget": options.budget, "guide": guide}
     log = options.folder / "searches.jsonl"
-    done = {(row["key"], row["method"]): row["budget"] for row in read_log(log)}
-    if set(done.values()) - {options.budget}:
-        raise InputError(f"{options.folder} holds searches of another budget: give another folder, or --budget")
+    about = {"budget": options.budget, "counter": options.counter, "unet": str(options.unet or "")}
+    there = [{"counter": "detector", "unet": "", **row} for row in read_log(log)]
+    if any(row[name] != value for row in there for name, value in about.items()):
+        raise InputError(f"{options.folder} holds searches of another budget, counter or UNet: give another folder")
+    done = {(row["key"], row["method"]) for row in there}
     part, parts = options.shard
     for cell, name in product(every[part::parts], options.methods.split(",")):
         if (cell.key, name) not in done:
             method = {**usual, **METHODS[name]}
             asked = replace(cell, template=cell.template.replace("{count}", method.pop("wording", "{count}")))
             row = run_cell(pipe, counter, judges, lambda image, _, cell=cell: score(image, cell), asked, name, method)
-            append_row(log, row)
+            append_row(log, row | about)
             print(f"{name:20} {cell.key:24} {row['judged']:2} of {cell.n}, {row['pictures']:.1f} pictures", flush=True)
     protocol, rows = read_protocol(PROTOCOL), read_log(log)
     tables = report(rows, protocol)

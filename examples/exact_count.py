@@ -1,8 +1,9 @@
-"""The first picture in which a detector counts seven apples, of at most eight."""
+"""A picture in which a detector counts seven apples, found in at most sixteen, and the word that makes it."""
 
 import t2i_tools as t2i
 
-result = t2i.best_of(t2i.load_default(), "a photo of seven apples", 7, t2i.load_default_counter(), budget=8)
+pipe, counter = t2i.load_default(), t2i.load_default_counter()
+search = t2i.optimize_count(pipe, "a photo of {count} apples", 7, counter, method="bisection", budget=16)
+result = search.run(lambda step: print(step.count))
 result.images[0].save("exact_count.png")
-for step in result.history:
-    print(step)
+result.token.save("seven.safetensors")

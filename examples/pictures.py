@@ -51,12 +51,12 @@ def exact_counts(pipe) -> Image.Image:
     """Numbers asked for across; the first step of a search and the best one down, with what the detector counts."""
     numbers, counter, first, best = range(4, 10), t2i.load_default_counter(), [], []
     for n in numbers:
-        search = t2i.optimize_count(pipe, "a photo of {count} apples", n, counter, method="noise", budget=16)
+        search = t2i.optimize_count(pipe, "a photo of {count} apples", n, counter, method="bisection", budget=16)
         steps = list(search)
         for row, step in ((first, steps[0]), (best, min(steps, key=lambda step: step.error))):
             row.append((step.images[0], f"{step.found[0]['apple']}"))
     pictures, counts = zip(*first, *best, strict=True)
-    return sheet(tuple(map(str, numbers)), ("plain", "noise searched"), pictures, counts)
+    return sheet(tuple(map(str, numbers)), ("plain", "token searched"), pictures, counts)
 
 
 def padding(pipe) -> Image.Image:

@@ -110,7 +110,22 @@ def report(rows: Sequence[Row], protocol: Protocol) -> dict[str, Table]:
         "all": [figures(rows, protocol)],
         "by condition": table,
         "by number": [{"n": n, **figures(part, protocol)} for n, part in by_n.items()],
+        "spread": [{"n": n, **spread(part)} for n, part in by_n.items()],
     }
+
+
+def spread(rows: Sequence[Row]) -> dict[str, Any]:
+    """Bias and standard deviation of the counts, and how many would be exact if all plain ones were moved by the same
+    whole number: what a token gains that says another number, and no more. rows: of one n.
+    """
+    n = rows[0]["n"]
+    counts = {name: np.array([row[f"{name}_count"] for row in rows]) for name in ("plain", "token")}
+    moved = {step: float((counts["plain"] + step == n).mean()) for step in range(-n, n + 1)}
+    best = max(moved, key=lambda step: (moved[step], -abs(step)))
+    line: dict[str, Any] = {"pictures": len(rows)}
+    for name, found in counts.items():
+        line |= {f"bias, {name}": float(found.mean() - n), f"deviation, {name}": float(found.std())}
+    return line | {"moved by": best, "exact, plain": moved[0], "exact, plain moved": moved[best]}
 
 
 def figures(rows: Sequence[Row], protocol: Protocol) -> dict[str, Any]:

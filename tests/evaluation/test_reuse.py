@@ -70,3 +70,9 @@ def test_figures_are_resampled_by_token():
     assert line["p (Holm)"] > 0.3
     assert by_condition["class"]["exact gained"].high == 0
     assert tables["by number"][0]["pictures"] == tables["all"][0]["pictures"] == 60
+    (line,) = tables["spread"]
+    assert (line["pictures"], line["moved by"], line["exact, plain"], line["exact, plain moved"]) == (60, 0, 0.6, 0.6)
+    assert (line["bias, plain"], line["bias, token"]) == (pytest.approx(0.8), pytest.approx(-0.4))
+    (line,) = report(good, Protocol())["spread"]
+    assert (line["moved by"], line["exact, plain"], line["exact, plain moved"]) == (-2, 0, 1)
+    assert line["deviation, plain"] == line["deviation, token"] == 0
