@@ -49,10 +49,10 @@ METHODS = {  # wording: what stands where the template has "{count}"
     "token of eight steps": {"method": "token", "grad_steps": 8},
     "token of one step": {"method": "token", "grad_steps": 1},
     "token from some": {"method": "token", "start": "some"},
-    "plain, exactly N": {"method": "plain", "wording": "exactly {count}"},
-    "plain, N twice": {"method": "plain", "wording": "{count} {count}"},
-    "plain, less guidance": {"method": "plain", "guidance": DEFAULT_GUIDANCE / 2},
-    "plain, more guidance": {"method": "plain", "guidance": 2 * DEFAULT_GUIDANCE},
+    "plain exactly N": {"method": "plain", "wording": "exactly {count}"},
+    "plain N twice": {"method": "plain", "wording": "{count} {count}"},
+    "plain less guidance": {"method": "plain", "guidance": DEFAULT_GUIDANCE / 2},
+    "plain more guidance": {"method": "plain", "guidance": 2 * DEFAULT_GUIDANCE},
 }
 FIRST_SEED = {"dev": 5_000_000_000, "test": 6_000_000_000}  # of no training and no other evaluation
 
