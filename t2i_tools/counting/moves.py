@@ -1,4 +1,4 @@
-"""How a search goes from one trial to the next: other seeds, a gradient, a random direction, or rounds of both."""
+"""How a search goes from one trial to the next by a gradient, at random, or in rounds; and a method's move."""
 
 from __future__ import annotations
 

@@ -38,13 +38,13 @@ class Options:
     better one end the search, or the round.
 
     size: (height, width) in pixels. steps, guidance, negative: the pipeline's own when None.
-    lr: of AdamW, in root mean squares of the encoder's embeddings (the paper's 0.01 on CLIP-L is 0.7). noise_lr: length
-    of a step down the noise's gradient, as a share of the noise's own. max_norm: what a gradient is shortened to.
-    grad_steps, grad_where: it goes through so many timesteps (4 by default, 1 for the noise alone), the "first", where
-    counts are decided, the "last" or "spread" ones; the others count as constant. scale: potential per object, a number
-    for the paper's static one; None follows the detector. focus: the gradient comes from where an object is to go or
-    to come, see `loss.focus`. guide: gives the gradient where `counter` only counts. clip: a `ClipTerm`, weighed by
-    clip_weight.
+    lr: of AdamW, and the length of a random step, in root mean squares of the encoder's embeddings (the paper's 0.01 on
+    CLIP-L is 0.7). noise_lr: length of a step down the noise's gradient, as a share of the noise's own. max_norm: what
+    a gradient is shortened to. grad_steps, grad_where: it goes through so many timesteps (4 by default, 1 for the noise
+    alone), the "first", where counts are decided, the "last" or "spread" ones; the others count as constant.
+    scale: potential per object, a number for the paper's static one; None follows the detector. focus: the gradient
+    comes from where an object is to go or to come, see `loss.focus`. guide: gives the gradient where `counter` only
+    counts. clip: a `ClipTerm`, weighed by clip_weight.
     start: the text whose embedding the token starts from, the number's own word when None (the paper: "some"). number:
     whether the number follows the token in the prompt, as in the paper; by default it does not, because then the first
     picture is the plain one: a search that has nothing to repair ends with it, and to the counter none ends
