@@ -14,14 +14,14 @@ from t2i_tools.ui.panel import QUIET, Panel
 from t2i_tools.ui.strip import chart_values, charts, strip_html
 
 METHODS = {
+    "token between number words, and other seeds": "bisection+best_of",
+    "token between number words": "bisection",
     "other seeds (best of N)": "best_of",
-    "noise": "noise",
-    "token between the numbers' words": "bisection",
-    "the same and other seeds": "bisection+best_of",
     "token by gradient": "token",
-    "token and noise": "token+noise",
+    "token by gradient, and other seeds": "token+best_of",
+    "noise": "noise",
     "noise and other seeds": "noise+best_of",
-    "token by gradient and other seeds": "token+best_of",
+    "token and noise": "token+noise",
     "plain": "plain",
 }
 WANTED = ("n", "label", "second_n", "second")
