@@ -79,10 +79,12 @@ class Judge:
             with torch.set_grad_enabled(trial.gradient):
                 images = self.sampler.draw(self.prompt, seeds, latents, trial.gradient)
                 pixels = (images.detach() * 255).round().byte()
-                looks = [self.look(images, pixels, label, trial.gradient) for label in self.goal.counts]
+                outcome.pixels += (arrays := list(pixels.permute(0, 2, 3, 1).cpu().numpy()))
+                pictures = [Image.fromarray(one) for one in arrays]
+                seen = pixels.float() / 255 + (images - images.detach()) if trial.gradient else None
+                looks = [self.look(pictures, seen, label) for label in self.goal.counts]
                 counts = zip(*(look.counts for look in looks), strict=True)
                 found = [dict(zip(self.goal.counts, one, strict=True)) for one in counts]
-                outcome.pixels += list(pixels.permute(0, 2, 3, 1).cpu().numpy())
                 outcome.found += found
                 if trial.gradient:
                     loss = self.loss(images, looks, outcome).sum() / len(trial.seeds)
@@ -90,23 +92,25 @@ class Judge:
                         loss.backward()
         return outcome
 
-    def look(self, images: torch.Tensor, pixels: torch.Tensor, label: str, gradient: bool) -> Look:
-        """At the objects of a class. The counter sees what a file will hold, eight bits a channel, and the potential's
-        gradient passes as if it had seen the pictures (B, 3, H, W) themselves; one pass serves both where it can.
+    def look(self, pictures: list[Image.Image], seen: torch.Tensor | None, label: str) -> Look:
+        """At the objects of a class; one pass of the counter gives count and potential where it can.
+
+        seen: the pictures (B, 3, H, W) in the eight bits a file will hold, with the gradient of those drawn; None
+        where none is wanted.
         """
-        self.sampler.compute.detector += len(images)
-        if not gradient:
-            return Look(self.counter.detect(pictures(pixels), label))
+        self.sampler.compute.detector += len(pictures)
+        if seen is None:
+            return Look(self.counter.detect(pictures, label))
         masks: list[torch.Tensor] = []
-        seen = pixels.float() / 255 + (images - images.detach())
+        seen = seen.clone()  # each class has a mask of its own
         if self.options.focus:
             seen.register_hook(lambda gradient: gradient * masks[0])
         if self.guide is self.counter and hasattr(self.counter, "examine"):
             look = Look(*self.counter.examine(seen, label))
         else:
-            look = Look(self.counter.detect(pictures(pixels), label), self.guide.potential(seen, label))
+            look = Look(self.counter.detect(pictures, label), self.guide.potential(seen, label))
         if self.options.focus:
-            masks.append(focus(images, [one.boxes for one in look.seen], self.goal.counts[label]))
+            masks.append(focus(seen, [one.boxes for one in look.seen], self.goal.counts[label]))
         return look
 
     def loss(self, images: torch.Tensor, looks: list[Look], outcome: Outcome) -> torch.Tensor:
@@ -131,11 +135,6 @@ class Judge:
         if any(found):
             self.scales[label] = float(scale[[count > 0 for count in found]].mean())
         return scale
-
-
-def pictures(pixels: torch.Tensor) -> list[Image.Image]:
-    """Of (B, 3, H, W) uint8."""
-    return [Image.fromarray(one) for one in pixels.permute(0, 2, 3, 1).cpu().numpy()]
 
 
 def mean(values: list[float]) -> Any:

@@ -105,7 +105,6 @@ def test_once_the_line_is_at_its_end_it_looks_around(pipe, brightness):
 
 def test_with_best_of_other_seeds_begin_at_the_word_again(pipe, brightness):
     optimiser = search(pipe, brightness, 9, method="bisection+best_of", explore=2, budget=30)
-    start = start_token(pipe, 9, "", start="nine").vectors["text_encoder"]
     seen, begun = [], []
     for step in optimiser:
         if step.seeds not in seen:
@@ -114,7 +113,6 @@ def test_with_best_of_other_seeds_begin_at_the_word_again(pipe, brightness):
     assert len(seen) >= 3 and optimiser.stopped == "budget"
     for seeds, pixels in zip(seen, begun, strict=True):
         assert generate_image(pipe, Request("two nine cats", *seeds, **SMALL)).tobytes() == pixels
-    assert not torch.equal(optimiser.result().token.vectors["text_encoder"], start) or optimiser.best.index == 0
 
 
 def test_the_token_makes_its_picture_again(pipe, brightness):
@@ -145,7 +143,7 @@ def test_two_classes_have_a_line_each(pipe, brightness):
     )  # fmt: skip
     next(optimiser)
     places = [on_the_line(pipe, token, token.vectors["text_encoder"]) for token in optimiser.tokens]
-    assert places[0] > 9 or places[0] < 9
+    assert places[0] != 9 and 1 <= places[0] <= 18
     assert places[1] != 30 and 1 <= places[1] <= 60
 
 
