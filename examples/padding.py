@@ -2,6 +2,6 @@
 
 import t2i_tools as t2i
 
-pipe, keeps = t2i.load_default(), ["full", "prompt", "pads"]
-for keep, output in zip(keeps, t2i.intervene(pipe, "two cats", keeps), strict=True):
+pipe, keeps = t2i.load_bundled(), ["full", "prompt", "pads"]
+for keep, output in zip(keeps, t2i.compare_conditions(pipe, "two cats", keeps), strict=True):
     output.images[0].save(f"padding_{keep}.png")

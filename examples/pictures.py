@@ -1,6 +1,6 @@
 """Draws README's pictures of what the plugins do, with the bundled model; every picture of the first seed, none picked.
 
-python examples/pictures.py [any_size] [long_prompts] [exact_counts] [padding] [drop_in]
+python examples/pictures.py [overview] [any_size] [long_prompts] [exact_counts] [padding] [drop_in]
 """
 
 import argparse
@@ -12,19 +12,21 @@ import torch
 from PIL import Image
 
 import t2i_tools as t2i
-from t2i_tools.default import DEFAULT_GUIDANCE, DEFAULT_STEPS
+from t2i_tools.bundled import BUNDLED_GUIDANCE, BUNDLED_STEPS
 from t2i_tools.evaluation.grid import Axis, draw_grid
+from t2i_tools.images.sizes import format_size
 from t2i_tools.pipelines import AdaptiveStableDiffusionPipeline
-from t2i_tools.sizes import format_size
 
 FOLDER = Path(__file__).with_name("pictures")
 LONG = "a cat at the top left, a star at the bottom right, " * 8 + "on a green background"
+CAT = "a cat on a green background"
+USUAL = {"steps": BUNDLED_STEPS, "guidance": BUNDLED_GUIDANCE}
 COLOURS = 128  # of a palette, which keeps a file small
 
 
 def call(pipe, prompt: str, **options) -> Image.Image:
     """The picture of seed 0."""
-    usual = {"num_inference_steps": DEFAULT_STEPS, "guidance_scale": DEFAULT_GUIDANCE}
+    usual = {"num_inference_steps": BUNDLED_STEPS, "guidance_scale": BUNDLED_GUIDANCE}
     return pipe(prompt, generator=torch.Generator().manual_seed(0), **usual, **options).images[0]
 
 
@@ -49,21 +51,23 @@ def long_prompts(pipe) -> Image.Image:
 
 def exact_counts(pipe) -> Image.Image:
     """Numbers asked for across; the first step of a search and the best one down, with what the detector counts."""
-    numbers, counter, first, best = range(4, 10), t2i.load_default_counter(), [], []
+    numbers, counter, first, best = range(4, 10), t2i.load_bundled_counter(), [], []
     for n in numbers:
         search = t2i.optimize_count(pipe, "a photo of {count} apples", n, counter, method="bisection", budget=16)
         steps = list(search)
         for row, step in ((first, steps[0]), (best, min(steps, key=lambda step: step.error))):
-            row.append((step.images[0], f"{step.found[0]['apple']}"))
+            row.append((step.images[0], f"{step.counted[0]['apple']}"))
     pictures, counts = zip(*first, *best, strict=True)
     return sheet(tuple(map(str, numbers)), ("plain", "token searched"), pictures, counts)
 
 
 def padding(pipe) -> Image.Image:
     """All rows of the text, and some of them in those of an empty prompt."""
-    keeps, usual = ("full", "prompt", "pads", "clean"), {"guidance_scale": DEFAULT_GUIDANCE}
+    keeps, usual = ("full", "prompt", "pads", "clean"), {"guidance_scale": BUNDLED_GUIDANCE}
     generator = torch.Generator().manual_seed(0)
-    outputs = t2i.intervene(pipe, "two cats", keeps, generator=generator, num_inference_steps=DEFAULT_STEPS, **usual)
+    outputs = t2i.compare_conditions(
+        pipe, "two cats", keeps, generator=generator, num_inference_steps=BUNDLED_STEPS, **usual
+    )
     return sheet(keeps, ("",), [output.images[0] for output in outputs])
 
 
@@ -76,13 +80,31 @@ def drop_in(pipe) -> Image.Image:
     return sheet(("stock", "entropy_scaling=True, long_prompts='chunk'"), ("",), [call(pipe, LONG, **size), ours])
 
 
+def overview(pipe) -> Image.Image:
+    """All four plugins: the plain image above, with the plugin below."""
+    stars = t2i.Request("three stars on a pink background", 0, size=(192, 192), **USUAL)
+    plain = [call(pipe, stars.prompt, height=192, width=192), call(pipe, "a photo of six apples")]
+    plain += [call(pipe, LONG), call(pipe, CAT)]
+    ours = [t2i.two_pass(pipe, [stars])[0]]
+    search = t2i.optimize_count(pipe, "a photo of {count} apples", 6, t2i.load_bundled_counter(), method="bisection")
+    ours.append(search.run().images[0])
+    with t2i.long_prompts(pipe, "chunk"):
+        ours.append(call(pipe, LONG))
+    with t2i.diffusion_intervention(pipe, "pads"):
+        ours.append(call(pipe, CAT))
+    columns = ("three stars, 192x192", "six apples", '116 tokens, "... on green"', CAT)
+    above = ["one pass", "five", "cut at 77", "all rows of the text"]
+    below = ["two passes", "six", "read to the end", "the rows of the padding"]
+    return sheet(columns, ("plain", "with a plugin"), plain + ours, above + below)
+
+
 def sheet(columns, rows, pictures, captions=None) -> Image.Image:
     """The pictures with their heads."""
     return draw_grid([Axis("", tuple(columns)), Axis("", tuple(rows))], pictures, captions or [""] * len(pictures))
 
 
 PICTURES: Mapping[str, Callable[..., Image.Image]] = {
-    one.__name__: one for one in (any_size, long_prompts, exact_counts, padding, drop_in)
+    one.__name__: one for one in (overview, any_size, long_prompts, exact_counts, padding, drop_in)
 }
 
 
@@ -90,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", default=list(PICTURES))
     args = parser.parse_args()
-    pipe = t2i.load_default()
+    pipe = t2i.load_bundled()
     pipe.set_progress_bar_config(disable=True)
     FOLDER.mkdir(exist_ok=True)
     for name in args.what:

@@ -12,15 +12,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers import DiffusionPipeline
 
-import t2i_tools
-from t2i_tools.compiled import unwrapped
+from t2i_tools.counting import count_token
+from t2i_tools.entropy import entropy_scaling
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.handle import Handle, active_handle
+from t2i_tools.longclip import long_prompts
+from t2i_tools.models.compiled import unwrapped
 
 if TYPE_CHECKING:
     from t2i_tools.counting import CountToken
 
-# Argument, and public verb of t2i_tools -> what leaves the plugin off.
+# Argument -> the verb, and what leaves the plugin off.
+VERBS: dict[str, Callable[..., Handle]] = {
+    "entropy_scaling": entropy_scaling,
+    "long_prompts": long_prompts,
+    "count_token": count_token,
+}
 PLUGINS = {"entropy_scaling": False, "long_prompts": None, "count_token": None}
 ANNOTATIONS = {
     "entropy_scaling": "bool | dict",
@@ -32,31 +39,56 @@ COUNT = "{count}"
 
 
 class Adaptive:
-    """Mixin before a pipeline of diffusers, whose call then takes the plugins, each for that call alone.
-
-    entropy_scaling: True, or a dict of `t2i_tools.entropy_scaling`'s arguments such as {"native": (1024, 1024)}.
-    long_prompts: "stretch", "chunk" or "truncate", or a dict of `t2i_tools.long_prompts`' arguments.
-    count_token: a `CountToken` or the file that its `save` wrote; "{count}" in the prompt becomes its word and number.
+    """This mixin, before a pipeline of diffusers, lets the call take the plugins, each for that call alone.
 
     Without them a call is the stock pipeline's. A plugin whose handle is already installed is not given here as well;
-    nor should one be where the denoiser is compiled, for it would compile anew each time: install it once.
-    What is saved opens in plain diffusers. Any other pipeline: `class Mine(Adaptive, diffusers.Lumina2Pipeline): pass`.
+    nor should one be where the denoiser is compiled, for it would compile anew each time: install it once. What is
+    saved opens in plain diffusers. Any other pipeline: `class Mine(Adaptive, diffusers.Lumina2Pipeline): pass`.
+
+    The call has these arguments besides the stock pipeline's:
+
+    - entropy_scaling: True, or a dict of `t2i_tools.entropy_scaling`'s arguments such as {"native": (1024, 1024)};
+      False by default.
+    - long_prompts: "stretch", "chunk" or "truncate", or a dict of `t2i_tools.long_prompts`' arguments; none by default.
+    - count_token: A `CountToken` or the file that its `save` wrote; "{count}" in the prompt becomes its word and
+      number; none by default.
+
     The call raises InputError or UnsupportedModelError, before the first step.
+
+    Example:
+        >>> from t2i_tools.pipelines import AdaptiveStableDiffusionPipeline
+        >>> adaptive = AdaptiveStableDiffusionPipeline.from_pipe(pipe)
+        >>> image = adaptive("two cats", height=64, width=64, entropy_scaling=True).images[0]
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if Adaptive in cls.__bases__ or "__call__" in vars(cls):
-            cls.__call__ = with_plugins(cls.__call__)
+            setattr(cls, "__call__", with_plugins(cls.__call__))  # noqa: B010  # a base class brings it
 
     @classmethod
-    def from_pipe(cls, pipeline: DiffusionPipeline, *, dtype: torch.dtype | None = None, **parts: Any) -> Adaptive:
-        """A pipeline around the components of another one, which are shared and stay in the precision they have.
+    def from_pipe(
+        cls,
+        pipeline: DiffusionPipeline,
+        *,
+        dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
+        **parts: object,
+    ) -> Adaptive:
+        """Make a pipeline around the components of another one, which are shared and stay in the precision they have.
 
-        parts: components and settings to take instead. dtype: cast all of them, in the other pipeline too.
-        Raises UnsupportedModelError where the other one lacks a component.
+        Args:
+            pipeline: The other pipeline.
+            dtype: Cast all components, in the other pipeline too; None (the default) casts none.
+            torch_dtype: What older diffusers calls `dtype`.
+            parts: Components and settings to take instead.
+
+        Returns:
+            A pipeline of this class.
+
+        Raises:
+            UnsupportedModelError: The other one lacks a component.
         """
-        dtype = parts.pop("torch_dtype", dtype)  # as older diffusers calls it
         wanted = {name: one for name, one in inspect.signature(cls.__init__).parameters.items() if name != "self"}
         settings = {name.removeprefix("_"): value for name, value in pipeline.config.items()}
         present = settings | pipeline.components
@@ -66,15 +98,20 @@ class Adaptive:
             raise UnsupportedModelError(
                 f"{cls.__name__} needs {', '.join(missing)}, which {type(pipeline).__name__} lacks: pass it as well"
             )
-        made = cls(**given)
+        made: Any = cls(**given)
         # As diffusers does: a setting without use here is kept for the next pipeline.
         unused = {f"_{name}": value for name, value in settings.items() if name not in given}
         made.register_to_config(**unused)
+        dtype = dtype or torch_dtype
         return made if dtype is None else made.to(dtype=dtype)
 
     def to_json_string(self) -> str:
-        """The configuration, which names the stock pipeline: any diffusers can open what is saved."""
-        config = json.loads(super().to_json_string())
+        """Write the configuration, which names the stock pipeline: any diffusers can open what is saved.
+
+        Returns:
+            JSON.
+        """
+        config = json.loads(super().to_json_string())  # type: ignore[misc]  # of the pipeline that comes after
         return json.dumps(config | {"_class_name": stock_class(type(self)).__name__}, indent=2, sort_keys=True) + "\n"
 
 
@@ -102,7 +139,7 @@ def with_plugins(call: Callable[..., Any]) -> Callable[..., Any]:
                 stack.enter_context(switch_on(self, name, value))
             return call(*args, **kwargs)
 
-    __call__.__signature__ = signature.replace(parameters=extended(signature.parameters))
+    setattr(__call__, "__signature__", signature.replace(parameters=extended(signature.parameters)))  # noqa: B010
     return __call__
 
 
@@ -119,7 +156,7 @@ def extended(parameters: Mapping[str, inspect.Parameter]) -> list[inspect.Parame
 
 def switch_on(pipe: Any, name: str, value: Any) -> Handle:
     """The handle of a plugin. Raises InputError, or what the plugin raises."""
-    verb = getattr(t2i_tools, name)
+    verb = VERBS[name]
     plugin = f"count token {value.word}" if name == "count_token" else name.replace("_", " ")
     modules = [unwrapped(part) for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
     if any(active_handle(module, plugin) for module in modules):  # it would end with the call

@@ -6,4 +6,4 @@ from t2i_tools.pipelines.adaptive import Adaptive
 
 
 class AdaptiveFluxPipeline(Adaptive, FluxPipeline):
-    """A `FluxPipeline` whose call also takes the plugins: see `Adaptive`."""
+    """This `FluxPipeline` also takes the plugins as arguments of its call, see `Adaptive`."""

@@ -6,4 +6,4 @@ from t2i_tools.pipelines.adaptive import Adaptive
 
 
 class AdaptiveFluxImg2ImgPipeline(Adaptive, FluxImg2ImgPipeline):
-    """A `FluxImg2ImgPipeline` whose call also takes the plugins: see `Adaptive`."""
+    """This `FluxImg2ImgPipeline` also takes the plugins as arguments of its call, see `Adaptive`."""

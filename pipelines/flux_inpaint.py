@@ -6,4 +6,4 @@ from t2i_tools.pipelines.adaptive import Adaptive
 
 
 class AdaptiveFluxInpaintPipeline(Adaptive, FluxInpaintPipeline):
-    """A `FluxInpaintPipeline` whose call also takes the plugins: see `Adaptive`."""
+    """This `FluxInpaintPipeline` also takes the plugins as arguments of its call, see `Adaptive`."""

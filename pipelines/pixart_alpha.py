@@ -6,4 +6,4 @@ from t2i_tools.pipelines.adaptive import Adaptive
 
 
 class AdaptivePixArtAlphaPipeline(Adaptive, PixArtAlphaPipeline):
-    """A `PixArtAlphaPipeline` whose call also takes the plugins: see `Adaptive`."""
+    """This `PixArtAlphaPipeline` also takes the plugins as arguments of its call, see `Adaptive`."""

@@ -6,4 +6,4 @@ from t2i_tools.pipelines.adaptive import Adaptive
 
 
 class AdaptivePixArtSigmaPipeline(Adaptive, PixArtSigmaPipeline):
-    """A `PixArtSigmaPipeline` whose call also takes the plugins: see `Adaptive`."""
+    """This `PixArtSigmaPipeline` also takes the plugins as arguments of its call, see `Adaptive`."""

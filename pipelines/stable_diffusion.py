@@ -6,4 +6,4 @@ from t2i_tools.pipelines.adaptive import Adaptive
 
 
 class AdaptiveStableDiffusionPipeline(Adaptive, StableDiffusionPipeline):
-    """A `StableDiffusionPipeline` whose call also takes the plugins: see `Adaptive`."""
+    """This `StableDiffusionPipeline` also takes the plugins as arguments of its call, see `Adaptive`."""

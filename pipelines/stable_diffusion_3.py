@@ -6,4 +6,4 @@ from t2i_tools.pipelines.adaptive import Adaptive
 
 
 class AdaptiveStableDiffusion3Pipeline(Adaptive, StableDiffusion3Pipeline):
-    """A `StableDiffusion3Pipeline` whose call also takes the plugins: see `Adaptive`."""
+    """This `StableDiffusion3Pipeline` also takes the plugins as arguments of its call, see `Adaptive`."""

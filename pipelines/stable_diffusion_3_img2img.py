@@ -6,4 +6,4 @@ from t2i_tools.pipelines.adaptive import Adaptive
 
 
 class AdaptiveStableDiffusion3Img2ImgPipeline(Adaptive, StableDiffusion3Img2ImgPipeline):
-    """A `StableDiffusion3Img2ImgPipeline` whose call also takes the plugins: see `Adaptive`."""
+    """This `StableDiffusion3Img2ImgPipeline` also takes the plugins as arguments of its call, see `Adaptive`."""

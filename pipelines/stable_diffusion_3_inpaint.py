@@ -6,4 +6,4 @@ from t2i_tools.pipelines.adaptive import Adaptive
 
 
 class AdaptiveStableDiffusion3InpaintPipeline(Adaptive, StableDiffusion3InpaintPipeline):
-    """A `StableDiffusion3InpaintPipeline` whose call also takes the plugins: see `Adaptive`."""
+    """This `StableDiffusion3InpaintPipeline` also takes the plugins as arguments of its call, see `Adaptive`."""

@@ -6,4 +6,4 @@ from t2i_tools.pipelines.adaptive import Adaptive
 
 
 class AdaptiveStableDiffusionImg2ImgPipeline(Adaptive, StableDiffusionImg2ImgPipeline):
-    """A `StableDiffusionImg2ImgPipeline` whose call also takes the plugins: see `Adaptive`."""
+    """This `StableDiffusionImg2ImgPipeline` also takes the plugins as arguments of its call, see `Adaptive`."""

@@ -6,4 +6,4 @@ from t2i_tools.pipelines.adaptive import Adaptive
 
 
 class AdaptiveStableDiffusionInpaintPipeline(Adaptive, StableDiffusionInpaintPipeline):
-    """A `StableDiffusionInpaintPipeline` whose call also takes the plugins: see `Adaptive`."""
+    """This `StableDiffusionInpaintPipeline` also takes the plugins as arguments of its call, see `Adaptive`."""

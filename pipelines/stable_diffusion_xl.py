@@ -6,4 +6,4 @@ from t2i_tools.pipelines.adaptive import Adaptive
 
 
 class AdaptiveStableDiffusionXLPipeline(Adaptive, StableDiffusionXLPipeline):
-    """A `StableDiffusionXLPipeline` whose call also takes the plugins: see `Adaptive`."""
+    """This `StableDiffusionXLPipeline` also takes the plugins as arguments of its call, see `Adaptive`."""

@@ -6,4 +6,4 @@ from t2i_tools.pipelines.adaptive import Adaptive
 
 
 class AdaptiveStableDiffusionXLImg2ImgPipeline(Adaptive, StableDiffusionXLImg2ImgPipeline):
-    """A `StableDiffusionXLImg2ImgPipeline` whose call also takes the plugins: see `Adaptive`."""
+    """This `StableDiffusionXLImg2ImgPipeline` also takes the plugins as arguments of its call, see `Adaptive`."""

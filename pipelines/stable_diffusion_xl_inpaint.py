@@ -6,4 +6,4 @@ from t2i_tools.pipelines.adaptive import Adaptive
 
 
 class AdaptiveStableDiffusionXLInpaintPipeline(Adaptive, StableDiffusionXLInpaintPipeline):
-    """A `StableDiffusionXLInpaintPipeline` whose call also takes the plugins: see `Adaptive`."""
+    """This `StableDiffusionXLInpaintPipeline` also takes the plugins as arguments of its call, see `Adaptive`."""

@@ -19,17 +19,27 @@ class Report(list[dict[str, Any]]):
 
 
 class Handle:
-    """An edit of one component (denoiser, text encoder, tokenizer): end it by `with` or by `remove()`.
-
-    component: what is edited; a second handle of the same plugin on it ends the first.
-    report: gives the rows of `report()`, also after the removal.
+    """A handle stands for one edit of one component (denoiser, text encoder, tokenizer): `with` or `remove()` ends it.
 
     The plugin edits after it has made the handle, and says by `on_remove` how each step is undone. Undo this edit
     alone and restore no snapshot: another plugin may have edited the component since. Whatever is handed over should
     be a bound method or a partial of one, not a closure: then a deepcopy of the component has a handle of its own.
+
+    Args:
+        component: What is edited; a second handle of the same plugin on it ends the first.
+        plugin: The plugin's name, such as "entropy scaling".
+        report: Gives the rows of `report()`, also after the removal; none by default.
+
+    Example:
+        >>> with t2i.entropy_scaling(pipe) as handle:
+        ...     image = pipe("two cats", height=64, width=64).images[0]
+        >>> handle.active
+        False
     """
 
-    def __init__(self, component: Any, plugin: str, report: Callable[[], Iterable[Mapping[str, Any]]] = list) -> None:
+    def __init__(
+        self, component: object, plugin: str, report: Callable[[], Iterable[Mapping[str, object]]] = list
+    ) -> None:
         self.plugin = plugin
         self._report = report
         self._undo: list[Callable[[], object]] = []
@@ -40,11 +50,15 @@ class Handle:
 
     @property
     def active(self) -> bool:
-        """Whether the edit is still there."""
+        """Return whether the edit is still there."""
         return self._active.get(self.plugin) is self
 
     def on_remove(self, undo: Callable[[], object]) -> None:
-        """Call `undo` at the removal, the last one handed over first."""
+        """Note how a step is undone; the removal begins with the step that was noted last.
+
+        Args:
+            undo: Called without arguments at the removal.
+        """
         self._undo.append(undo)
 
     def remove(self) -> None:
@@ -57,7 +71,11 @@ class Handle:
                 stack.callback(undo)
 
     def report(self) -> Report:
-        """What the plugin did, as a list of dicts that prints as a table."""
+        """Tell what the plugin did.
+
+        Returns:
+            One dict per row, all with the same keys; `print` shows them as a table.
+        """
         return Report(map(dict, self._report()))
 
     def __enter__(self) -> Handle:

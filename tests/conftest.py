@@ -4,10 +4,42 @@ import os
 from pathlib import Path
 
 import pytest
+from support.shared import leaks, watch
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that would fetch something fails at once
 
 TOKENIZER = Path(__file__).parent.parent / "t2i_tools" / "default" / "weights" / "tokenizer"
+
+
+def pytest_collection_modifyitems(items):
+    """A slow test may take longer before it counts as hanging."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(3600))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Bits are compared, and rounding depends on how threads share the sums."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_trace():
+    """Fails the test that leaves a hook or a handle on a pipeline that others share."""
+    yield
+    assert not leaks(), "this test changed a pipeline that all share"
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory):
+    """A folder whose name says nothing, so that no `match=` is satisfied by a path in the message."""
+    return tmp_path_factory.mktemp("x")
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +89,7 @@ def tiny_pipeline():
         requires_safety_checker=False,
     )
     pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return watch(pipe)
 
 
 @pytest.fixture(scope="session")

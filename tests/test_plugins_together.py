@@ -1,6 +1,5 @@
 """One suite over plugins and families: each acts, they compose in any order and come off in any order, to the bit."""
 
-import copy
 import inspect
 import logging
 import random
@@ -8,14 +7,16 @@ from contextlib import ExitStack, nullcontext
 from functools import cache
 from itertools import combinations, permutations
 
-import pipezoo
 import pytest
 import torch
-from torch import nn
+from support import pipezoo
+from support.comparing import close
+from support.newer_pipelines import LETTERS, MOSTLY_SLOW, UNWEIGHTED
+from support.shared import copied, traces, watch
 
 import t2i_tools as t2i
 from t2i_tools.counting.token import start_token
-from t2i_tools.models import denoiser
+from t2i_tools.models.anatomy import denoiser
 
 PLUGINS = {
     "entropy": lambda pipe, token: t2i.entropy_scaling(pipe, native=(128, 128)),
@@ -25,7 +26,6 @@ PLUGINS = {
     "padding": lambda pipe, token: t2i.diffusion_intervention(pipe, "eos"),
 }
 CLIP = ("stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux")
-LETTERS = ("lumina2", "qwen_image", "z_image", "cogview4")  # whose tiny tokenizers have pieces of one letter
 PAIRS = [pair for pair in combinations(PLUGINS, 2) if pair != ("chunk", "stretch")]  # one and the same plugin
 REFUSED = {("chunk", "padding"): "take off plugins that change how prompts are read"}
 
@@ -46,10 +46,7 @@ def make(name, pipe):
 @cache
 def family(name):
     """A pipeline with a tokenizer of its own for each text encoder, and a count token for it."""
-    pipe = pipezoo.build(name)
-    for part in ("tokenizer", "tokenizer_2", "tokenizer_3"):
-        if hasattr(pipe, part):
-            setattr(pipe, part, copy.deepcopy(getattr(pipe, part)))
+    pipe = watch(copied(name))
     token = start_token(pipe, 7, "cat", start="x" if name in LETTERS else "red")
     return pipe, token
 
@@ -64,41 +61,29 @@ def alone(name, *plugins):
         return make(name, pipe)
 
 
-def traces(pipe):
-    """Hooks and handles in a pipeline, and the classes of what it consists of."""
-    modules = [module for part in pipe.components.values() if isinstance(part, nn.Module) for module in part.modules()]
-    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
-    handles = [
-        vars(part).get("t2i_handles") for part in [*pipe.components.values(), *modules] if hasattr(part, "__dict__")
-    ]
-    return hooks, [one for one in handles if one], [type(pipe), *map(type, pipe.components.values())]
-
-
 @pytest.fixture(autouse=True)
-def bits():
-    """They are compared; and what is cut of a long prompt is told every time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def without_warnings():
+    """What is cut of a long prompt would be reported every time."""
     logging.disable(logging.WARNING)
     yield
     logging.disable(logging.NOTSET)
-    torch.set_num_threads(threads)
 
 
-@pytest.fixture(params=pipezoo.PIPELINES)
+@pytest.fixture(params=MOSTLY_SLOW)
 def name(request):
     return request.param
 
 
 def silent(name, plugin):
-    """Whether it changes nothing: of Flux's CLIP only the pooled vector is used, that of the first window."""
-    return (name, plugin) == ("flux", "chunk")
+    """Whether it changes nothing: of Flux's CLIP only the pooled vector is used, that of the first window; encoders
+    other than CLIP keep their length, and this prompt has no weights."""
+    return (name, plugin) == ("flux", "chunk") or (name not in CLIP and plugin in ("chunk", "stretch"))
 
 
 def supported(name, *plugins):
     """A context that expects what is not possible to be refused."""
-    if name not in CLIP and {"chunk", "stretch"} & set(plugins):
-        return pytest.raises(t2i.UnsupportedModelError, match="no CLIP text encoder")
+    if name in UNWEIGHTED and {"chunk", "stretch"} & set(plugins):
+        return pytest.raises(t2i.UnsupportedModelError, match="cannot weight words")
     if name in CLIP and name != "flux" and plugins in REFUSED:  # Flux's other encoder gives the rows
         return pytest.raises(t2i.UnsupportedModelError, match=REFUSED[plugins])
     return nullcontext()
@@ -160,7 +145,7 @@ def test_two_in_any_order(name, pair):
 def test_what_does_not_go_together_is_refused_in_either_order(name, pair, message):
     (pipe, token), plain = family(name), alone(name)
     before = traces(pipe)
-    plugins = PLUGINS | {"policy": lambda pipe, token: t2i.mask_policy(pipe, "all")}
+    plugins = PLUGINS | {"policy": lambda pipe, token: t2i.pad_policy(pipe, "mask")}
     for order in permutations(pair):
         with pytest.raises(t2i.T2IError, match=message) as caught, ExitStack() as stack:
             for plugin in order:
@@ -223,8 +208,3 @@ def test_batches_guidance_and_callbacks(name):
         single = pipezoo.call(pipe, prompts[:1], **{**options, **one})
     assert close(batch[:1], single)
     assert not close(batch[1:2], single)
-
-
-def close(one, other):
-    """Up to rounding, which depends on the size of the batch and on the compiler."""
-    return float((one - other).abs().max()) <= 1e-3 * float(other.abs().max())

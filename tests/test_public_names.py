@@ -21,7 +21,8 @@ def test_names_resolve_lazily():
 @pytest.mark.parametrize("checkout", [True, False])
 def test_the_folders_beside_a_checkout_belong_to_the_package(tmp_path, checkout):
     (tmp_path / "t2i_tools").mkdir()
-    shutil.copy(Path(t2i_tools.__file__), tmp_path / "t2i_tools")
+    for name in ("__init__.py", "_checkout.py", "_version.py"):
+        shutil.copy(Path(t2i_tools.__file__).with_name(name), tmp_path / "t2i_tools")
     for name in ("ui", "pipelines"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").touch()
@@ -32,3 +33,15 @@ def test_the_folders_beside_a_checkout_belong_to_the_package(tmp_path, checkout)
         [sys.executable, "-IS", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"], capture_output=True
     )
     assert (result.returncode == 0) is checkout
+
+
+def test_a_module_has_one_name_only():
+    code = (
+        "import sys, t2i_tools, t2i_tools.ui.values, t2i_tools.pipelines.adaptive\n"
+        "from importlib.util import find_spec\n"
+        "files = [m.__file__ for n, m in sys.modules.items() if n.split('.')[0] in ('t2i_tools', 'ui', 'pipelines')]\n"
+        "assert len(files) == len(set(files))\n"
+        "assert not any(find_spec(f't2i_tools.{name}') for name in ('t2i_tools', 'tests', 'examples', 'docs'))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

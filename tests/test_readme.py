@@ -6,8 +6,8 @@ import runpy
 from functools import wraps
 from pathlib import Path
 
-import pipezoo
 import pytest
+from support import pipezoo
 
 import t2i_tools as t2i
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="needs
 
 @pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["tiny", "bundled"])
 def model(request, monkeypatch, tmp_path):
-    """What `load_default` gives: a tiny Stable Diffusion of two steps, or what it does give."""
+    """What `load_bundled` gives: a tiny Stable Diffusion of two steps, or what it does give."""
     monkeypatch.chdir(tmp_path)
     if not request.param:
         return
@@ -31,7 +31,7 @@ def model(request, monkeypatch, tmp_path):
         return kind.__call__(self, *args, **{"num_inference_steps": 2, **kwargs})
 
     pipe.__class__ = type(kind.__name__, (kind,), {"__call__": quick, "__module__": kind.__module__})
-    monkeypatch.setattr(t2i, "load_default", lambda: pipe)
+    monkeypatch.setattr(t2i, "load_bundled", lambda: pipe)
 
 
 def snippets():
@@ -45,11 +45,11 @@ def test_the_library_is_the_one_asked_for():
     assert Path(t2i.__file__).is_relative_to(os.environ.get("T2I_TOOLS_FROM", "/"))
 
 
-def test_readme(model, capsys):
+def test_readme(model, tiny_folder, capsys):
     assert len(snippets()) >= 4
     names = {}
     for snippet in snippets():
-        exec(compile(snippet, "README.md", "exec"), names)
+        exec(compile(snippet.replace("path/to/model", str(tiny_folder)), "README.md", "exec"), names)
     assert names["image"].size
 
 

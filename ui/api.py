@@ -1,96 +1,83 @@
-"""The named endpoints: one a kind of job, and what goes with them. Who calls them may leave and come back."""
+"""The named endpoints: one per kind of job, and what goes with them. A client may leave and come back."""
 
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Mapping
-from functools import wraps
 from typing import Any
 
 import gradio as gr
 
-from t2i_tools.errors import T2IError
-from t2i_tools.ui import view
-from t2i_tools.ui.desk import Desk
-from t2i_tools.ui.jobs import FAILED, Job
-from t2i_tools.ui.kinds import KINDS
-from t2i_tools.ui.kinds.generate import restored
-from t2i_tools.ui.owner import client_owner
-from t2i_tools.ui.uploads import keep_start, keep_token, settings_of
+from . import render
+from .identity import client_owner
+from .jobs import KINDS
+from .jobs.generate import values_of_settings
+from .queue import FAILED, RUNNING, Job
+from .service import Service
+from .uploads import file_settings, keep_start, keep_token
 
-POLL = 0.1
+POLL, POLL_WAITING = 0.1, 0.5
 
 
-def add_endpoints(desk: Desk) -> None:
+def add_endpoints(service: Service) -> None:
     """Put the endpoints on the page that is being built."""
     for kind in KINDS:
-        gr.api(_maker(desk, kind), api_name=kind, api_description=_about(kind), concurrency_limit=None)
+        gr.api(_maker(service, kind), api_name=kind, api_description=_about(kind), concurrency_limit=None)
 
-    @errors_told
     def cancel(request: gr.Request, job: str = "") -> dict:
         if job:
-            found = desk.jobs.get(job)
-            return {"cancelled": int(desk.cancel(found))}
-        return {"cancelled": desk.cancel_all(client_owner(request))}
+            found = service.jobs.get(job)
+            return {"cancelled": int(service.cancel(found))}
+        return {"cancelled": service.cancel_all(client_owner(request))}
 
-    @errors_told
     def status(job: str) -> tuple[list, dict]:
-        return _answer(desk, desk.jobs.get(job))
+        return _answer(service, service.jobs.get(job))
 
-    @errors_told
-    def settings(image: dict) -> dict:
-        return restored(settings_of(desk, image))
+    def settings(image: dict) -> tuple[dict, list]:
+        read, notes = file_settings(service, image)
+        return values_of_settings(read), notes
 
-    @errors_told
-    def token(file: dict) -> str:
-        return keep_token(desk, file)
+    def token(request: gr.Request, file: dict) -> str:
+        return keep_token(service, client_owner(request), file)
+
+    def forget_token(request: gr.Request, name: str) -> dict:
+        service.registry.of(client_owner(request)).forget_token(name)
+        return {"forgotten": name}
 
     cancel_about = "End a job by its id; without one, all open jobs of this client. Takes effect within one step."
     gr.api(cancel, api_name="cancel", api_description=cancel_about, queue=False)
     gr.api(status, api_name="status", api_description="(files, status) of a job by its id, now.", queue=False)
-    about = "The values that make the image of a PNG again, as /generate takes them."
+    about = "(values, notes) of an image file: as /generate takes them, and one line per thing that does not act here."
     gr.api(settings, api_name="settings", api_description=about, queue=False)
     about = "Keep an uploaded count token (.safetensors); its name for count_tokens of /generate."
     gr.api(token, api_name="token", api_description=about, queue=False)
+    about = "Delete a count token that this client has uploaded or learned."
+    gr.api(forget_token, api_name="forget_token", api_description=about, queue=False)
 
 
-def errors_told(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What the caller can mend goes out as one line; what Gradio makes of other errors says nothing."""
-
-    @wraps(function)
-    def wrapped(*args: Any, **named: Any) -> Any:
-        try:
-            return function(*args, **named)
-        except T2IError as error:
-            raise gr.Error(" ".join(str(error).split()), print_exception=False) from None
-
-    return wrapped
-
-
-def _maker(desk: Desk, kind: str) -> Callable[..., AsyncIterator[tuple[list, dict]]]:
+def _maker(service: Service, kind: str) -> Callable[..., AsyncIterator[tuple[list, dict]]]:
     """An endpoint whose parameters are the fields of the kind's values."""
     fields = KINDS[kind].values.model_fields
 
-    @errors_told
     def submit(owner: str, given: dict[str, Any]) -> Job:
         if isinstance(given.get("image"), Mapping):
-            given["image"] = keep_start(desk, given["image"])
-        return desk.submit(owner, kind, given)
+            given["image"] = keep_start(service, given["image"])
+        return service.submit(owner, kind, given)
 
     async def endpoint(request: gr.Request, *values: Any) -> AsyncIterator[tuple[list, dict]]:
-        job = submit(client_owner(request), dict(zip(fields, values, strict=True)))
+        job = await asyncio.to_thread(submit, client_owner(request), dict(zip(fields, values, strict=True)))
         seen = None
-        while (job := desk.jobs.get(job.id)).open:
-            files, told = _answer(desk, job)
-            if (news := (len(files), told | {"seconds_left": None})) != seen:
-                yield files, told
+        while (job := service.jobs.get(job.id)).open:
+            files, status = _answer(service, job)
+            if (news := (len(files), status | {"seconds_left": None, "seconds_to_start": None})) != seen:
+                yield files, status
                 seen = news
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(POLL if job.state == RUNNING else POLL_WAITING)
         if job.state == FAILED:
             raise gr.Error(job.error or "failed", print_exception=False)
-        yield _answer(desk, job)
+        yield _answer(service, job)
 
     parameter = inspect.Parameter
-    endpoint.__signature__ = inspect.Signature(
+    vars(endpoint)["__signature__"] = inspect.Signature(
         [parameter("request", parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)]
         + [
             parameter(name, parameter.POSITIONAL_OR_KEYWORD, default=_default(field), annotation=_hint(name, field))
@@ -102,9 +89,9 @@ def _maker(desk: Desk, kind: str) -> Callable[..., AsyncIterator[tuple[list, dic
     return endpoint
 
 
-def _answer(desk: Desk, job: Job) -> tuple[list, dict]:
-    files = [gr.FileData(path=str(path), orig_name=path.name).model_dump() for path in desk.paths(job)]
-    return files, view.facts(desk, job)
+def _answer(service: Service, job: Job) -> tuple[list, dict]:
+    files = [gr.FileData(path=str(path), orig_name=path.name).model_dump() for path in service.paths(job)]
+    return files, render.facts(service, job)
 
 
 def _about(kind: str) -> str:

@@ -4,56 +4,82 @@ import logging
 import os
 from typing import Any
 
-from t2i_tools.ui.options import AppOptions
+from t2i_tools.errors import T2IError
 
+from .options import AppOptions
+
+log = logging.getLogger("t2i_tools.ui")
 TITLE = "t2i-tools"
 
 
 def launch(options: AppOptions | None = None, *, block: bool = True) -> Any:
-    """Serve the app until Ctrl-C; with `block=False`, hand back (page, desk) of the running server.
+    """Serve the app until Ctrl-C; with `block=False`, hand back (page, service) of the running server.
 
-    Raises InputError when the output folder or the port is taken.
+    Raises InputError when the output folder or the port is taken, and what the opening of the first model raises.
     """
     options = options or AppOptions()
     files = str(options.output.expanduser().resolve() / "files")
     # Gradio reads these while it is imported: what it keeps and serves lies in the output folder, and it calls nobody.
     os.environ |= {"GRADIO_TEMP_DIR": files, "GRADIO_ANALYTICS_ENABLED": "False"}
-    from t2i_tools.ui.desk import Desk
-    from t2i_tools.ui.server import serve
+    from .server import serve
+    from .service import Service
 
     logging.basicConfig(format="%(message)s")
-    desk = Desk(options)
+    service = Service(options)
     try:
-        page = serve(build(desk), desk)
-        desk.worker.start()
+        service.registry.check_first()
+        page = serve(build(service), service)
+        service.worker.start()
         if not block:
-            return page, desk
+            return page, service
+        service.worker.wait_for_model()
         page.block_thread()
     finally:
         if block:
-            desk.close()
+            service.close()
     return None
 
 
-def build(desk: Any) -> Any:
+def build(service: Any) -> Any:
     """The page, not served yet."""
     import gradio as gr
 
-    from t2i_tools.ui.api import add_endpoints
-    from t2i_tools.ui.tabs.count import count_tab
-    from t2i_tools.ui.tabs.evaluate import evaluate_tab
-    from t2i_tools.ui.tabs.generate import generate_tab
-    from t2i_tools.ui.tabs.grid import grid_tab
-    from t2i_tools.ui.tabs.history import history_tab
-    from t2i_tools.ui.tabs.probe import probe_tab
+    from .api import add_endpoints
+    from .pages.count import count_tab
+    from .pages.evaluate import evaluate_tab
+    from .pages.generate import generate_tab
+    from .pages.grid import grid_tab
+    from .pages.history import history_tab
+    from .pages.probe import probe_tab
 
-    with gr.Blocks(title=TITLE, fill_width=True) as page:
+    with page_class()(title=TITLE, fill_width=True) as page:
         gr.HTML("<h1>t2i-tools</h1><p>This size, this many, all of the prompt.</p>", elem_id="title", padding=False)
         tabs = {"Generate": generate_tab, "Count": count_tab, "Probe": probe_tab}
         for name, fill in (tabs | {"Grid": grid_tab, "Evaluate": evaluate_tab}).items():
             with gr.Tab(name, id=name.lower()):
-                fill(desk, page)
+                fill(service, page)
         with gr.Tab("My jobs", id="history") as tab:
-            history_tab(desk, tab)
-        add_endpoints(desk)
+            history_tab(service, tab)
+        add_endpoints(service)
     return page
+
+
+def page_class() -> Any:
+    """Gradio's page, on which no error goes out without a word: what the user can mend in one line, else its type."""
+    import gradio as gr
+
+    from .errors import in_words
+
+    class Page(gr.Blocks):
+        async def process_api(self, *args: Any, **named: Any) -> Any:
+            try:
+                return await super().process_api(*args, **named)
+            except gr.Error:
+                raise
+            except T2IError as error:
+                raise gr.Error(in_words(error), print_exception=False) from None
+            except Exception as error:
+                log.warning("unexpected %s", type(error).__name__, exc_info=error)
+                raise gr.Error(f"unexpected: {type(error).__name__}", print_exception=False) from None
+
+    return Page

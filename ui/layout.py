@@ -45,15 +45,22 @@ def seed_box(value: str = "", label: str = "Seed") -> gr.Textbox:
     return gr.Textbox(value, label=label, placeholder="random", max_lines=1, min_width=110)
 
 
-def steps_slider(most: int, value: int = 0) -> gr.Slider:
+def number_box(label: str, value: float | None = None, placeholder: str = "usual") -> gr.Textbox:
+    """A number that may be left out, for which Gradio's own box shows 0. The job says what is wrong with it."""
+    text = "" if value is None else str(value)
+    return gr.Textbox(text, label=label, placeholder=placeholder, max_lines=1, min_width=80)
+
+
+def steps_box(value: int | None = None) -> gr.Textbox:
     """Denoising steps."""
-    return gr.Slider(0, most, value, step=1, label="Steps (0: usual)", min_width=140)
+    return number_box("Steps", value)
 
 
 def gallery(label: str, columns: int) -> gr.Gallery:
-    """Pictures, once there are some; each a file, so that its metadata survive."""
+    """Images, once there are some; each a file, so that its metadata survive."""
     return gr.Gallery(
         label=label,
+        show_label=False,  # which would cover an image
         columns=columns,
         fit_columns=False,
         height="auto",
@@ -63,7 +70,7 @@ def gallery(label: str, columns: int) -> gr.Gallery:
     )
 
 
-def pictures(files: Sequence[Any]) -> gr.Gallery:
+def images(files: Sequence[Any]) -> gr.Gallery:
     """A gallery's next value: files, or (file, caption) pairs."""
     return gr.Gallery(list(files), visible=bool(files))
 
@@ -78,7 +85,6 @@ def files(paths: Sequence[str]) -> gr.File:
     return gr.File(list(paths), visible=bool(paths))
 
 
-def stripped(shown: dict[str, Any], *zeros: str) -> dict[str, Any]:
-    """What controls hold, texts without blanks around them, and None for the `zeros` that are 0."""
-    values = {name: value.strip() if isinstance(value, str) else value for name, value in shown.items()}
-    return values | {name: values[name] or None for name in zeros}
+def stripped(shown: dict[str, Any]) -> dict[str, Any]:
+    """What controls hold, texts without blanks around them."""
+    return {name: value.strip() if isinstance(value, str) else value for name, value in shown.items()}

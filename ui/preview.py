@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
-from t2i_tools.models import denoiser
+from t2i_tools.models.anatomy import denoiser
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -23,7 +23,7 @@ SIDE = 384
 
 @contextmanager
 def previewed(pipe: "DiffusionPipeline", show: Callable[[Image.Image], None]) -> Iterator[None]:
-    """While it lasts, `show` gets a picture after as many denoising steps as a fixed share of the time allows."""
+    """While it lasts, `show` gets an image after as many denoising steps as a fixed share of the time allows."""
     start, spent = time.perf_counter(), 0.0
 
     def look(model: torch.nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
@@ -76,7 +76,7 @@ def estimate(pipe: "DiffusionPipeline", args: tuple, kwargs: dict, output: Any) 
 
 @torch.no_grad()
 def decode(pipe: "DiffusionPipeline", latents: torch.Tensor) -> Image.Image:
-    """The picture that the VAE sees in latents (1, C, h, w)."""
+    """The image that the VAE sees in latents (1, C, h, w)."""
     config = pipe.vae.config
     latents = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0)
     decoded = pipe.vae.decode(latents.to(pipe.vae.dtype), return_dict=False)[0]
@@ -84,7 +84,7 @@ def decode(pipe: "DiffusionPipeline", latents: torch.Tensor) -> Image.Image:
 
 
 def data_url(image: Image.Image, side: int = SIDE) -> str:
-    """The image as a URL that holds it, at most so many pixels a side."""
+    """The image as a URL that holds it, with sides of at most so many pixels."""
     small, buffer = image.copy(), io.BytesIO()
     small.thumbnail((side, side))
     small.save(buffer, format="WEBP", quality=80)

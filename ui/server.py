@@ -1,7 +1,9 @@
 """Gradio's server, set up so that nothing leaves this machine and nothing outside the output folder is served."""
 
 import os
+import socket
 import webbrowser
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,23 +13,27 @@ from gradio.route_utils import FnIndexInferError
 from starlette.middleware import Middleware
 
 from t2i_tools.errors import InputError, first_line
-from t2i_tools.ui.desk import Desk
-from t2i_tools.ui.disk import UploadLimit
-from t2i_tools.ui.owner import OwnerCookie
-from t2i_tools.ui.theme import CSS, theme
 
-LOCAL, LOOKS = "127.0.0.1", 10
+from .identity import OwnerCookie
+from .security import HostCheck, LoginBrake, Logins, SafeHeaders, known_hosts
+from .service import Service
+from .theme import CSS, theme
+from .upload_quota import UploadLimit
+
+HERE = Path(__file__).parent
+LOCAL, LOOKS, SPARE = "127.0.0.1", 10, 64
 UNEXPECTED = (TypeError, ValueError, KeyError, FnIndexInferError, Exception)
 
 
-def serve(page: gr.Blocks, desk: Desk) -> gr.Blocks:
+def serve(page: gr.Blocks, service: Service) -> gr.Blocks:
     """Start the server and come back. Raises InputError when the port is taken or cannot be reached."""
-    options = desk.options
+    options = service.options
     host = options.host or os.environ.get("GRADIO_SERVER_NAME") or LOCAL
     page.queue(max_size=None, default_concurrency_limit=None)
+    check_host(host)
     for look in range(1, LOOKS + 1):
         try:
-            _launch(page, host, desk)
+            _launch(page, host, service)
             break
         except OSError as error:
             raise InputError(f"cannot serve at {host}: {first_line(error)}") from error
@@ -35,19 +41,31 @@ def serve(page: gr.Blocks, desk: Desk) -> gr.Blocks:
             if look == LOOKS:
                 raise InputError(f"cannot serve at {host}: {first_line(error)}") from error
     url = page.local_url
-    print(f"t2i-tools at {url} (Ctrl-C ends it); images and queue in {desk.output}", flush=True)
+    print(f"t2i-tools at {url} (Ctrl-C ends it); images and queue in {service.output}", flush=True)
     if options.browser:
         webbrowser.open(url)
     return page
 
 
-def _launch(page: gr.Blocks, host: str, desk: Desk) -> None:
+def check_host(host: str) -> None:
+    """Raise InputError for an address that this machine does not have: Gradio would talk of its ports."""
+    try:
+        family, kind, *_, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as tried:
+            tried.bind(address)
+    except OSError as error:
+        raise InputError(f"--host {host} is no address of this machine: {error.strerror or error}") from error
+
+
+def _launch(page: gr.Blocks, host: str, service: Service) -> None:
     """Start Gradio's server or, where it runs already, look at it again."""
-    options = desk.options
+    options = service.options
     page.launch(
         server_name=host,
         server_port=options.port,
-        auth=list(options.auth) or None,
+        auth=Logins(options.auth) if options.auth else None,
+        root_path=options.root_path or None,
+        max_threads=options.limits.queue + SPARE,  # every open job has an event of Gradio's, which must not run out
         share=False,
         prevent_thread_lock=True,
         quiet=True,
@@ -58,11 +76,23 @@ def _launch(page: gr.Blocks, host: str, desk: Desk) -> None:
         enable_monitoring=False,
         app_kwargs={
             "exception_handlers": dict.fromkeys(UNEXPECTED, _one_line),
-            "middleware": [Middleware(OwnerCookie), Middleware(UploadLimit, desk=desk)],
+            "middleware": [
+                Middleware(HostCheck, hosts=known_hosts(host, options.allowed_hosts)),
+                Middleware(SafeHeaders),
+                Middleware(LoginBrake),
+                Middleware(OwnerCookie),
+                Middleware(UploadLimit, service=service),
+            ],
         },
         theme=theme(),
-        css=CSS,
+        css="\n".join([CSS, *_texts("*.css")]),
+        head="".join(f"<script>{script}</script>" for script in _texts("*.js")),
     )
+
+
+def _texts(pattern: str) -> list[str]:
+    """Of the files beside this one."""
+    return [path.read_text(encoding="utf-8") for path in sorted(HERE.glob(pattern))]
 
 
 async def _one_line(request: Request, error: Exception) -> Any:

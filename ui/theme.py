@@ -27,7 +27,9 @@ def theme() -> gr.themes.Base:
 
 
 CSS = """
-.gradio-container main { max-width: 1200px !important; margin: 0 auto !important; width: 100%; }
+.gradio-container main { max-width: 1700px !important; margin: 0 auto !important; width: 100%; }
+.gradio-container > .main.fillable.app.fill_width { padding: .75rem clamp(.75rem, 2.5vw, 2rem) !important; }
+#scale .wrap-inner { padding: 6px 4px; }
 .t2i-report { width: 100%; height: 70vh; border: 1px solid var(--border-color-primary); background: white; }
 #title h1 { margin: 0; font-size: 1.35rem; }
 #title p { margin: 0; color: var(--body-text-color-subdued); }
@@ -47,7 +49,10 @@ CSS = """
 .t2i-status progress::-moz-progress-bar { background: var(--primary-500); }
 .t2i-status .t2i-error { color: #b91c1c; font-weight: 600; }
 .dark .t2i-status .t2i-error { color: #fca5a5; }
-.t2i-preview img { display: block; width: min(100%, 384px); margin: .6rem auto .2rem; border-radius: 4px; }
+.t2i-at-field { color: #b91c1c; font-size: .9rem; margin: .3rem .1rem 0 !important; }
+.dark .t2i-at-field { color: #fca5a5; }
+.t2i-invalid { border-color: #b91c1c !important; }
+.dark .t2i-invalid { border-color: #fca5a5 !important; }
 .t2i-hint { color: var(--body-text-color-subdued); font-size: .9rem; }
 .t2i-table { width: 100%; border-collapse: collapse; font-size: .92rem; }
 .t2i-table, .t2i-table thead, .t2i-table tbody, .t2i-table tr { border: 0 !important; }
@@ -57,7 +62,7 @@ CSS = """
 .html-container { padding: 0 !important; }
 .block:has(> .html-container > .prose:empty) { display: none; }
 .grid-wrap { min-height: 0 !important; max-height: none !important; }
-#ruler { margin: -.6rem 0; }
+#ruler, #size-note, #count-vocabulary, #grid-vocabulary { margin: -.6rem 0; }
 .t2i-strip { display: flex; gap: .4rem; overflow-x: auto; padding: .2rem; }
 .t2i-strip figure { margin: 0; flex: 0 0 96px; text-align: center; font-size: .85rem; color: var(--body-text-color); }
 .t2i-strip img { width: 96px; height: 96px; object-fit: contain; border-radius: 4px; }
@@ -70,8 +75,13 @@ CSS = """
 .t2i-token { background: var(--primary-100); color: #1e1b4b; }
 .t2i-pads { border-style: dashed; }
 .t2i-scroll { overflow-x: auto; }
+/* Captions of a gallery stand below its images, not on them. */
+.gallery-item .caption-label { position: static !important; max-width: 100%; white-space: normal; }
+@media (min-width: 761px) {
+  .t2i-inputs { flex: 0 1 440px !important; }
+  .t2i-results { flex: 1 1 320px !important; }
+}
 @media (max-width: 760px) {
-  .gradio-container > .main.fillable { padding: .5rem .75rem !important; }
   .t2i-empty { min-height: 6rem; }
   .tab-container button { padding: .5rem .55rem !important; }
   .t2i-inputs { display: contents !important; }

@@ -7,69 +7,83 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps, UnidentifiedImageError
-
-from t2i_tools.errors import InputError, T2IError, first_line
+from t2i_tools.errors import InputError, T2IError
 from t2i_tools.files import replacing
-from t2i_tools.imagefile import read_settings
-from t2i_tools.ui.desk import Desk
-from t2i_tools.ui.disk import check_room, make_room
-from t2i_tools.ui.kinds.generate import start_path
+from t2i_tools.images.open_image import open_image
+from t2i_tools.images.settings import read_file
+from t2i_tools.images.settings.sources import OURS
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+from .jobs.generate import start_path
+from .service import Service
+from .upload_quota import check_room, make_room
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+LARGER = 4  # times the pixels that are made here
 TOKEN_MIB = 1  # a vector for each text encoder takes some kilobytes
 
 
-def settings_of(desk: Desk, given: Any) -> dict[str, Any]:
-    """The settings in an uploaded PNG. Raises InputError."""
-    path = uploaded(desk, given, [".png"])
-    _read_picture(path, desk.options.limits.pixels)
+def file_settings(service: Service, given: Any) -> tuple[dict[str, Any], list[str]]:
+    """The settings in an uploaded image, and one line per thing in it that does not act. Raises InputError."""
+    path = uploaded(service, given, IMAGE_SUFFIXES)
     with without_folders(path):
-        return read_settings(path)
+        open_image(path, LARGER * service.options.limits.pixels)
+        read = read_file(path)
+    settings, notes = dict(read.settings), list(read.notes)
+    if read.tool != OURS:
+        known = service.registry.loras()
+        absent = [lora for lora in settings.get("lora", ()) if Path(lora["file"]).stem not in known]
+        notes += [f"LoRA {lora['file'][:60]} is not here" for lora in absent]
+        settings["lora"] = [lora for lora in settings.get("lora", ()) if lora not in absent]
+        if settings.get("model") not in (None, *service.registry.models()):
+            notes.append(f"model {settings.pop('model')[:60]} is not here: the one that is chosen stays")
+    return settings, notes
 
 
-def keep_start(desk: Desk, given: Any) -> str:
-    """Keep an uploaded picture to start from; the name by which the values of a job and a file know it."""
-    image = _read_picture(uploaded(desk, given, PICTURES), desk.options.limits.pixels)
+def keep_start(service: Service, given: Any) -> str:
+    """Keep an uploaded image to start from; the name by which the values of a job and a file know it."""
+    path = uploaded(service, given, IMAGE_SUFFIXES)
+    with without_folders(path):
+        image = open_image(path, LARGER * service.options.limits.pixels)
     size = f"{image.width}x{image.height}".encode()
     name = hashlib.sha256(size + image.tobytes()).hexdigest()[:32]
-    path = start_path(desk.output, name)
+    path = start_path(service.output, name)
     if path.exists():
         path.touch()  # it is in use again: older ones go first
     else:
         with replacing(path) as part:
             image.save(part, format="PNG")
-        make_room(desk)
+        make_room(service)
     return name
 
 
-def keep_token(desk: Desk, given: Any) -> str:
-    """Put an uploaded count token on the shelf; its name there. Raises InputError."""
+def keep_token(service: Service, owner: str, given: Any) -> str:
+    """Keep an uploaded count token for its owner; its name there. Raises InputError."""
     from t2i_tools.counting import CountToken
 
-    path = uploaded(desk, given, [".safetensors"], TOKEN_MIB)
+    path = uploaded(service, given, [".safetensors"], TOKEN_MIB)
     with without_folders(path):
         CountToken.load(path)
     content, name = path.read_bytes(), re.sub(r"[^\w.-]+", "-", path.stem)[:60].strip("-.") or "token"
-    there = desk.shelf.tokens().get(name)
+    registry = service.registry.of(owner)
+    there = registry.tokens().get(name)
     if there and there.read_bytes() != content:
         name += f"-{hashlib.sha256(content).hexdigest()[:8]}"
-    check_room(desk, desk.shelf.own_tokens, len(content))
-    with replacing(desk.shelf.own_tokens / f"{name}.safetensors") as part:
+    check_room(service, registry.owner_tokens.parent, len(content))
+    with replacing(registry.owner_tokens / f"{name}.safetensors") as part:
         part.write_bytes(content)
     return name
 
 
 @contextmanager
 def without_folders(path: Path) -> Iterator[None]:
-    """What is wrong with a file is told as InputError by its name, which is all that its user knows of."""
+    """Turn what is wrong with a file into an InputError that names it as its user does."""
     try:
         yield
     except T2IError as error:
         raise InputError(str(error).replace(str(path), path.name)) from error
 
 
-def uploaded(desk: Desk, given: Any, suffixes: Sequence[str], most: int | None = None) -> Path:
+def uploaded(service: Service, given: Any, suffixes: Sequence[str], most: int | None = None) -> Path:
     """The file of an upload of at most so many MiB: a path that Gradio hands on, or what a client sends for one.
 
     Raises InputError.
@@ -77,25 +91,16 @@ def uploaded(desk: Desk, given: Any, suffixes: Sequence[str], most: int | None =
     name = given.get("path") if isinstance(given, Mapping) else given
     if not isinstance(name, str):
         raise InputError("no file was uploaded")
-    path = Path(name).resolve()
-    if not (path.is_relative_to(desk.files) and path.is_file()):
+    try:
+        path = Path(name).resolve()
+        is_ours = path.is_relative_to(service.files) and path.is_file()
+    except (ValueError, OSError):  # null bytes and half surrogate pairs are in no path; others are too long for one
+        is_ours = False
+    if not is_ours:
         raise InputError(f"{Path(name).name[:100]!r} was not uploaded here")
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{path.name[:100]!r} does not end in {' or '.join(suffixes)}")
-    most = most or desk.options.limits.upload_mib
+    most = most or service.options.limits.upload_mib
     if path.stat().st_size > most * 2**20:
         raise InputError(f"{path.name[:100]!r} is larger than the {most} MiB that this server takes")
     return path
-
-
-def _read_picture(path: Path, most_pixels: int) -> Image.Image:
-    """The whole picture, RGB. Raises InputError when it is none, broken, or has 4 times the pixels made here."""
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > 4 * most_pixels:
-                raise InputError(f"{path.name} has {image.width}x{image.height} pixels: that is too large here")
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path.name} is not an image") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read {path.name}: {first_line(error)}") from error

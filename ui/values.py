@@ -1,13 +1,18 @@
 """From what a page or a client sends to checked values: unknown names and wrong types are refused in one line."""
 
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from t2i_tools.errors import InputError
-from t2i_tools.generation import MAX_SEED
-from t2i_tools.sizes import Size, parse_size
-from t2i_tools.ui.limits import Limits
+from t2i_tools.images.generate import MAX_SEED, Request
+from t2i_tools.images.sizes import Size, parse_size
+from t2i_tools.workflows.limits import Limits
+
+from .errors import FieldError, at_field, field_error
+
+if TYPE_CHECKING:
+    from .options import AppOptions
+    from .registry import Registry
 
 Prompt = Annotated[str, Field(max_length=20_000)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -19,9 +24,20 @@ Hash = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 
 class Values(BaseModel):
-    """Base of the values that a kind of job takes."""
+    """Values whose names and types are checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class JobValues(Values):
+    """Base of the values that a kind of job takes."""
+
+    def validated(self, options: "AppOptions", registry: "Registry") -> "JobValues":
+        """With what is drawn or derived filled in, and checked as far as that goes without the model.
+
+        Raises InputError.
+        """
+        raise NotImplementedError
 
 
 AnyValues = TypeVar("AnyValues", bound=Values)
@@ -32,27 +48,31 @@ def read_values(kind: type[AnyValues], given: dict[str, Any]) -> AnyValues:
     try:
         return kind(**{name: value for name, value in given.items() if value is not None and value != ""})
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "values"
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = f"unknown; this takes {', '.join(kind.model_fields)}"
-        elif first["type"] == "missing":
-            message = "missing"
-        raise InputError(f"{place}: {message[0].lower()}{message[1:]}") from None
+        raise field_error(error.errors()[0], ", ".join(kind.model_fields)) from None
+
+
+def size_of(text: str | None) -> Size | None:
+    """(height, width) of "WxH"; None for no text. Raises InputError."""
+    return parse_size(text) if text else None
+
+
+def check_prompt(text: str) -> None:
+    """Raise FieldError for one of which no image can be made."""
+    with at_field("prompt"):
+        Request(text, 0)
 
 
 def check_size(text: str | None, limits: Limits) -> Size | None:
-    """(height, width) of "WxH" within the limit. Raises InputError."""
-    if text is None:
-        return None
-    size = parse_size(text)
-    if size[0] * size[1] > limits.pixels:
-        raise InputError(f"size {text} is {size[0] * size[1]:,} pixels: this server makes up to {limits.pixels:,}")
+    """(height, width) of "WxH" within the limit. Raises FieldError."""
+    with at_field("size"):
+        size = size_of(text)
+    if size and size[0] * size[1] > limits.pixels:
+        pixels = f"{size[0] * size[1]:,} pixels"
+        raise FieldError("size", f"size {text} is {pixels}: this server makes up to {limits.pixels:,}")
     return size
 
 
 def check_at_most(name: str, value: int | None, most: int) -> None:
-    """Raise InputError for more than this server does."""
+    """Raise FieldError for more than this server does."""
     if value is not None and value > most:
-        raise InputError(f"{name} {value}: this server does up to {most}")
+        raise FieldError(name, f"{name} {value}: this server does up to {most}")

@@ -5,6 +5,7 @@ import platform
 import re
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
@@ -13,27 +14,114 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2i_tools import __version__
-from t2i_tools.errors import first_line
+from t2i_tools._version import __version__
+from t2i_tools.cli import options
+from t2i_tools.errors import InputError, first_line, install_command
+from t2i_tools.images.sizes import parse_size
+from t2i_tools.workflows.count import usual_settings
+from t2i_tools.workflows.detectors import COUNTER
+from t2i_tools.workflows.open_model import BUNDLED, ModelOptions, open_model
+from t2i_tools.workflows.outputs import check_folder
 
 if TYPE_CHECKING:
     import torch
 
 CORE = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "PIL", "typer", "rich")
+# Distribution -> another one of the same modules, which will do as well.
+ALTERNATIVES = {"ultralytics-opencv-headless": "ultralytics"}
 EXTRAS = ("count", "app", "metrics", "lora", "xformers")
 PLUGINS = ("entropy", "longclip", "padding", "counting")
 MODEL_PARTS = ("clip", "scheduler", "tokenizer", "unet", "vae")
+DETECTORS = {  # and the package that each kind needs
+    "YOLO, YOLO-World, YOLOE": "ultralytics",
+    "RT-DETR, D-FINE, DEIMv2, RF-DETR, LW-DETR, YOLOS, OWLv2, Grounding DINO": "transformers",
+    "DETR, Conditional, Deformable and DAB-DETR, OmDet-Turbo": "timm",
+}
+FEW_STEPS = 4  # enough to see whether a plugin acts
 EMOJI_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False) -> None:
-    """Say what works here, what is missing, and the command that installs it."""
+@options.with_options(ModelOptions)
+def doctor(
+    attempt: Annotated[
+        bool, options.flag("--try", "Try every plugin on the model of --model, and say which work on it.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="With --try: write card.json, card.html and the images there."
+        ),
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            metavar=options.DETECTOR,
+            help="With --try: the detector that counts the objects drawn, as in t2i detect.",
+        ),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS", help="With --try: the class that is drawn and counted, singular; cat by default."
+        ),
+    ] = None,
+    number: Annotated[
+        int | None,
+        typer.Option("--number", "-n", metavar="N", min=1, help="With --try: images per number word; 3 by default."),
+    ] = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    native: options.Native = None,
+    as_json: options.AsJson = False,
+    **given: Any,
+) -> None:
+    """Say what works on this machine and what is missing; with --try, which plugins work on a model."""
+    chosen = options.pick(ModelOptions, given)
+    if attempt:
+        size = native and parse_size(native)
+        settings = {"steps": steps, "guidance": guidance, "native": size, "label": label or "cat"}
+        name = detector or (COUNTER if chosen.model == BUNDLED and import_problem("ultralytics") is None else None)
+        if name is None and (label, number) != (None, None):
+            raise InputError("--label and --number say what a detector is to count: add --detector")
+        _try_model(chosen, name, range(number or 3), output, as_json, settings)
+        return
+    if chosen != ModelOptions() or any((output, detector, label, number, native, steps, guidance)):
+        raise InputError("these options go with --try, which tries every plugin on a model")
     report = examine()
     if as_json:
         print(json.dumps(report, indent=2))
     else:
         print_report(report)
     if report["broken"]:
+        raise typer.Exit(1)
+
+
+def _try_model(
+    chosen: ModelOptions,
+    detector: str | None,
+    seeds: range,
+    output: Path | None,
+    as_json: bool,
+    settings: dict[str, Any],
+) -> None:
+    from t2i_tools.workflows.detectors import open_detector
+    from t2i_tools.workflows.model_check import check_model
+
+    if output is not None:
+        check_folder(output, ("card.json",))
+    counter = open_detector(detector, [settings["label"]], None, chosen.device) if detector else None
+    pipe = open_model(chosen)
+    usual = usual_settings(pipe, chosen.model) if chosen.model == BUNDLED or counter else {"steps": FEW_STEPS}
+    settings = usual | {key: value for key, value in settings.items() if value is not None}
+    show = None if as_json else lambda check: print(check, flush=True)
+    card = check_model(pipe, counter=counter, seeds=seeds, on_check=show, **settings)
+    if output is not None:
+        card.save(output)
+    if as_json:
+        print(json.dumps(card.to_dict(), indent=2))
+    elif output is not None:
+        print(output / "card.html")
+    if card.failed:
         raise typer.Exit(1)
 
 
@@ -50,6 +138,7 @@ def examine() -> dict[str, Any]:
         "devices": devices() if has_torch else [],
         "attention": attention_backends() if has_torch else [],
         "plugins": plugin_families(),
+        "detectors": detector_kinds(),
         "missing": [*missing_extras(requirements()), *missing_system()],
         "broken": broken,
     }
@@ -76,7 +165,8 @@ def missing_extras(declared: list[str]) -> list[dict[str, str]]:
     for extra in EXTRAS:
         lacking = [text.split(";")[0].strip() for text in declared if _split(text)[1] == extra and not _satisfied(text)]
         if lacking:
-            found.append({"what": f"extra {extra}", "why": f"needs {', '.join(lacking)}", "fix": install(extra)})
+            why = f"needs {', '.join(lacking)}; run the command in your clone of t2i-tools"
+            found.append({"what": f"extra {extra}", "why": why, "fix": install_command(extra)})
     if not declared:
         found.append({"what": "t2i-tools", "why": "runs from a checkout and is not installed", "fix": "pip install ."})
     return found
@@ -85,14 +175,32 @@ def missing_extras(declared: list[str]) -> list[dict[str, str]]:
 def missing_system() -> list[dict[str, str]]:
     """Libraries and fonts of the system that something installed here wants."""
     found = []
+    found += two_opencvs()
     why = import_problem("cv2") if find_spec("cv2") else None
-    if why:
-        fix = "apt-get install libgl1 libglib2.0-0"
+    if why and not found:
+        fix = "pip uninstall --yes ultralytics opencv-python && pip install ultralytics-opencv-headless"
         found.append({"what": "a system library of OpenCV, which ultralytics uses", "why": why, "fix": fix})
     if not EMOJI_FONT.exists():
         why = "only to draw the sprites anew for a training"
         found.append({"what": "Noto Color Emoji", "why": why, "fix": "apt-get install fonts-noto-color-emoji"})
     return found
+
+
+def two_opencvs() -> list[dict[str, str]]:
+    """Two distributions that install into one folder, of which the last one installed wins."""
+    pairs = (("ultralytics", "ultralytics-opencv-headless"), ("opencv-python", "opencv-python-headless"))
+    both = [f"{one} and {other}" for one, other in pairs if _version(one) and _version(other)]
+    if not both:
+        return []
+    names = " ".join(name for pair in pairs for name in pair if _version(name))
+    fix = f"pip uninstall --yes {names} && pip install ultralytics-opencv-headless"
+    return [{"what": f"one of two: {' and '.join(both)}", "why": "they overwrite each other's files", "fix": fix}]
+
+
+def _use(device: str) -> None:
+    import torch
+
+    torch.zeros(1, device=device).item()
 
 
 def devices() -> list[dict[str, Any]]:
@@ -102,14 +210,12 @@ def devices() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [{"device": "cpu", "threads": torch.get_num_threads()}]
     kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     for index in range(torch.accelerator.device_count() if kind else 0):
-        name = f"{kind.type}:{index}"
+        name = f"{kind.type if kind else ''}:{index}"
         entry: dict[str, Any] = {"device": name}
-        if kind.type == "cuda":
+        if name.startswith("cuda"):
             properties = torch.cuda.get_device_properties(index)
             entry |= {"name": properties.name, "memory_gib": round(properties.total_memory / 2**30, 1)}
-        found.append(
-            entry | ({"problem": why} if (why := _problem(lambda n=name: torch.zeros(1, device=n).item())) else {})
-        )
+        found.append(entry | ({"problem": why} if (why := _problem(partial(_use, name))) else {}))
     return found
 
 
@@ -131,10 +237,10 @@ def attention_backends() -> list[dict[str, Any]]:
         for name, backend in SDPBackend.__members__.items():
             if backend not in (SDPBackend.ERROR, SDPBackend.OVERRIDEABLE):
                 label = "sdpa " + name.removesuffix("_ATTENTION").lower()
-                found.append(_tried(label, device, lambda b=backend, run=native: run(b)))
+                found.append(_tried(label, device, partial(native, backend)))
     rows = query.transpose(1, 2)  # (B, N, heads, d), on the best device
     for name, attend in external_attention().items():
-        found.append(_tried(name, rows.device, lambda attend=attend, rows=rows: attend(rows)))
+        found.append(_tried(name, rows.device, partial(attend, rows)))
     return found
 
 
@@ -161,14 +267,19 @@ def plugin_families() -> dict[str, list[str]]:
     return {name: list(supported) for name, supported in families.items() if supported}
 
 
+def detector_kinds() -> list[dict[str, Any]]:
+    """The kinds of detectors, whether they can be opened here, and if not why and what installs what they need."""
+    found: list[dict[str, Any]] = []
+    for kinds, package in DETECTORS.items():
+        why = import_problem(package)
+        fix = install_command("count") if package == "ultralytics" else f"pip install {package}"
+        found.append({"detectors": kinds, "works": why is None} | ({"why": why, "fix": fix} if why else {}))
+    return found
+
+
 def import_problem(module: str) -> str | None:
     """Why a module cannot be imported, in a line; None when it can."""
     return _problem(lambda: import_module(module))
-
-
-def install(extra: str) -> str:
-    """The command that installs an extra."""
-    return f"pip install 't2i-tools[{extra}]'"
 
 
 def print_report(report: dict[str, Any]) -> None:
@@ -193,6 +304,9 @@ def print_report(report: dict[str, Any]) -> None:
     console.print(attention)
     for name, families in report["plugins"].items():
         console.print(f"\n{name} supports {', '.join(families)}")
+    for entry in report["detectors"]:
+        state = "work" if entry["works"] else f"do not work: {entry['why']}\n  {entry['fix']}"
+        console.print(f"\ndetectors {entry['detectors']}: {state}", soft_wrap=True)
     for entry in report["missing"]:
         console.print(f"\nmissing: {entry['what']} ({entry['why']})\n  {entry['fix']}", soft_wrap=True)
     for line in report["broken"]:
@@ -215,16 +329,16 @@ def _problem(run: Callable[[], Any]) -> str | None:
         except ImportError as error:
             absent = isinstance(error, ModuleNotFoundError) and error.name
             return f"{absent} is not installed" if absent else first_line(error)
-        except Exception as error:  # whatever a broken package raises is what is to be told
-            told = [first_line(w.message) for w in said if issubclass(w.category, UserWarning)]
-            reasons = [re.sub(r" ?\(Triggered internally.*", "", text) for text in told]
+        except Exception as error:  # whatever a broken package raises is the answer
+            messages = [first_line(Warning(w.message)) for w in said if issubclass(w.category, UserWarning)]
+            reasons = [re.sub(r" ?\(Triggered internally.*", "", text) for text in messages]
             return next((text for text in reasons if "not" in text and "was" not in text), first_line(error))
     return None
 
 
 def _split(requirement: str) -> tuple[str, str | None]:
     """ "gradio>=6.0; extra == 'app'" as ("gradio", "app")."""
-    name = re.match(r"[\w.-]+", requirement).group()
+    name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
     extra = re.search(r"""extra == ["'](\w+)["']""", requirement)
     return name, extra and extra.group(1)
 
@@ -233,7 +347,7 @@ def _satisfied(requirement: str) -> bool:
     from packaging.requirements import Requirement
 
     wanted = Requirement(requirement.split(";")[0])
-    present = _version(wanted.name)
+    present = _version(wanted.name) or _version(ALTERNATIVES.get(wanted.name, wanted.name))
     return present is not None and wanted.specifier.contains(present, prereleases=True)
 
 

@@ -1,170 +1,223 @@
-"""`t2i probe`: what the padding of prompts does, as a grid of images, a table and a verdict."""
+"""`t2i probe`: what the padding of prompts does, or which padding policy is best, as images, tables and a verdict."""
 
-import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from t2i_tools.cli import options
-from t2i_tools.errors import InputError
-from t2i_tools.promptfile import LABELLED, read_prompts
-from t2i_tools.sizes import parse_size
+from t2i_tools.errors import InputError, ModelError
+from t2i_tools.images.promptfile import LABELLED, one_source, read_prompts
+from t2i_tools.images.sizes import parse_size
+from t2i_tools.workflows.choices import CLEAN, POOLED
+from t2i_tools.workflows.open_model import BUNDLED, ModelOptions, open_model
+from t2i_tools.workflows.outputs import check_folder
+from t2i_tools.workflows.probe import (
+    DEFAULT_SEED,
+    default_rows,
+    policy_lines,
+    save_policies,
+    save_probe,
+)
 
 if TYPE_CHECKING:
-    from PIL import Image
-
+    from t2i_tools.images.generate import Request
+    from t2i_tools.images.sizes import Size
+    from t2i_tools.metrics import ClipScorer
+    from t2i_tools.padding.comparison import PolicyComparison
     from t2i_tools.padding.probe import Probe
 
+FIELDS = {name: LABELLED[name] for name in ("prompt", "label", "count")}  # what of a row acts here
+
 CONDITIONS = "full,prompt,pads,clean,swapped"
-Prompt = Annotated[str, typer.Argument(metavar="PROMPT|FILE", help="What to draw, or a .txt, .csv or .jsonl file.")]
-Output = Annotated[Path, typer.Option(metavar="FOLDER", help="For probe.png and probe.json.")]
-Conditions = Annotated[
-    str, typer.Option(help=f"Of {CONDITIONS}, eos, noise, pads:1/5, random:10 and rows:0-5, with commas.")
-]
-Clean = Annotated[str, typer.Option(help="What replaces the other rows: empty, pad or zeros.")]
-Pooled = Annotated[str, typer.Option(help="Whose pooled vector: full or clean.")]
-Length = Annotated[int | None, typer.Option(help="max_sequence_length of the pipeline, where it takes one.")]
-Seed = Annotated[int | None, typer.Option(help="Of the first image of each prompt; random by default.")]
-Number = Annotated[int, typer.Option(help="Seeds per prompt.")]
-JudgeName = Annotated[
+Prompt = Annotated[
     str | None,
-    typer.Option(metavar="bundled|FOLDER|FILE|HUB_ID", help="Finds objects, where the file has label and count."),
+    typer.Argument(metavar="PROMPT", help="What to draw; in quotes. Sixteen prompts by default.", show_default=False),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For images, figures and the page.")]
+Conditions = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME,NAME...",
+        help="What is kept of the prompt's embedding, the rest being replaced: full (all), prompt (its words), pads "
+        "(the padding), clean (nothing), swapped (another prompt's padding), eos, noise, pads:1/5, random:10, "
+        "rows:0-5.",
+    ),
+]
+CleanName = Annotated[str, options.choice("clean text", CLEAN, help="What the other rows are replaced by.")]
+PooledName = Annotated[str, options.choice("pooled vector", POOLED, help="Whose pooled vector the model is given.")]
+PromptsFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help=".txt, .csv or .jsonl with a column prompt and, for --judge, columns class and count."
+    ),
 ]
 ClipName = Annotated[
-    str | None, typer.Option(metavar="bundled|FOLDER|HUB_ID", help="The CLIP that scores; the model's usual one.")
+    str | None,
+    typer.Option(
+        metavar="bundled|FOLDER|HUB_ID",
+        help="The CLIP that scores each image; by default the bundled one for the bundled model, else OpenAI's.",
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, table and verdict.")]
+Policies = Annotated[
+    bool,
+    options.flag("--policies", "Compare the padding policies that the model can follow instead, and advise one."),
+]
+Number = Annotated[
+    int | None,
+    typer.Option("--number", "-n", metavar="N", min=1, help="Images per prompt; by default 1, or 2 with --policies."),
+]
+Length = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Rows of text: max_sequence_length of a pipeline that takes one."),
+]
 
 
-@options.with_options(options.ModelOptions)
+@options.with_options(ModelOptions)
 def probe(
-    prompt: Prompt,
+    prompt: Prompt = None,
+    prompts: PromptsFile = None,
     output: Output = Path("outputs/probe"),
+    policies: Policies = False,
     conditions: Conditions = CONDITIONS,
-    clean: Clean = "empty",
-    pooled: Pooled = "full",
+    clean: CleanName = "empty",
+    pooled: PooledName = "full",
+    negative: options.Negative = None,
     size: options.ImageSize = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
     length: Length = None,
-    seed: Seed = None,
-    number: Number = 1,
-    judge: JudgeName = None,
+    seed: options.Seed = None,
+    number: Number = None,
+    judge: options.Judge = None,
     clip: ClipName = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
     **given: Any,
 ) -> None:
     """Show what padding tokens do: exchange them in the text encoder's output and before every attention block."""
-    from t2i_tools.cli.judges import clip_on, judge_on
-    from t2i_tools.cli.running import progress
-    from t2i_tools.generation import MAX_SEED, Request, check_request
-    from t2i_tools.padding.keeps import parse_keep
-    from t2i_tools.padding.probe import CLIP, probe_padding
+    from t2i_tools.images.generate import MAX_SEED, Request, check_request
+    from t2i_tools.padding.conditions import parse_condition
+    from t2i_tools.workflows.detectors import check_labels, judge_on
 
-    keeps = [parse_keep(one.strip()) for one in conditions.split(",")]
-    rows = _rows(prompt)
-    seed = random.randrange(2**32) if seed is None else seed
-    if number < 1 or not 0 <= seed <= MAX_SEED - number:
-        raise InputError(f"--number takes 1 or more and --seed 0 to {MAX_SEED}")
-    if output.exists() and not output.is_dir():
-        raise InputError(f"cannot write {output}: it is not a folder")
-    chosen = options.pick(options.ModelOptions, given)
-    model, device = chosen.model, chosen.device
-    pipe = options.open_model(chosen)
-    call = _call(pipe, model, size, steps, guidance, length)
-    asked = {"size": (call["height"], call["width"]) if size else None}
-    for row in rows:
-        check_request(pipe, Request(row["prompt"], seed, steps=steps, guidance=guidance, **asked))
+    keeps = [parse_condition(one.strip()) for one in conditions.split(",")]
+    ours = prompt is None and prompts is None
+    rows = _rows(prompt, prompts)
+    wanted = parse_size(size) if size else None
+    number = number or (2 if policies else 1)
+    seed = (DEFAULT_SEED if ours else random.randrange(2**32)) if seed is None else seed
+    if not 0 <= seed <= MAX_SEED - number:
+        raise InputError(f"seed {seed} is out of range: it takes 0 to {MAX_SEED}, --number above it included")
+    chosen = options.pick(ModelOptions, given)
+    judge = judge or usual_judge(ours, chosen.model)
     objects = {row["prompt"]: {row["label"]: row["count"]} for row in rows if "label" in row and "count" in row}
-    counter = (
-        judge_on(judge, None, sorted({label for by in objects.values() for label in by}), device) if judge else None
-    )
     if judge and not objects:
-        raise InputError("--judge needs to know what to look for: a file with the columns prompt, label and count")
-    scorer = clip_on(clip or (options.BUNDLED if model == options.BUNDLED else CLIP), device)
-    with progress(not (quiet or as_json)) as on_batch:
-        found = probe_padding(
-            pipe,
-            [row["prompt"] for row in rows],
-            range(seed, seed + number),
-            conditions=keeps,
-            clip=scorer,
-            counter=counter,
-            objects=objects if judge else None,
-            clean=clean,
-            pooled=pooled,
-            on_image=lambda done, total: on_batch("images", done, total),
-            **call,
-        )
-    settings = {"prompt": prompt, "model": Path(model).name, "seed": seed, "clean": clean, "pooled": pooled, **call}
-    save_probe(found, output, settings)
+        raise InputError("--judge needs to know what to look for: a --prompts file with columns class and count")
+    check_folder(output, ("probe.json", "policies.json"))
+    labels = sorted({label for by in objects.values() for label in by})
+    counter = judge_on(judge, None, labels, chosen.device) if judge else None
+    if judge and counter:
+        check_labels(counter, labels, judge)
+    scorer = _scorer(clip, chosen)
+    pipe = open_model(chosen)
+    request = Request(rows[0]["prompt"], seed, negative=negative, size=wanted, steps=steps, guidance=guidance)
+    call = _call(pipe, chosen.model, request, length)
+    for row in rows:
+        check_request(pipe, replace(request, prompt=row["prompt"], size=_size_of(call)))
+    about = {"prompt": prompt or str(prompts or "the default prompts"), "model": Path(chosen.model).name, "seed": seed}
+    what = {"counter": counter, "objects": objects if judge else None, "clip": scorer, **call}
+    drawn = [row["prompt"] for row in rows], range(seed, seed + number)
+    if policies:
+        compared = _policies(pipe, *drawn, what, quiet or as_json)
+        save_policies(compared, output, about | call)
+        lines: list[Any] = [compared.table(), *policy_lines(compared)]
+    else:
+        exchange = {"clean": clean, "pooled": pooled}
+        found = _probe(pipe, *drawn, {"conditions": keeps, **exchange, **what}, quiet or as_json)
+        save_probe(found, output, about | exchange | call)
+        lines = [found.table(), found.note, found.verdict.table(), found.kind_line, f"verdict: {found.verdict}"]
+    page = output / ("policies.html" if policies else "probe.html")
     if as_json:
-        print(json.dumps(_plain({**found.as_dict(), "settings": settings}), indent=1))
+        print(page.with_suffix(".json").read_text(encoding="utf-8").rstrip())
     elif not quiet:
-        print(found.table(), found.note, f"\nverdict: {found.verdict}", output / "probe.png", sep="\n")
+        print(*filter(None, map(str, lines)), page, sep="\n\n")
 
 
-def save_probe(found: "Probe", folder: Path, settings: dict[str, Any]) -> None:
-    """Write probe.png, the images of the first prompts, and probe.json, all figures."""
-    from t2i_tools.evaluation.files import write_text
-    from t2i_tools.imagefile import save_image
+def _probe(pipe: Any, prompts: list[str], seeds: range, options: dict[str, Any], silent: bool) -> "Probe":
+    from t2i_tools.padding.probe import probe_padding
+    from t2i_tools.workflows.progress import batch_progress
 
-    write_text(folder / "probe.json", json.dumps(_plain({**found.as_dict(), "settings": settings}), indent=1) + "\n")
-    save_image(draw_probe(found), folder / "probe.png", {"verdict": str(found.verdict), **settings})
-
-
-def draw_probe(found: "Probe") -> "Image.Image":
-    """Conditions across, prompts and seeds down, the CLIP score under each image."""
-    from t2i_tools.evaluation.grid import Axis, draw_grid
-
-    lines = [f"{prompt[:40]} {seed}" for prompt, seed in zip(found.prompts, found.seeds, strict=True)]
-    shown = len(found.cells[0].pictures)
-    heads = [cell.condition if cell.route == "plain" else f"{cell.route}: {cell.condition}" for cell in found.cells]
-    pictures = [cell.pictures[row] for row in range(shown) for cell in found.cells]
-    captions = [f"CLIP {cell.clip[row]:.1f}" for row in range(shown) for cell in found.cells]
-    return draw_grid([Axis("", tuple(heads)), Axis("", tuple(lines[:shown]))], pictures, captions)
+    with batch_progress(not silent) as on_batch:
+        return probe_padding(
+            pipe, prompts, seeds, on_image=lambda done, total: on_batch("images", done, total), **options
+        )
 
 
-def _rows(prompt: str) -> list[dict[str, Any]]:
-    """The prompts file's rows, or the one prompt."""
-    if Path(prompt).suffix.lower() in (".txt", ".csv", ".jsonl"):
-        return [row for _, row in read_prompts(prompt, LABELLED)]
-    if not prompt.strip():
+def _policies(pipe: Any, prompts: list[str], seeds: range, options: dict[str, Any], silent: bool) -> "PolicyComparison":
+    from t2i_tools.padding.comparison import compare_policies
+    from t2i_tools.workflows.progress import batch_progress
+
+    with batch_progress(not silent) as on_batch:
+        return compare_policies(
+            pipe, prompts, seeds, on_image=lambda done, total: on_batch("images", done, total), **options
+        )
+
+
+def _rows(prompt: str | None, file: Path | None) -> list[dict[str, Any]]:
+    """The prompts file's rows, or the one prompt, or those of ours. Raises InputError."""
+    if prompt is None and file is None:
+        return default_rows()
+    one_source(prompt, file)
+    if file:
+        return [row for _, row in read_prompts(file, FIELDS, counted=True)]
+    if not str(prompt).strip():
         raise InputError("the prompt is empty: say what to draw")
     return [{"prompt": prompt}]
 
 
-def _call(
-    pipe: Any, model: str, size: str | None, steps: int | None, guidance: float | None, length: int | None
-) -> dict[str, Any]:
-    """Arguments of the pipeline's call."""
-    from t2i_tools.cli.generate import with_defaults
-    from t2i_tools.generation import Request, call_default
-    from t2i_tools.models import size_multiple
-    from t2i_tools.sizes import possible_size
+def usual_judge(ours: bool, model: str) -> str | None:
+    """The detector without --judge: the bundled one where our own prompts meet the bundled model."""
+    from t2i_tools.workflows.detectors import JUDGES
 
-    request = with_defaults(Request("any", 0, steps=steps, guidance=guidance), pipe, model)
-    call = {"num_inference_steps": request.steps, "guidance_scale": request.guidance, "max_sequence_length": length}
+    return JUDGES[0] if ours and model == BUNDLED else None
+
+
+def _scorer(name: str | None, chosen: ModelOptions) -> "ClipScorer":
+    """The CLIP of --clip, or the usual one. Raises T2IError."""
+    from t2i_tools.padding.probe import CLIP
+    from t2i_tools.workflows.detectors import clip_on
+
+    if name == "none":
+        raise InputError("--clip none: a probe reports the CLIP score: give a CLIP, or leave --clip out")
+    if name or chosen.model == BUNDLED:
+        return clip_on(name or BUNDLED, chosen.device)
+    try:
+        return clip_on(CLIP, chosen.device)
+    except ModelError as error:
+        raise ModelError(f"{error}; --clip FOLDER takes one that is on this machine") from error
+
+
+def _call(pipe: Any, model: str, request: "Request", length: int | None) -> dict[str, Any]:
+    """Arguments of the pipeline's call for what the request says besides its prompt. Raises InputError."""
+    from t2i_tools.images.generate import call_default
+    from t2i_tools.images.sizes import possible_size
+    from t2i_tools.models.anatomy import size_multiple
+    from t2i_tools.workflows.settings import with_defaults
+
+    request = with_defaults(request, pipe, model)
+    call: dict[str, Any] = {"num_inference_steps": request.steps, "guidance_scale": request.guidance}
+    call |= {"negative_prompt": request.negative, "max_sequence_length": length}
     if length is not None and call_default(pipe, "max_sequence_length") is None:
         raise InputError(f"--length: {type(pipe).__name__} takes no max_sequence_length")
-    if size:
-        height, width = possible_size(parse_size(size), size_multiple(pipe), "snap")
+    if request.size:
+        height, width = possible_size(request.size, size_multiple(pipe), "snap")
         call |= {"height": height, "width": width}
     if call_default(pipe, "use_resolution_binning"):
         call["use_resolution_binning"] = False
     return {name: value for name, value in call.items() if value is not None}
 
 
-def _plain(value: Any) -> Any:
-    """Without what JSON cannot hold."""
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else _text(value)
-
-
-def _text(value: Any) -> Any:
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+def _size_of(call: dict[str, Any]) -> "Size | None":
+    return (call["height"], call["width"]) if "height" in call else None

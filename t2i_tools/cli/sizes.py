@@ -1,4 +1,4 @@
-"""`t2i sizes`: one prompt and seed at several sizes, without and with entropy scaling, in one labelled picture."""
+"""`t2i sizes`: one prompt and seed at several sizes, without and with entropy scaling, in one labelled image."""
 
 import random
 from dataclasses import asdict, replace
@@ -9,59 +9,66 @@ from typing import Annotated, Any
 import typer
 
 from t2i_tools.cli import options
-from t2i_tools.cli.outputs import check_place
-from t2i_tools.cli.plugins import PluginOptions, maker
 from t2i_tools.errors import InputError
-from t2i_tools.generation import Request, check_request
-from t2i_tools.imagefile import read_settings, save_image
-from t2i_tools.models import longest_side, size_multiple
-from t2i_tools.sizes import FITS, Size, format_size, parse_size, possible_size
+from t2i_tools.files import remove_dead_parts
+from t2i_tools.images.generate import Request, check_request
+from t2i_tools.images.sizes import Size, format_size, parse_sizes, possible_size
+from t2i_tools.models.anatomy import longest_side, size_multiple
+from t2i_tools.workflows.detectors import JUDGES
+from t2i_tools.workflows.open_model import ModelOptions, open_model
+from t2i_tools.workflows.outputs import check_folder
+from t2i_tools.workflows.plugins import PluginOptions, maker
 
 SHAPES = ((0.5, 0.5), (1, 1), (1, 2), (1.5, 1.5), (2, 1), (2, 2))  # height and width in native sides
 
 
 @options.with_options(
-    options.ModelOptions,
+    ModelOptions,
     PluginOptions,
-    without=("entropy_scaling", "compare", "long_prompts", "long_clip", "count_token"),
+    without=("entropy_scaling", "compare", "long_prompts", "long_clip", "count_token", "embedding"),
 )
 def sizes(
-    prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
-    output: Annotated[Path, typer.Option(metavar="FOLDER", help="For sizes.png, sizes.json and the images.")],
-    size: Annotated[
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw; in quotes.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="For sizes.png, sizes.json and the images.")
+    ],
+    sizes: Annotated[
         str | None,
-        typer.Option("--sizes", metavar="WxH,WxH...", help="From half to twice the model's own size by default."),
+        typer.Option(metavar="WxH,WxH...", help="Sizes; from half to twice the model's own by default."),
     ] = None,
     fit: options.Fit = "crop",
     negative: options.Negative = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
-    seed: Annotated[int | None, typer.Option(help="Of every image; random by default.")] = None,
-    label: Annotated[str | None, typer.Option(help="Count this class in every image.")] = None,
-    judge: options.Judge = options.BUNDLED,
-    quiet: options.QuietPicture = False,
+    seed: options.Seed = None,
+    label: options.Label = None,
+    judge: options.Judge = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
     **given: Any,
 ) -> None:
-    """Compare sizes off | on: the same seed without and with entropy scaling, and in two passes with --two-pass."""
-    from t2i_tools.cli.generate import image_settings, with_defaults
-    from t2i_tools.cli.grid import count_in, image_context, write_json
-    from t2i_tools.cli.running import progress
+    """Compare sizes in one labelled image: the same seed without and with entropy scaling, and with --two-pass."""
     from t2i_tools.evaluation.grid import Axis, Cell, draw_grid, make_cell, read_cells
+    from t2i_tools.images.metadata import save_image
+    from t2i_tools.workflows.grid import count_in, image_context, write_json
+    from t2i_tools.workflows.progress import batch_progress
+    from t2i_tools.workflows.settings import image_settings, with_defaults
 
-    chosen, plugins = options.pick(options.ModelOptions, given), options.named(PluginOptions, given)
+    chosen, plugins = options.pick(ModelOptions, given), options.named(PluginOptions, given)
     passes = {name: plugins.pop(name) for name in ("two_pass", "two_pass_strength")}
     columns = {"off": PluginOptions(), "entropy scaling": PluginOptions(True, **plugins)}
     if passes != {"two_pass": False, "two_pass_strength": None}:
         columns["two-pass"] = PluginOptions(native=plugins["native"], **passes)
-    asked = [parse_size(text) for text in size.split(",")] if size else []
-    fixed = {"fit": fit, "negative": negative, "steps": steps, "guidance": guidance}
+    asked = [] if sizes is None else parse_sizes(sizes)
+    fixed: dict[str, Any] = {"fit": fit, "negative": negative, "steps": steps, "guidance": guidance}
     fixed["seed"] = random.randrange(2**32) if seed is None else seed
-    requests = [Request(prompt, size=one, **fixed) for one in asked or [None]]
-    if fit not in FITS:
-        raise InputError(f"unknown fit {fit!r}: choose {' or '.join(FITS)}")
-    check_place(output)
-    measure = count_in(judge, label) if label else None
-    pipe = options.open_model(chosen)
+    requests = [Request(prompt, size=one, **fixed) for one in (asked or (None,))]
+    if judge and not label:
+        raise InputError("--judge counts the objects of a class: add --label CLASS")
+    options.check_fit_acts(fit, sizes is not None)
+    check_folder(output, ("sizes.json", "cells"))
+    measure = count_in(judge or JUDGES[0], label) if label else None
+    pipe = open_model(chosen)
     if not asked:
         trained = columns["entropy scaling"].native_of(pipe)
         usual = usual_sizes(trained, size_multiple(pipe), longest_side(pipe))
@@ -69,26 +76,29 @@ def sizes(
     requests = [with_defaults(request, pipe, chosen.model) for request in dict.fromkeys(requests)]
     for request in requests:
         check_request(pipe, request)
+    remove_dead_parts(output)
     context = image_context(pipe, chosen)
     files: list[Path] = []
-    with progress(not quiet) as on_image:
-        for request, (method, plugins) in product(requests, columns.items()):
-            cell = Cell({"size": format_size(request.size), "method": method}, request)
-            own, settings = context | {"plugins": asdict(plugins)}, image_settings(pipe, chosen, request)
-            files.append(make_cell(pipe, cell, output, own, settings, maker(plugins)))
+    with batch_progress(not quiet) as on_image:
+        for request, (method, acting) in product(requests, columns.items()):
+            cell = Cell({"size": _shown(request), "method": method}, request)
+            own, settings = context | {"plugins": asdict(acting)}, image_settings(pipe, chosen, request)
+            files.append(make_cell(pipe, cell, output, own, settings, maker(acting)))
             on_image("generate", len(files), len(requests) * len(columns))
     pictures = read_cells(files)
-    told = [
+    rows = [
         {"file": str(file.relative_to(output)), "method": column, **told_of(file)}
         for file, column in zip(files, list(columns) * len(requests), strict=True)
     ]
-    for one, picture in zip(told, pictures, strict=True):
+    for one, picture in zip(rows, pictures, strict=True):
         one |= measure(picture, requests[0]) if measure else {}
-    axes = [Axis("", tuple(columns)), Axis("", tuple(format_size(request.size) for request in requests))]
-    write_json(output / "sizes.json", {"prompt": prompt, "seed": fixed["seed"], "images": told})
-    sheet = draw_grid(axes, pictures, [caption(one, label) for one in told])
+    axes = [Axis("", tuple(columns)), Axis("", tuple(map(_shown, requests)))]
+    write_json(output / "sizes.json", {"prompt": prompt, "seed": fixed["seed"], "images": rows})
+    sheet = draw_grid(axes, pictures, [caption(one, label) for one in rows])
     save_image(sheet, output / "sizes.png", {"prompt": prompt, "seed": fixed["seed"]})
-    if not quiet:
+    if as_json:
+        print((output / "sizes.json").read_text(encoding="utf-8"), end="")
+    elif not quiet:
         print(output / "sizes.png")
 
 
@@ -100,15 +110,21 @@ def usual_sizes(native: Size, multiple: int, longest: int | None = None) -> list
 
 def told_of(file: Path) -> dict[str, Any]:
     """What an image's file tells of its size and plugins."""
+    from t2i_tools.images.metadata import read_settings
+
     settings = read_settings(file)
     return {name: settings[name] for name in ("width", "height", "entropy_scaling", "two_pass") if name in settings}
 
 
-def caption(told: dict[str, Any], label: str | None) -> str:
+def caption(row: dict[str, Any], label: str | None) -> str:
     """What stands under an image: how the plugin acted, and how many objects there are."""
     lines = []
-    if gain := told.get("entropy_scaling", {}).get("gain"):
+    if gain := row.get("entropy_scaling", {}).get("gain"):
         lines.append("gain 1: as without" if gain == [1.0, 1.0] else f"gain {gain[0]:.2f} to {gain[1]:.2f}")
-    if first := told.get("two_pass", {}).get("first"):
+    if first := row.get("two_pass", {}).get("first"):
         lines.append(f"first {first}")
-    return "\n".join([*lines, *([f"{label}: {told[label]}"] if label else [])])
+    return "\n".join([*lines, *([f"{label}: {row[label]}"] if label else [])])
+
+
+def _shown(request: Request) -> str:
+    return format_size(request.size) if request.size else "the model's own"

@@ -4,28 +4,27 @@ import json
 import sys
 from collections.abc import Iterable
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from t2i_tools.cli import options
-from t2i_tools.errors import UnsupportedModelError
+from t2i_tools.workflows.open_model import BUNDLED, ModelOptions, open_model
+from t2i_tools.workflows.vocabulary import prompt_note
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
     from rich.text import Text
 
     from t2i_tools.longclip import Ruler
 
 COLOURS = ("cyan", "green")  # of one window and the next
-SHOWN = 60  # letters of a prompt that a note quotes
 
 
 def tokens(
-    prompt: Annotated[str, typer.Argument(help="The prompt to measure.", show_default=False)],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The prompt to read; in quotes.", show_default=False)],
     long_prompts: options.LongPrompts = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON: one object an encoder.")] = False,
-    model: options.Model = options.BUNDLED,
+    as_json: options.AsJson = False,
+    model: options.Model = BUNDLED,
     config: options.Config = None,
 ) -> None:
     """Show which words of a prompt each text encoder reads, their weights, where windows end, and what is cut."""
@@ -33,10 +32,11 @@ def tokens(
         from t2i_tools.longclip import check_method
 
         check_method(long_prompts)
-    pipe = options.open_model(options.ModelOptions(model, config, device="cpu"))
-    from t2i_tools.longclip import token_ruler
+    pipe = open_model(ModelOptions(model, config, device="cpu"))
+    from t2i_tools.longclip import gathered, token_ruler
 
-    rulers = token_ruler(pipe, prompt, long_prompts)
+    rulers = token_ruler(pipe, prompt, cast("Any", long_prompts))
+    tell_of_vocabulary(model, [prompt])
     if as_json:
         print(json.dumps(list(map(as_dict, rulers)), indent=2))
         return
@@ -45,13 +45,15 @@ def tokens(
     console = Console(highlight=False)
     for ruler in rulers:
         console.print(drawn(ruler), soft_wrap=True)
+    for line in gathered(rulers[0].notes if rulers else ()):
+        console.print(f"note: {line}", soft_wrap=True, markup=False)
 
 
 def as_dict(ruler: "Ruler") -> dict[str, Any]:
     """A ruler for JSON."""
     words = [{**word._asdict(), "tokens": [word.tokens.start, word.tokens.stop]} for word in ruler.words]
-    told = {"encoder": ruler.encoder, "window": ruler.window, "windows": ruler.windows, "tokens": ruler.tokens}
-    return {**told, "cut": ruler.cut, "words": words}
+    summary = {"encoder": ruler.encoder, "window": ruler.window, "windows": ruler.windows, "tokens": ruler.tokens}
+    return {**summary, "cut": ruler.cut, "words": words, "notes": [note._asdict() for note in ruler.notes]}
 
 
 def drawn(ruler: "Ruler") -> "Text":
@@ -72,18 +74,13 @@ def drawn(ruler: "Ruler") -> "Text":
     return text
 
 
-def tell_of_cuts(pipe: "DiffusionPipeline", prompts: Iterable[str]) -> None:
-    """Note on stderr which prompts the model does not read to their end."""
-    from t2i_tools.longclip import token_ruler
+def tell(lines: Iterable[str]) -> None:
+    """Print notes on stderr."""
+    for line in lines:
+        print(f"t2i: {line}", file=sys.stderr)
 
-    for prompt in dict.fromkeys(prompts):
-        try:
-            cut = [ruler for ruler in token_ruler(pipe, prompt) if ruler.cut]
-        except UnsupportedModelError:  # it is not known how this pipeline reads
-            return
-        for ruler in cut[:1]:
-            print(
-                f"t2i: {ruler.encoder} reads {ruler.tokens} tokens of this prompt and nothing from "
-                f"{ruler.cut[:SHOWN]!r} on: --long-prompts chunk reads it all",
-                file=sys.stderr,
-            )
+
+def tell_of_vocabulary(model: str, prompts: Iterable[str]) -> None:
+    """Note on stderr what of the prompts the model was not trained on, where that is known."""
+    if note := prompt_note(model, prompts):
+        print(f"t2i: {note}", file=sys.stderr)

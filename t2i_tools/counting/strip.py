@@ -1,4 +1,4 @@
-"""A search in one picture."""
+"""A search in one image."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ INK, GOOD, PAPER = "black", "#1a7f37", "white"
 
 
 def thumbnail(image: Image.Image) -> Image.Image:
-    """The picture with its longer side at most SIDE pixels."""
+    """The image with its longer side at most SIDE pixels."""
     small = image.copy()
     small.thumbnail((SIDE, SIDE))
     return small
 
 
 def draw_strip(frames: Sequence[Image.Image], labels: Sequence[str], best: int) -> Image.Image:
-    """At most FRAMES pictures in a row, evenly chosen, the first, the best and the last among them, labels below."""
+    """At most FRAMES images in a row, evenly chosen, the first, the best and the last among them, labels below."""
     chosen = choose_frames(len(frames), best)
     width, height = frames[0].size
     strip = Image.new("RGB", (len(chosen) * (width + MARGIN) + MARGIN, height + 2 * MARGIN + LINE), PAPER)

@@ -8,38 +8,62 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 
-from t2i_tools.errors import InputError, ModelError, UnsupportedModelError
+from t2i_tools.errors import InputError, ModelError, UnsupportedModelError, shortened
 from t2i_tools.files import replacing
-from t2i_tools.loading import PICKLES, check_safetensors, opening
-from t2i_tools.models import TextEncoder, text_encoders
+from t2i_tools.images.number_words import number_word
+from t2i_tools.models.anatomy import TextEncoder, text_encoders
+from t2i_tools.models.loading import PICKLES, check_safetensors, opening
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 HEADER = "t2i-tools count token"
-# fmt: off
-SMALL = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-)
-# fmt: on
-TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+FIELDS = ("word", "n", "label", "keys", "settings")
+MOST_OBJECTS = 10_000
+
+
+class TokenSettings(TypedDict, total=False):
+    """What a token was learned with, see `CountOptions`; a token of another version may tell less."""
+
+    template: str
+    seeds: list[int]
+    method: str
+    steps: int | None
+    guidance: float | None
+    lr: float
+    grad_steps: int
+    grad_where: str
+    start: str | None
+    number: bool
+    versions: dict[str, str]
 
 
 @dataclass
 class CountToken:
-    """Learned vectors for a word such as "<count-7>": "a photo of <count-7> apples", or "<count-7> seven apples".
+    """A count token holds learned vectors for a word: "a photo of <count-7> apples".
 
-    vectors: text encoder's name in the pipeline ("text_encoder", "text_encoder_2") -> (k, d) float32, k = 1 unless the
-    search was told otherwise; the word stands in the prompt k times, and means one vector after the other. keys: under
-    which name each is written, see `file_key`. n: how many objects it was learned for, of the class `label`.
-    settings: what it was learned with: template, seeds, versions, and whether the number stood beside it.
+    Args:
+        word: What stands in the prompt k times, and means one vector after the other.
+        n: How many objects it was learned for.
+        label: Their class.
+        vectors: Text encoder's name in the pipeline ("text_encoder", "text_encoder_2") -> (k, d) float32; k is 1 unless
+            `CountOptions.vectors` says otherwise.
+        keys: Text encoder's name -> the name under which a file holds its vectors.
+        settings: What it was learned with: template, seeds, versions, and whether the number stood beside it; empty by
+            default.
+
+    Source: Zafar et al. 2024, arXiv 2408.11721.
+
+    Example:
+        >>> token = t2i.CountToken.load("seven.safetensors")  # doctest: +SKIP
+        >>> with t2i.count_token(pipe, token):  # doctest: +SKIP
+        ...     image = pipe(token.prompt("a photo of {count} apples")).images[0]
     """
 
     word: str
@@ -47,35 +71,54 @@ class CountToken:
     label: str
     vectors: dict[str, torch.Tensor]
     keys: dict[str, str]
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: TokenSettings = field(default_factory=lambda: TokenSettings())
 
     @property
-    def rows(self) -> int:
-        """k: how many vectors there are for each encoder."""
+    def length(self) -> int:
+        """Return k: how many vectors there are per encoder."""
         return max((len(vector) for vector in self.vectors.values()), default=1)
 
     def spoken(self) -> str:
-        """What stands for the number in a prompt: the word k times, and the number if it was learned with it."""
-        words = [self.word] * self.rows + ([number_word(self.n)] if self.settings.get("number", True) else [])
+        """Say what stands for the number in a prompt: the word k times, and the number if it was learned with it.
+
+        Returns:
+            The words.
+        """
+        words = [self.word] * self.length + ([number_word(self.n)] if self.settings.get("number", True) else [])
         return " ".join(words)
 
     def prompt(self, template: str) -> str:
-        """The template with "{count}" replaced, as when the token was learned. Raises InputError when it has none."""
+        """Fill in a template as when the token was learned.
+
+        Args:
+            template: A prompt with "{count}" in it.
+
+        Returns:
+            The prompt with the token's words in the place of "{count}".
+
+        Raises:
+            InputError: The template has no "{count}".
+        """
         return fill_template(template, {"count": self.spoken()})
 
     def save(self, path: str | os.PathLike) -> None:
-        """A textual inversion file in safetensors, complete or not at all.
+        """Write a textual inversion file in safetensors, complete or not at all.
 
         One text encoder: {word: (k, d)}, which `pipe.load_textual_inversion(path)` reads. Several: {"clip_l": (k, d),
-        "clip_g": (k, d), "t5xxl": (k, d)}, which takes one call an encoder. ComfyUI reads either. Both put all k
-        vectors where the word stands once. What else belongs to the token is in the header. Raises InputError for a
-        place that cannot be written.
+        "clip_g": (k, d), "t5xxl": (k, d)}, which takes one call per encoder. ComfyUI reads either. Both put all k
+        vectors where the word stands once. What else belongs to the token is in the header.
+
+        Args:
+            path: The file, ending in .safetensors.
+
+        Raises:
+            InputError: The file ends otherwise, or the place cannot be written.
         """
         path = Path(path)
         if path.suffix != ".safetensors":
             raise InputError(f"a count token is written as .safetensors, not as {path.name}")
         tensors = {self.keys[name]: v.detach().float().cpu().contiguous() for name, v in self.vectors.items()}
-        about = {name: getattr(self, name) for name in ("word", "n", "label", "keys", "settings")}
+        about = {name: getattr(self, name) for name in FIELDS}
         # One entry only: safetensors writes several in an order that differs from run to run.
         content = to_bytes(tensors, {HEADER: json.dumps(about, sort_keys=True)})
         with replacing(path) as part:
@@ -83,9 +126,19 @@ class CountToken:
 
     @classmethod
     def load(cls, path: str | os.PathLike, pipe: DiffusionPipeline | None = None) -> CountToken:
-        """Read what `save` wrote, and check that it fits `pipe` where one is given.
+        """Read what `save` wrote.
 
-        Raises ModelError for a missing, broken or other file, UnsupportedModelError for a model it does not fit.
+        Args:
+            path: The file.
+            pipe: A pipeline that the token has to fit; None (the default) to check nothing.
+
+        Returns:
+            The token.
+
+        Raises:
+            ModelError: The file is missing, broken, a pickle, or no count token.
+            UnsupportedModelError: The token does not fit the pipeline.
+            OutOfMemoryError: It does not fit into memory.
         """
         path = Path(path)
         if path.suffix.lower() in PICKLES:
@@ -96,23 +149,37 @@ class CountToken:
             tensors = {name: file.get_tensor(name) for name in names}
         if HEADER not in about:
             raise ModelError(
-                f"{path} is no count token: open other textual inversions with pipe.load_textual_inversion"
+                f"{path} is no count token: give other textual inversions by --embedding, or open them by "
+                "pipe.load_textual_inversion"
             )
-        with opening(path):
-            about = json.loads(about[HEADER])
-            vectors = {name: tensors[key] for name, key in about["keys"].items()}
-            token = cls(vectors=vectors, **{name: about[name] for name in ("word", "n", "label", "keys", "settings")})
+        values = _read_header(path, about[HEADER])
+        if missing := [key for key in values["keys"].values() if key not in tensors]:
+            raise ModelError(f"{path} is damaged: it has no vectors {shortened(missing[0])!r}")
+        vectors = {name: tensors[key] for name, key in values["keys"].items()}
+        token = cls(vectors=vectors, **values)
         for name, vector in vectors.items():
-            if vector.ndim != 2 or len(vector) != token.rows or not torch.isfinite(vector).all():
+            if (
+                not vector.is_floating_point()
+                or vector.ndim != 2
+                or len(vector) != token.length
+                or not torch.isfinite(vector).all()
+            ):
                 raise ModelError(
-                    f"{path} is damaged: the vectors of {name} are not {token.rows} rows of finite numbers"
+                    f"{path} is damaged: the vectors of {name} are not {token.length} rows of finite numbers"
                 )
         if pipe is not None:
             token.check(pipe)
         return token
 
     def check(self, pipe: DiffusionPipeline) -> None:
-        """Raise UnsupportedModelError unless the token has a vector of the right width for every text encoder."""
+        """Check that the token has vectors of the right width for every text encoder of a pipeline.
+
+        Args:
+            pipe: A text-to-image pipeline.
+
+        Raises:
+            UnsupportedModelError: It has not.
+        """
         for part in token_encoders(pipe):
             width = part.encoder.get_input_embeddings().weight.shape[1]
             if part.name not in self.vectors:
@@ -123,6 +190,26 @@ class CountToken:
                 raise UnsupportedModelError(
                     f"{self.word} was learned for a {part.name} of width {there}, this model's has {width}"
                 )
+
+
+def _read_header(path: Path, text: str) -> dict[str, Any]:
+    """The fields of a token but its vectors. Raises ModelError where one is not what `save` writes."""
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged: its header is not JSON") from error
+    values = {name: about.get(name) if isinstance(about, dict) else None for name in FIELDS}
+    word, n, label, keys = (values[name] for name in ("word", "n", "label", "keys"))
+    checks = {
+        "word": isinstance(word, str) and re.fullmatch(r"\S{1,100}", word) and word.isprintable(),
+        "n": isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= MOST_OBJECTS,
+        "label": isinstance(label, str) and 1 <= len(label) <= 100 and label.isprintable(),
+        "keys": isinstance(keys, dict) and keys and all(isinstance(key, str) for key in keys.values()),
+        "settings": isinstance(values["settings"], dict),
+    }
+    if wrong := [name for name, right in checks.items() if not right]:
+        raise ModelError(f"{path} is damaged: its {wrong[0]} cannot be {shortened(repr(values[wrong[0]]))}")
+    return values
 
 
 def token_encoders(pipe: DiffusionPipeline) -> list[TextEncoder]:
@@ -140,16 +227,35 @@ def token_encoders(pipe: DiffusionPipeline) -> list[TextEncoder]:
 
 
 def start_token(
-    pipe: DiffusionPipeline, n: int, label: str, *, word: str | None = None, start: str = "some", rows: int = 1
+    pipe: DiffusionPipeline,
+    n: int,
+    label: str,
+    *,
+    word: str | None = None,
+    start: str = "some",
+    length: int | None = None,
 ) -> CountToken:
-    """A token that still means `start`: each of an encoder's `rows` vectors is the mean of that text's embeddings.
+    """Make a token that still means `start`.
 
-    Raises InputError for an n below 1 or a start without words, UnsupportedModelError.
+    Args:
+        pipe: whose text encoders read it.
+        n: objects that it stands for, 1 or more.
+        label: of the objects.
+        word: what stands for it in a prompt; "<count-n>" when None.
+        start: the text whose embeddings are its vectors.
+        length: vectors per encoder; when None as many as `start` has tokens, in the encoder with most. Where the number
+            differs, the embeddings are laid evenly over the vectors and interpolated; of a single vector, their mean.
+
+    Raises:
+        InputError: n is below 1, or the start has no words.
+        UnsupportedModelError: an encoder cannot read a new word.
     """
     if n < 1:
         raise InputError(f"count {n} is out of range: it takes 1 or more")
     parts = token_encoders(pipe)
-    vectors = {part.name: _mean_embedding(part, start).repeat(rows, 1) for part in parts}
+    embeddings = {part.name: _embeddings(part, start) for part in parts}
+    length = length or max(map(len, embeddings.values()))
+    vectors = {name: laid_over(rows, length) for name, rows in embeddings.items()}
     return CountToken(word or f"<count-{n}>", n, label, vectors, _file_keys(parts, word or f"<count-{n}>"))
 
 
@@ -189,15 +295,6 @@ def check_distinct(tokens: Sequence[CountToken], names: Sequence[str]) -> None:
         first[token.word] = name
 
 
-def number_word(n: int) -> str:
-    """ "seven", "twenty-five"; from 100 on digits."""
-    if n < 20:
-        return SMALL[n]
-    if n < 100:
-        return TENS[n // 10 - 2] + (f"-{SMALL[n % 10]}" if n % 10 else "")
-    return str(n)
-
-
 def _file_keys(parts: list[TextEncoder], word: str) -> dict[str, str]:
     """The word itself for a single encoder, else ComfyUI's names: clip_l, clip_g, t5xxl; our own for what has none."""
     if len(parts) == 1:
@@ -210,8 +307,20 @@ def _file_keys(parts: list[TextEncoder], word: str) -> dict[str, str]:
     return keys
 
 
-def _mean_embedding(part: TextEncoder, text: str) -> torch.Tensor:
-    """(1, d) float32."""
+def laid_over(embeddings: torch.Tensor, length: int) -> torch.Tensor:
+    """Return `length` rows, evenly spaced on the line through the rows of embeddings (k, d); of one row, the mean."""
+    if length == len(embeddings):
+        return embeddings
+    if length == 1:
+        return embeddings.mean(0, keepdim=True)
+    places = torch.linspace(0, len(embeddings) - 1, length)
+    low = places.floor().long()
+    high = places.ceil().long()
+    return torch.lerp(embeddings[low], embeddings[high], (places - low)[:, None])
+
+
+def _embeddings(part: TextEncoder, text: str) -> torch.Tensor:
+    """(k, d) float32: those of a text's tokens."""
     ids = part.tokenizer(text, add_special_tokens=False)["input_ids"]
     if not ids:
         raise InputError(f"the start {text!r} has no words")
@@ -221,4 +330,4 @@ def _mean_embedding(part: TextEncoder, text: str) -> torch.Tensor:
             f"the weights of {part.name} are fetched layer by layer: make the token before "
             "enable_sequential_cpu_offload()"
         )
-    return table[torch.tensor(ids, device=table.device)].float().mean(0, keepdim=True).cpu()
+    return table[torch.tensor(ids, device=table.device)].float().cpu()

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from t2i_tools.detectors.names import spelling
 from t2i_tools.errors import InputError
+from t2i_tools.images.open_image import to_rgb
 
 Images: TypeAlias = Sequence[Image.Image] | torch.Tensor
 
@@ -31,7 +33,7 @@ class Detections:
         return len(self.labels)
 
     def of(self, label: str) -> "Detections":
-        """Those of one class; singular or plural, and an unknown name has none."""
+        """Those of one class by any of its names; an unknown name has none."""
         kept = [i for i, name in enumerate(self.labels) if spelling(name) & spelling(label)]
         return Detections([self.labels[i] for i in kept], self.boxes[kept], self.scores[kept])
 
@@ -67,15 +69,15 @@ def to_batch(images: Images, multiple: int = 1, fill: float = 0.5) -> tuple[torc
     is filled, so that boxes need no correction. A tensor keeps its graph. Raises InputError for what is no picture.
     """
     if isinstance(images, Image.Image):
-        raise InputError("one picture was given where a list of pictures is expected: pass [picture]")
+        raise InputError("one image was given where a list of images is expected: pass [image]")
     if isinstance(images, torch.Tensor):
         if images.ndim != 4 or images.shape[1] != 3:
-            raise InputError(f"a tensor of pictures has the shape (B, 3, H, W), not {tuple(images.shape)}")
+            raise InputError(f"a tensor of images has the shape (B, 3, H, W), not {tuple(images.shape)}")
         tensors = [images] if len(images) else []
-        sizes = [tuple(images.shape[-2:])] * len(images)
+        sizes = [_size(images)] * len(images)
     else:
         tensors = [_tensor(image)[None] for image in images]
-        sizes = [tuple(tensor.shape[-2:]) for tensor in tensors]
+        sizes = [_size(tensor) for tensor in tensors]
     if not sizes:
         return torch.zeros(0, 3, multiple, multiple), []
     height, width = (-(-max(side) // multiple) * multiple for side in zip(*sizes, strict=True))
@@ -89,39 +91,12 @@ def clip_boxes(boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
 
 
-def find_label(label: str, known: Sequence[str]) -> int:
-    """The index of a class by its name, singular or plural. Raises InputError naming the known ones."""
-    matches = [index for index, name in enumerate(known) if spelling(name) & spelling(label)]
-    if matches:
-        return next((index for index in matches if known[index].lower() == label.lower()), matches[0])
-    some = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
-    raise InputError(f"this detector does not know {label!r}, only {some}")
-
-
-def spelling(label: str) -> frozenset[str]:
-    """A class name and what it may be the plural of, without capitals: "Cherries" -> cherries, cherry, cherrie, cherri.
-
-    Two names mean the same class when these sets meet, so that no rule has to know whether "bus" is a plural.
-    """
-    word = " ".join(label.lower().replace("_", " ").split())
-    head, _, last = word.rpartition(" ")
-    forms = {last, IRREGULAR.get(last, last)}
-    if last.endswith("ies"):
-        forms.add(last[:-3] + "y")
-    if last.endswith("ves"):
-        forms |= {last[:-3] + "f", last[:-3] + "fe"}
-    if last.endswith("es"):
-        forms.add(last[:-2])
-    if last.endswith("s") and not last.endswith("ss"):
-        forms.add(last[:-1])
-    return frozenset(f"{head} {form}".strip() for form in forms)
-
-
-IRREGULAR = {"people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "geese": "goose"}
-IRREGULAR |= {"teeth": "tooth", "feet": "foot", "oxen": "ox"}
+def _size(images: torch.Tensor) -> tuple[int, int]:
+    height, width = images.shape[-2:]
+    return height, width
 
 
 def _tensor(image: Image.Image) -> torch.Tensor:
     if not isinstance(image, Image.Image):
-        raise InputError(f"a {type(image).__name__} is no picture: pass PIL pictures or a tensor (B, 3, H, W)")
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255
+        raise InputError(f"a {type(image).__name__} is no image: pass PIL images or a tensor (B, 3, H, W)")
+    return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1).float() / 255

@@ -6,19 +6,23 @@ it a judge of pictures that were optimised against a YOLO.
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from t2i_tools.detectors.detections import Detections, Images, clip_boxes, find_label, to_batch
-from t2i_tools.detectors.weights import fill, read_weights, write_weights
+from t2i_tools.detectors.detections import Detections, Images, clip_boxes, to_batch
+from t2i_tools.detectors.fitting import at_most, fit, restore
+from t2i_tools.detectors.names import find_label
+from t2i_tools.detectors.weights import check_header, fill, is_labels, is_share, is_side, read_weights, write_weights
 from t2i_tools.errors import ModelError
 
 STRIDE = 4
 MULTIPLE = 16
 FORMAT = "t2i-tools heatmap 1"
+MOST_CHANNELS = 4096
+IMAGE_SIZE = 256  # of a square: an object has six cells, and twice that is still seen
 
 
 class Maps(NamedTuple):
@@ -60,9 +64,10 @@ class HeatmapNet(nn.Module):
         self.to_middle, self.to_fine = nn.Conv2d(coarse, middle, 1), nn.Conv2d(middle, fine, 1)
         self.neck = nn.Sequential(_convolution(fine, 64), nn.ReLU())
         self.heat, self.size, self.offset = nn.Conv2d(64, classes, 1), nn.Conv2d(64, 2, 1), nn.Conv2d(64, 2, 1)
-        nn.init.constant_(self.heat.bias, -4.6)  # a centre is rare: sigmoid(-4.6) = 1 %
-        nn.init.constant_(self.size.bias, 1.8)  # six cells, 24 pixels
-        nn.init.constant_(self.offset.bias, 0.5)
+        # A centre is rare, sigmoid(-4.6) = 1 %, and an object has six cells, 24 pixels.
+        for layer, bias in ((self.heat, -4.6), (self.size, 1.8), (self.offset, 0.5)):
+            assert layer.bias is not None
+            nn.init.constant_(layer.bias, bias)
 
     def forward(self, images: torch.Tensor) -> Maps:
         """images: (B, 3, H, W) in [0, 1], sides multiples of 16."""
@@ -86,20 +91,23 @@ def decode(maps: Maps, labels: Sequence[str], threshold: float) -> list[Detectio
 class HeatmapCounter:
     """A `Counter` by a trained `HeatmapNet`. It has no `potential`: it judges and does not steer."""
 
-    def __init__(self, net: HeatmapNet, labels: Sequence[str], threshold: float = 0.35):
+    def __init__(self, net: HeatmapNet, labels: Sequence[str], threshold: float = 0.35, image_size: int = IMAGE_SIZE):
+        """image_size: as in `YoloCounter`."""
         self.net, self.labels, self.threshold = net.eval(), tuple(labels), threshold
+        self.image_size = image_size
 
     @torch.no_grad()
     def detect(self, images: Images, label: str | None = None) -> list[Detections]:
         """See `Counter.detect`."""
         name = None if label is None else self.labels[find_label(label, self.labels)]
-        batch, sizes = to_batch(images, MULTIPLE)
+        fitted, own = fit(images, at_most(self.image_size))
+        batch, sizes = to_batch(fitted, MULTIPLE)
         if not sizes:
             return []
         weight = self.net.heat.weight
         maps = self.net(batch.to(weight.device, weight.dtype))
         found = decode(Maps(*(m.float().cpu() for m in maps)), self.labels, self.threshold)
-        found = [_inside(one, size) for one, size in zip(found, sizes, strict=True)]
+        found = restore([_inside(one, size) for one, size in zip(found, sizes, strict=True)], sizes, own)
         return found if name is None else [one.of(name) for one in found]
 
     def to(self, *args, **kwargs) -> "HeatmapCounter":
@@ -111,8 +119,8 @@ class HeatmapCounter:
         """One safetensors file in half precision; labels, widths and threshold are in its header."""
         net = self.net
         widths = [net.to_fine.out_channels, net.to_middle.out_channels, net.to_middle.in_channels]
-        about = {"format": FORMAT, "labels": self.labels, "widths": widths, "threshold": self.threshold}
-        write_weights(path, net, about)
+        about = {"format": FORMAT, "labels": self.labels, "widths": widths}
+        write_weights(path, net, about | {"threshold": self.threshold, "image_size": self.image_size})
 
     @classmethod
     def load(cls, path: str | os.PathLike, threshold: float | None = None) -> "HeatmapCounter":
@@ -120,8 +128,21 @@ class HeatmapCounter:
         tensors, about = read_weights(path)
         if about.get("format") != FORMAT:
             raise ModelError(f"{path} is no heatmap detector: its header does not say {FORMAT!r}")
+        if missing := [name for name in HEADER if about.get(name) is None]:
+            raise ModelError(f"{path} is damaged: its header has no {missing[0]}")
+        check_header(path, about, HEADER | {"image_size": is_side})
         net = fill(HeatmapNet(len(about["labels"]), about["widths"]), tensors, path)
-        return cls(net, about["labels"], about["threshold"] if threshold is None else threshold)
+        image_size = about.get("image_size") or IMAGE_SIZE
+        return cls(net, about["labels"], about["threshold"] if threshold is None else threshold, image_size)
+
+
+def _is_widths(value: Any) -> bool:
+    """Three even numbers of channels."""
+    whole = isinstance(value, list) and len(value) == 3 and all(type(one) is int for one in value)
+    return whole and all(2 <= one <= MOST_CHANNELS and one % 2 == 0 for one in value)
+
+
+HEADER = {"labels": is_labels, "widths": _is_widths, "threshold": is_share}
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
-from t2i_tools.detectors.detections import Detections, Images, clip_boxes, find_label, spelling, to_batch
+from t2i_tools.detectors.detections import Detections, Images, clip_boxes, to_batch
+from t2i_tools.detectors.fitting import Size, fit, resize
+from t2i_tools.detectors.names import find_label, spelling
+from t2i_tools.detectors.weights import MOST_PIXELS
 from t2i_tools.errors import InputError, ModelError, UnsupportedModelError
-from t2i_tools.loading import HUB_ID, opening
+from t2i_tools.models.loading import HUB_ID, opening
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
     from transformers.image_processing_utils import BaseImageProcessor
+
+ALIASED = ("RfDetrImageProcessor",)  # resize images without smoothing them
 
 
 class TransformersCounter:
@@ -24,29 +28,38 @@ class TransformersCounter:
     def __init__(self, model: "PreTrainedModel", processor: "BaseImageProcessor", threshold: float = 0.5):
         """processor: lends size, mean and standard deviation."""
         self.model, self.processor, self.threshold = model.eval().requires_grad_(False), processor, threshold
-        self.labels = tuple(name for _, name in sorted(model.config.id2label.items()))
+        names = model.config.id2label
+        self.labels = tuple(names.get(index, str(index)) for index in range(max(names, default=-1) + 1))
+        self.antialias = type(processor).__name__ not in ALIASED
 
     @torch.no_grad()
     def detect(self, images: Images, label: str | None = None) -> list[Detections]:
         """See `Counter.detect`. A query counts for its best class only."""
         wanted = None if label is None else find_label(label, self.labels)
         found = []
-        for batch in _batches(images):
+        for batch, sizes in self._batches(images):
             scores, boxes = self._predict(batch)
-            pairs = zip(scores.float().cpu(), boxes.float().cpu(), strict=True)
-            found += [self._objects(s, b, tuple(batch.shape[-2:]), wanted) for s, b in pairs]
+            rows = zip(scores.float().cpu(), boxes.float().cpu(), sizes, strict=True)
+            found += [self._objects(*row, wanted) for row in rows]
         return found
 
     def potential(self, images: Images, label: str) -> torch.Tensor:
         """See `Guide.potential`; (B,) on the images' device."""
         index = find_label(label, self.labels)
-        sums = [self._predict(batch)[0][..., index].float().sum(1).to(batch.device) for batch in _batches(images)]
-        return torch.cat(sums) if sums else torch.zeros(0)
+        scores = [self._predict(batch)[0][..., index].to(batch.device) for batch, _ in self._batches(images)]
+        return torch.cat([one.float().sum(1) for one in scores]) if scores else torch.zeros(0)
 
     def to(self, *args, **kwargs) -> "TransformersCounter":
         """Moves the network as `Module.to` does."""
         self.model.to(*args, **kwargs)
         return self
+
+    def check_processor(self) -> None:
+        """Raise whatever its settings raise with an image, so that it comes when they are read."""
+        sides = [self.processor.size.get(name) or 0 for name in ("height", "width", "shortest_edge", "longest_edge")]
+        if self.processor.do_resize and max(sides) > MOST_PIXELS:
+            raise ValueError(f"its processor enlarges images to {max(sides)} pixels")
+        self._prepare(torch.zeros(1, 3, 16, 16))
 
     def _predict(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores (B, queries, classes) and boxes (B, queries, 4), cxcywh in shares of the sides."""
@@ -57,13 +70,30 @@ class TransformersCounter:
         softmax = logits.shape[-1] == len(self.labels) + 1
         return (logits.softmax(-1)[..., :-1] if softmax else logits.sigmoid()), outputs.pred_boxes
 
+    def _batches(self, images: Images) -> list[tuple[torch.Tensor, list[Size]]]:
+        """Batches at the processor's size, and the images' own sizes: one where all have one size, else one per image,
+        as these networks do not ignore padding."""
+        together = (
+            isinstance(images, torch.Tensor | Image.Image) or len({getattr(one, "size", None) for one in images}) == 1
+        )
+        groups: list[Images] = [images] if together else [[image] for image in images]
+        if not self.antialias:
+            groups = [to_batch(group)[0] for group in groups]
+        fitted = [fit(group, self._target, self.antialias) for group in groups]
+        batches = [(to_batch(group)[0], own) for group, own in fitted]
+        return [(batch, own) for batch, own in batches if len(batch)]
+
+    def _target(self, size: Size) -> Size:
+        return _target(size, self.processor.size) if self.processor.do_resize else size
+
     def _prepare(self, batch: torch.Tensor) -> torch.Tensor:
-        processor = self.processor
-        if processor.do_resize:
-            side = _target(tuple(batch.shape[-2:]), processor.size)
-            batch = F.interpolate(batch, size=side, mode="bilinear", antialias=True)
-        if processor.do_normalize:
-            mean, std = (batch.new_tensor(v)[:, None, None] for v in (processor.image_mean, processor.image_std))
+        """What the processor would make of a batch in [0, 1]."""
+        height, width = batch.shape[-2:]
+        batch = resize(batch, self._target((height, width)), self.antialias)
+        if self.processor.do_normalize:
+            mean, std = (
+                batch.new_tensor(v)[:, None, None] for v in (self.processor.image_mean, self.processor.image_std)
+            )
             batch = (batch - mean) / std
         return batch
 
@@ -97,28 +127,36 @@ class ZeroShotCounter:
         """See `Counter.detect`. Raises InputError when neither a label nor `labels` say what to look for."""
         labels = list(self.labels) if label is None else [label]
         if not labels:
-            raise InputError("this detector finds any word and needs to be told which: give a label")
-        batch, sizes = to_batch(images)
-        pictures = [_picture(one[:, :height, :width]) for one, (height, width) in zip(batch, sizes, strict=True)]
-        return [self._find(picture, labels) for picture in pictures]
+            raise InputError("this detector finds any word and needs to know which: give a label")
+        if isinstance(images, torch.Tensor):
+            images = [_picture(one) for one in to_batch(images)[0]]
+        fitted, own = fit(images, self._enough)
+        to_batch(fitted)  # refuses what is no image
+        return [self._find(image, size, labels) for image, size in zip(fitted, own, strict=True)]
 
     def to(self, *args, **kwargs) -> "ZeroShotCounter":
         """Moves the network as `Module.to` does."""
         self.model.to(*args, **kwargs)
         return self
 
-    def _find(self, picture: Image.Image, labels: list[str]) -> Detections:
+    def _enough(self, size: Size) -> Size:
+        """No larger than the processor needs: it would hold a photograph's pixels in float several times."""
+        processor = self.processor.image_processor
+        wanted = _target(size, processor.size) if processor.do_resize else size
+        scale = min(1.0, max(wanted[0] / size[0], wanted[1] / size[1]))
+        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+    def _find(self, picture: Image.Image, size: Size, labels: list[str]) -> Detections:
         from torchvision.ops import batched_nms
 
         inputs = self.processor(images=[picture], text=[labels], return_tensors="pt").to(self.model.device)
         outputs = self.model(**inputs)
-        size = (picture.height, picture.width)
         settings = {"threshold": self.threshold, "target_sizes": [size], "text_labels": [labels]}
         (found,) = self.processor.post_process_grounded_object_detection(outputs, **settings)
-        names = [_meant(text, labels) for text in found["text_labels"]]
-        known = [i for i, name in enumerate(names) if name is not None]
+        meant = [_meant(text, labels) for text in found["text_labels"]]
+        known = [i for i, name in enumerate(meant) if name is not None]
         boxes, scores = found["boxes"][known].float().cpu(), found["scores"][known].float().cpu()
-        names = [names[i] for i in known]
+        names = [name for name in meant if name is not None]
         classes = torch.tensor([labels.index(name) for name in names], dtype=torch.long)
         kept = batched_nms(boxes, scores, classes, self.overlap).tolist()  # several patches may see one object
         return Detections([names[i] for i in kept], clip_boxes(boxes[kept], size), scores[kept])
@@ -146,20 +184,14 @@ def open_transformers(
         config = AutoConfig.from_pretrained(source)
         if type(config) in MODEL_FOR_OBJECT_DETECTION_MAPPING:
             model = MODEL_FOR_OBJECT_DETECTION_MAPPING[type(config)].from_pretrained(source, use_safetensors=True)
-            return TransformersCounter(model, AutoImageProcessor.from_pretrained(source), **given)
+            counter = TransformersCounter(model, AutoImageProcessor.from_pretrained(source), **given)
+            counter.check_processor()
+            return counter
         if type(config) in MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING:
             kind = MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING[type(config)]
             model = kind.from_pretrained(source, use_safetensors=True)
             return ZeroShotCounter(model, AutoProcessor.from_pretrained(source), labels, **given)
     raise UnsupportedModelError(f"{source} is a {config.model_type}, which is no object detector")
-
-
-def _batches(images: Images) -> list[torch.Tensor]:
-    """One batch where all pictures have one size, else one a picture: these networks do not ignore padding."""
-    if isinstance(images, torch.Tensor) or len({getattr(image, "size", None) for image in images}) == 1:
-        batch, _ = to_batch(images)
-        return [batch] if len(batch) else []
-    return [to_batch([image])[0] for image in images]
 
 
 def _target(size: tuple[int, int], wanted: Mapping[str, int]) -> tuple[int, int]:

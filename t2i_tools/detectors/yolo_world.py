@@ -1,15 +1,15 @@
 """YOLO-World (Cheng et al. 2024) as a counter of any word that can also steer. From ultralytics, as `yolo.py` says."""
 
-import os
 from typing import TYPE_CHECKING
 
+from t2i_tools.detectors.architecture import Architecture
 from t2i_tools.detectors.open_yolo import OpenYoloCounter, build_open_yolo
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import WorldModel
 
 
-def build_yolo_world(architecture: str | os.PathLike) -> "WorldModel":
+def build_yolo_world(architecture: Architecture) -> "WorldModel":
     """An untrained network of one of ultralytics' yamls by name ("yolov8s-worldv2.yaml") or a file.
 
     Raises UnsupportedModelError without ultralytics, ModelError for a yaml that describes no YOLO-World.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate, product
+from math import prod
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,13 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from PIL import Image, ImageDraw, ImageFont
 
 from t2i_tools.errors import InputError
-from t2i_tools.evaluation.items import digest
-from t2i_tools.evaluation.stages import read_picture
+from t2i_tools.evaluation.runs.items import digest
 from t2i_tools.files import remove_parts
-from t2i_tools.generation import Request
-from t2i_tools.imagefile import read_settings, save_image
-from t2i_tools.promptfile import FIELDS
-from t2i_tools.sizes import FITS
+from t2i_tools.images.generate import Request
+from t2i_tools.images.metadata import read_settings, save_image
+from t2i_tools.images.open_image import open_image
+from t2i_tools.images.promptfile import FIELDS
+from t2i_tools.images.sizes import FITS
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -50,14 +52,29 @@ class Cell:
 
 
 def parse_axis(text: str) -> Axis:
-    """ "steps=5,10,20"; with a "|" between the values they may have commas. Raises InputError."""
+    """Read "steps=5,10,20".
+
+    A value with a comma stands in quotes, or the values have "|" between them: 'word="red, blue",green' is
+    'word=red, blue|green'.
+
+    Raises:
+        InputError: There is no name or no value, one comes twice, or a quote is not closed.
+    """
     name, sign, values = text.partition("=")
-    parts = [value.strip() for value in values.split("|" if "|" in values else ",")]
-    if not (sign and name.strip() and all(parts)):
+    if values.count('"') % 2:
+        raise InputError(f"axis {text!r} has a quote that is not closed")
+    parts = _parted(values, "|")
+    parts = parts if len(parts) > 1 else _parted(values, ",")
+    if not (sign and name.strip() and parts and all(parts)):
         raise InputError(f"axis {text!r} is not NAME=VALUE,VALUE, for instance steps=5,10,20")
     if len(set(parts)) < len(parts):
         raise InputError(f"axis {text!r} has a value twice")
     return Axis(name.strip().replace("-", "_"), tuple(parts))
+
+
+def _parted(values: str, sign: str) -> list[str]:
+    """The values between the signs, without their quotes."""
+    return [part.strip() for row in csv.reader([values], delimiter=sign, skipinitialspace=True) for part in row]
 
 
 def grid_cells(
@@ -83,9 +100,9 @@ def grid_cells(
     filled = [*names, "count"] if "count_token" in names else names  # the token's word takes the place of {count}
     if missing := [word for word in words if word not in filled]:
         raise InputError(f"the prompt has {{{missing[0]}}} in it: give its values, --axis {missing[0]}=one,two")
+    if (cells := prod(len(axis.values) for axis in axes)) > MOST_CELLS:  # counted before they are made
+        raise InputError(f"a grid of {cells} cells is too large: it takes {MOST_CELLS}")
     combinations = [values[::-1] for values in product(*(axis.values for axis in reversed(axes)))]
-    if len(combinations) > MOST_CELLS:
-        raise InputError(f"a grid of {len(combinations)} cells is too large: it takes {MOST_CELLS}")
     return [_cell(prompt, dict(zip(names, values, strict=True)), fixed, options) for values in combinations]
 
 
@@ -114,10 +131,10 @@ def make_cell(
     return path
 
 
-def draw_grid(axes: Sequence[Axis], pictures: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
-    """One labelled picture: the first axis goes across, all others down; a caption stands under each cell."""
+def draw_grid(axes: Sequence[Axis], images: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
+    """One labelled image: the first axis goes across, all others down; a caption stands under each cell."""
     columns = len(axes[0].values)
-    tiles = [_shrunk(picture) for picture in pictures]
+    tiles = [_shrunk(image) for image in images]
     font = ImageFont.load_default(size=13)
     lines = ["\n".join(f"{axis.name} {value}".strip() for axis, value in row) for row in _rows(axes)]
     left = max((_measure(text, font)[0] for text in lines), default=0) + 2 * MARGIN
@@ -142,8 +159,8 @@ def draw_grid(axes: Sequence[Axis], pictures: Sequence[Image.Image], captions: S
 
 
 def read_cells(paths: Sequence[Path]) -> list[Image.Image]:
-    """The pictures of the cells. Raises InputError."""
-    return [read_picture(path) for path in paths]
+    """The images of the cells. Raises InputError."""
+    return [open_image(path) for path in paths]
 
 
 def _cell(prompt: str, values: Mapping[str, str], fixed: Mapping[str, Any], options: Mapping[str, Reader]) -> Cell:
@@ -164,6 +181,8 @@ def _read(values: Mapping[str, str], readers: Mapping[str, Reader]) -> dict[str,
             read[name] = readers[name](values[name])
         except ValueError as error:
             raise InputError(f"axis {name}: {values[name]!r} is no value for it") from error
+        except InputError as error:
+            raise InputError(str(error) if str(error).startswith(name) else f"{name} {error}") from error
     return read
 
 
@@ -178,19 +197,19 @@ def _words(prompt: str, reserved: Sequence[str]) -> list[str]:
 
 
 def _rows(axes: Sequence[Axis]) -> list[list[tuple[Axis, str]]]:
-    """The values of all axes but the first, one row of the picture each."""
+    """The values of all axes but the first, one row of the image each."""
     others = axes[1:]
     combinations = product(*(axis.values for axis in reversed(others)))
     return [list(zip(others, values[::-1], strict=True)) for values in combinations]
 
 
-def _shrunk(picture: Image.Image) -> Image.Image:
-    copy = picture.copy()
+def _shrunk(image: Image.Image) -> Image.Image:
+    copy = image.copy()
     copy.thumbnail((TILE, TILE))
     return copy
 
 
-def _measure(text: str, font: ImageFont.ImageFont) -> tuple[int, int]:
+def _measure(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> tuple[int, int]:
     """(width, height) in pixels."""
     left, top, right, bottom = ImageDraw.Draw(Image.new("RGB", (1, 1))).multiline_textbbox((0, 0), text, font=font)
     return int(right - min(0, left)) + 1, int(bottom - min(0, top)) + 3

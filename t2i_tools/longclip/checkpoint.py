@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from t2i_tools.errors import ModelError, UnsupportedModelError
-from t2i_tools.loading import HUB_ID, check_safetensors, opening
-from t2i_tools.longclip.positions import KEEP
+from t2i_tools.longclip.formula import KEEP
 from t2i_tools.longclip.stretch import STOCK, positions
+from t2i_tools.models.loading import HUB_ID, check_safetensors, opening
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPTextModel, CLIPTextModelWithProjection
@@ -39,12 +39,26 @@ NAMES = {
 
 
 def load_long_clip(path: str | Path, *, keep: int = KEEP) -> CLIPModel | CLIPTextModel | CLIPTextModelWithProjection:
-    """A Long-CLIP in float32, as transformers' class, whose `save_pretrained` writes what `from_pretrained` reads.
+    """Open a Long-CLIP in float32, as transformers' class, whose `save_pretrained` writes what `from_pretrained` reads.
 
-    path: an official .pt file (the only pickle that is read here, by `weights_only=True`), the same as .safetensors,
-    a folder or Hub id in the format of transformers, or a .safetensors file of it. An official file holds two position
-    tables: rows < `keep` come from `positional_embedding`, the others from `positional_embedding_res`.
-    Raises ModelError, also for a plain CLIP of 77 positions.
+    Args:
+        path: An official .pt file (the only pickle that is read here, by `weights_only=True`), the same as
+            .safetensors, a folder or Hub id in the format of transformers, or a .safetensors file of it.
+        keep: Rows of the position table that the stretching kept; 20 by default. An official file holds two tables:
+            rows < `keep` come from `positional_embedding`, the others from `positional_embedding_res`.
+
+    Returns:
+        A `CLIPModel`, or a text encoder alone where the file holds no more.
+
+    Raises:
+        ModelError: It is missing, damaged or no CLIP, or a plain CLIP of 77 positions.
+        UnsupportedModelError: It is a CLIP in a form that transformers has no class for.
+        OutOfMemoryError: It does not fit into memory.
+
+    Source: Zhang et al. 2024, arXiv 2403.15378.
+
+    Example:
+        >>> clip = t2i.load_long_clip("path/to/longclip-L.pt")  # doctest: +SKIP
     """
     file = Path(path).expanduser()
     with opening(path):
@@ -112,14 +126,17 @@ def _build(tensors: Mapping[str, Tensor], keep: int, path: str | Path) -> CLIPMo
     if f"text_model.{TABLE}" not in tensors:
         raise ModelError(f"{path} holds no text encoder of a CLIP")
     text, projection = _text_sizes(tensors), tensors.get("text_projection.weight")
-    if "visual_projection.weight" in tensors:
-        sizes = {"projection_dim": len(projection)}
-        model = CLIPModel(CLIPConfig(text_config=text | sizes, vision_config=_vision_sizes(tensors) | sizes, **sizes))
-    elif projection is not None:
-        model = CLIPTextModelWithProjection(CLIPTextConfig(**text, projection_dim=len(projection)))
-    else:
+    is_whole = "visual_projection.weight" in tensors
+    if projection is None and is_whole:
+        raise ModelError(f"{path} lacks text_projection.weight: it is no whole CLIP")
+    if projection is None:
         model = CLIPTextModel(CLIPTextConfig(**text))
         tensors = {name.removeprefix("text_model."): value for name, value in tensors.items()}
+    elif is_whole:
+        sizes = {"projection_dim": len(projection)}
+        model = CLIPModel(CLIPConfig(text_config=text | sizes, vision_config=_vision_sizes(tensors) | sizes, **sizes))
+    else:
+        model = CLIPTextModelWithProjection(CLIPTextConfig(**text, projection_dim=len(projection)))
     names = model.state_dict().keys()
     if missing := names - tensors.keys():
         raise ModelError(f"{path} lacks {min(missing)}: it is no whole CLIP")

@@ -42,5 +42,5 @@ def contrast(
     """CLIP's symmetric loss: cross-entropy of row i for column i, mean over both directions."""
     logits = scale * images @ texts.T
     target = torch.arange(len(logits), device=logits.device)
-    both = (F.cross_entropy(rows, target, label_smoothing=smoothing) for rows in (logits, logits.T))
-    return sum(both) / 2
+    by_image, by_text = (F.cross_entropy(rows, target, label_smoothing=smoothing) for rows in (logits, logits.T))
+    return (by_image + by_text) / 2

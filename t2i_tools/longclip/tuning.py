@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i_tools.errors import InputError
+from t2i_tools.longclip.formula import KEEP
 from t2i_tools.longclip.matching import SMOOTHING, contrast, primary_component_loss
-from t2i_tools.longclip.positions import KEEP
 from t2i_tools.longclip.stretch import STOCK, embeddings, positions
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Objective(nn.Module):
         loss: Loss = "pcm",
         *,
         anchor: float = 0.0,
-        before: nn.Module | None = None,
+        before: CLIPModel | None = None,
     ) -> None:
         super().__init__()
         if loss not in LOSSES:
@@ -62,12 +62,13 @@ class Objective(nn.Module):
     def _moved(self, texts: Sequence[str]) -> Tensor:
         """Read as a pipeline has them read, filling and all."""
         ids = self._ids(texts, padding="max_length", max_length=STOCK)
+        assert self.before is not None  # an anchor is asked for
         with torch.no_grad():
             before = self.before.get_text_features(ids)
         now = self.clip.get_text_features(ids)
-        vectors = (F.normalize(read.pooler_output, dim=-1) for read in (now, before))
+        vector, vector_before = (F.normalize(read.pooler_output, dim=-1) for read in (now, before))
         return F.mse_loss(now.last_hidden_state, before.last_hidden_state) + (
-            F.mse_loss(*vectors, reduction="sum") / len(texts)
+            F.mse_loss(vector, vector_before, reduction="sum") / len(texts)
         )
 
     def _ids(self, texts: Sequence[str], **settings: Any) -> Tensor:

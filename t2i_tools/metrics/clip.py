@@ -6,9 +6,11 @@ each text's partner being fixed by a derangement. A margin between methods is re
 of "right text instead of wrong text" it is worth. The scoring CLIP takes no part in what it scores.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -16,20 +18,27 @@ import torch.nn.functional as F
 from PIL import Image
 
 from t2i_tools.errors import InputError
+from t2i_tools.images.open_image import to_rgb
 from t2i_tools.metrics.checks import same_length
+from t2i_tools.models.loading import opening, pick_device
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, PreTrainedTokenizerBase
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI's
-Fit = Literal["crop", "squash"]
+BATCH = 64
+ClipFit = Literal["crop", "squash"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ClipScores:
-    """matched, mismatched: (n,) float64, 100 cos of each image with its text and with the partner's.
+    """CLIP scores of images with their own texts and with wrong ones.
 
-    cut: (n,) bool, whether the text was longer than the model reads.
+    Attributes:
+        matched: (n,) float64, 100 cos of each image with its text.
+        mismatched: (n,) float64, the same with the partner's text.
+        cut: (n,) bool, whether the text was longer than the model reads.
     """
 
     matched: np.ndarray
@@ -53,75 +62,200 @@ class ClipScores:
         return margin / self.gap
 
 
-def clip_scores(
-    model: "CLIPModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    images: Sequence[Image.Image],
-    texts: Sequence[str],
-    *,
-    mean: Sequence[float] = MEAN,
-    std: Sequence[float] = STD,
-    fit: Fit = "crop",
-    batch_size: int = 64,
-    seed: int = 0,
-) -> ClipScores:
-    """Score n images against their texts, and against the texts of partners that depend on the texts and seed alone.
+class ClipScorer:
+    """A CLIP comes with its tokenizer and the preparation of images that it was trained with.
 
-    mean, std: of the pixels in [0, 1] that the model was trained on; the bundled CLIP takes (0.5,) * 3 for both. fit:
-    "crop" cuts the middle square as CLIP's own preparation does, "squash" keeps all of a picture that is no square.
-    Raises InputError, also when all texts are the same.
+    Args:
+        model: A transformers `CLIPModel`; it is put into eval mode.
+        tokenizer: The model's tokenizer.
+        mean: Of the RGB values in [0, 1], three numbers; OpenAI's by default, (0.5,) * 3 for images in [-1, 1].
+        std: Likewise.
+        fit: "crop" (the default) cuts the middle square as CLIP's own preparation does, "squash" keeps all of an image
+            that is no square.
+
+    Raises:
+        InputError: `fit` is neither.
+
+    Example:
+        >>> scorer = t2i.load_bundled_clip()
+        >>> scorer.score(pipe("two cats").images, ["two cats"]).shape
+        (1,)
     """
-    same_length(images=images, texts=texts)
-    distinct = sorted(set(texts))
-    index = np.array([distinct.index(text) for text in texts], dtype=np.int64)
-    partner = derangement(len(distinct), seed)
-    image_embeds = image_embeddings(model, images, mean=mean, std=std, fit=fit, batch_size=batch_size)
-    text_embeds, cut = text_embeddings(model, tokenizer, distinct, batch_size=batch_size)
-    matched, mismatched = (100 * (image_embeds * text_embeds[which]).sum(axis=1) for which in (index, partner[index]))
-    return ClipScores(matched, mismatched, cut[index])
 
+    def __init__(
+        self,
+        model: CLIPModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+        fit: ClipFit = "crop",
+    ) -> None:
+        if fit not in ("crop", "squash"):
+            raise InputError(f'fit is "crop" or "squash", not {fit!r}')
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.mean, self.std, self.fit = tuple(mean), tuple(std), fit
 
-def image_embeddings(
-    model: "CLIPModel",
-    images: Iterable[Image.Image],
-    *,
-    mean: Sequence[float] = MEAN,
-    std: Sequence[float] = STD,
-    fit: Fit = "crop",
-    batch_size: int = 64,
-    normalise: bool = True,
-) -> np.ndarray:
-    """(n, d) float64, of length 1 unless `normalise` is off. The images may come from a generator."""
-    side = model.config.vision_config.image_size
-    rows = []
-    for batch in _batches(images, batch_size):
-        pixels = torch.stack([_pixels(image, side, fit) for image in batch])
-        pixels = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-        with torch.inference_mode():
-            rows.append(_pooled(model.get_image_features(pixel_values=pixels.to(model.device, model.dtype))))
-    return _stacked(rows, normalise, "images")
+    @classmethod
+    def load(cls, name: str, *, device: torch.device | str | None = None) -> ClipScorer:
+        """Open a CLIP from the Hub or a folder; only safetensors are read.
 
+        Args:
+            name: Hub id or folder, for instance "openai/clip-vit-base-patch32".
+            device: Where it computes; None (the default) for the best there is.
 
-def text_embeddings(
-    model: "CLIPModel", tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], *, batch_size: int = 64
-) -> tuple[np.ndarray, np.ndarray]:
-    """(n, d) float64 of length 1, and (n,) bool: which texts were longer than the model reads.
+        Returns:
+            The scorer, with OpenAI's preparation.
 
-    A text that is too long loses words from its end and keeps its EOS, where CLIP reads the whole off.
-    """
-    length = model.config.text_config.max_position_embeddings
-    rows, cut = [], []
-    for batch in _batches(texts, batch_size):
-        ids = tokenizer(batch, verbose=False)["input_ids"]
-        cut += [len(row) > length for row in ids]
-        ids = [row if len(row) <= length else row[: length - 1] + row[-1:] for row in ids]
-        inputs = tokenizer.pad({"input_ids": ids}, padding="max_length", max_length=length, return_tensors="pt")
-        with torch.inference_mode():
-            features = model.get_text_features(
-                input_ids=inputs["input_ids"].to(model.device), attention_mask=inputs["attention_mask"].to(model.device)
-            )
-        rows.append(_pooled(features))
-    return _stacked(rows, True, "texts"), np.array(cut)
+        Raises:
+            ModelError: It cannot be opened.
+            InputError: There is no such device.
+            OutOfMemoryError: It does not fit into memory.
+        """
+        from transformers import AutoTokenizer, CLIPModel
+
+        with opening(name):
+            model = CLIPModel.from_pretrained(name, use_safetensors=True)
+            return cls(model.to(pick_device(device)), AutoTokenizer.from_pretrained(name))
+
+    def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> np.ndarray:
+        """Score images with their texts.
+
+        Args:
+            images: n images.
+            texts: n texts.
+
+        Returns:
+            (n,) float64, 100 cos of each image with its text.
+
+        Raises:
+            InputError: The lengths differ, there are no images, or one is no PIL image.
+
+        Source: Hessel et al. 2021, arXiv 2104.08718, times 100 and without its cut at 0.
+        """
+        same_length(images=images, texts=texts)
+        return 100 * (self.embed_images(images) * self.embed_texts(texts)[0]).sum(axis=1)
+
+    def compare(self, images: Sequence[Image.Image], texts: Sequence[str], *, seed: int = 0) -> ClipScores:
+        """Score images against their texts and against those of partners.
+
+        Args:
+            images: n images.
+            texts: n texts, at least two of them different.
+            seed: Draws the partners, which depend on it and the texts alone; 0 by default.
+
+        Returns:
+            Both scores of each image; their difference is the scale of the first.
+
+        Raises:
+            InputError: The lengths differ, all texts are the same, or an image is no PIL image.
+        """
+        same_length(images=images, texts=texts)
+        distinct = sorted(set(texts))
+        index = np.array([distinct.index(text) for text in texts], dtype=np.int64)
+        partner = derangement(len(distinct), seed)
+        image_embeds, (text_embeds, cut) = self.embed_images(images), self.embed_texts(distinct)
+        matched, mismatched = (100 * (image_embeds * text_embeds[at]).sum(axis=1) for at in (index, partner[index]))
+        return ClipScores(matched, mismatched, cut[index])
+
+    def embed_images(
+        self, images: Iterable[Image.Image], *, normalize: bool = True, batch_size: int = BATCH
+    ) -> np.ndarray:
+        """Embed images.
+
+        Args:
+            images: n images, which may come from a generator.
+            normalize: Whether the embeddings are brought to length 1; True by default.
+            batch_size: Images per pass; 64 by default.
+
+        Returns:
+            (n, d) float64.
+
+        Raises:
+            InputError: There are no images, or one is no PIL image.
+        """
+        rows = []
+        for batch in _batches(images, batch_size):
+            pixels = torch.cat([self.prepare(_to_tensor(image)) for image in batch])
+            with torch.inference_mode():
+                rows.append(self.image_features(pixels))
+        return _stacked(rows, normalize, "images")
+
+    def embed_texts(
+        self, texts: Sequence[str], *, keep: int | None = None, batch_size: int = BATCH
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Embed texts, those that are too long without words from their end.
+
+        Args:
+            texts: n texts.
+            keep: Tokens that are read, begin and end included; None (the default) for as many as the model takes.
+            batch_size: Texts per pass; 64 by default.
+
+        Returns:
+            (n, d) float64 of length 1, and (n,) bool: which texts were cut. A cut text keeps its EOS, where CLIP reads
+            the whole off.
+
+        Raises:
+            InputError: There are no texts.
+        """
+        positions = self.model.config.text_config.max_position_embeddings
+        length = min(keep or positions, positions)
+        rows: list[torch.Tensor] = []
+        cut: list[bool] = []
+        for batch in _batches(texts, batch_size):
+            ids = self.tokenizer(batch, verbose=False)["input_ids"]
+            cut += [len(row) > length for row in ids]
+            ids = [row if len(row) <= length else row[: length - 1] + row[-1:] for row in ids]
+            with torch.inference_mode():
+                rows.append(self.text_features(ids))
+        return _stacked(rows, True, "texts"), np.array(cut)
+
+    def prepare(self, images: torch.Tensor) -> torch.Tensor:
+        """Resize, cut and normalize images for `image_features`; a gradient goes through.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+
+        Returns:
+            (B, 3, side, side).
+        """
+        side = self.model.config.vision_config.image_size
+        height, width = images.shape[2:]
+        scale = side / min(height, width)
+        size = (max(side, int(height * scale)), max(side, int(width * scale)))
+        size = (side, side) if self.fit == "squash" else size
+        if size != (height, width):
+            images = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
+        top, left = (size[0] - side) // 2, (size[1] - side) // 2
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (images[:, :, top : top + side, left : left + side] - mean) / std
+
+    def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed images that `prepare` made; a gradient goes through.
+
+        Args:
+            pixels: (B, 3, side, side).
+
+        Returns:
+            (B, d) on the model's device, of any length.
+        """
+        return _pooled(self.model.get_image_features(pixel_values=pixels.to(self.model.device, self.model.dtype)))
+
+    def text_features(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Embed token ids, padded to what the model takes.
+
+        Args:
+            ids: B lists of ids, begin and end included.
+
+        Returns:
+            (B, d) on the model's device, of any length.
+        """
+        length = self.model.config.text_config.max_position_embeddings
+        inputs = self.tokenizer.pad({"input_ids": ids}, padding="max_length", max_length=length, return_tensors="pt")
+        inputs = inputs.to(self.model.device)
+        return _pooled(
+            self.model.get_text_features(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        )
 
 
 def derangement(n: int, seed: int = 0) -> np.ndarray:
@@ -134,35 +268,26 @@ def derangement(n: int, seed: int = 0) -> np.ndarray:
     return partner
 
 
-def _pixels(image: Image.Image, side: int, fit: Fit) -> torch.Tensor:
-    """(3, side, side) in [0, 1]."""
+def _to_tensor(image: Image.Image) -> torch.Tensor:
+    """(1, 3, H, W) in [0, 1]."""
     if not isinstance(image, Image.Image):
-        raise InputError(f"a {type(image).__name__} is no picture: pass PIL pictures")
-    if fit not in ("crop", "squash"):
-        raise InputError(f'fit is "crop" or "squash", not {fit!r}')
-    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255
-    height, width = pixels.shape[1:]
-    scale = side / min(height, width)
-    size = (side, side) if fit == "squash" else (max(side, int(height * scale)), max(side, int(width * scale)))
-    if size != (height, width):
-        pixels = F.interpolate(pixels[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
-    top, left = (size[0] - side) // 2, (size[1] - side) // 2
-    return pixels[:, top : top + side, left : left + side]
+        raise InputError(f"a {type(image).__name__} is no image: pass PIL images")
+    return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)[None].float() / 255
 
 
-def _pooled(features) -> torch.Tensor:
+def _pooled(features: Any) -> torch.Tensor:
     """The embedding: what transformers' get_*_features returned before version 5, and where it lies since."""
     return features if isinstance(features, torch.Tensor) else features.pooler_output
 
 
-def _stacked(rows: list[torch.Tensor], normalise: bool, name: str) -> np.ndarray:
+def _stacked(rows: list[torch.Tensor], normalize: bool, name: str) -> np.ndarray:
     if not rows:
         raise InputError(f"there are no {name} to score")
     embeds = torch.cat(rows).double().cpu().numpy()
-    return embeds / np.linalg.norm(embeds, axis=1, keepdims=True) if normalise else embeds
+    return embeds / np.linalg.norm(embeds, axis=1, keepdims=True) if normalize else embeds
 
 
-def _batches(items: Iterable, size: int) -> Iterator[list]:
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     batch = []
     for item in items:
         batch.append(item)

@@ -105,7 +105,8 @@ def equivalence(a: Any, b: Any, margin: float, clusters: Any | None = None, *, a
     else:
         summary = DescrStatsW(z)
         p = float(summary.ttost_mean(-margin, margin)[0])
-        interval = Interval(r, *map(float, summary.tconfint_mean(2 * alpha)), level, len(z))
+        low, high = summary.tconfint_mean(2 * alpha)
+        interval = Interval(r, float(low), float(high), level, len(z))
     return Equivalence(p, interval, margin, p <= alpha)
 
 

@@ -1,10 +1,10 @@
-"""How well counts were met: with g objects asked for, p found and e = p - g, per picture
+"""How well counts were met: with g objects asked for, p found and e = p - g, per image
 
-    exact [e = 0], off by one [|e| <= 1], MAE E|e|, RMSE (E e^2)^1/2, normalised MAE E|e|/N, bias E e,
+    exact [e = 0], off by one [|e| <= 1], MAE E|e|, RMSE (E e^2)^1/2, normalized MAE E|e|/N, bias E e,
     TP = min(p, g), FP = max(p - g, 0), FN = max(g - p, 0), precision TP/(TP+FP), recall TP/(TP+FN), F1 2TP/(2TP+FP+FN)
 
 as in CoCoCount (Binyamin et al. 2024) and GenEval (Ghosh et al. 2023). Each figure is a smooth function of means over
-pictures, so that `intervals` can resample any of them.
+images, so that `intervals` can resample any of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,14 +29,13 @@ def first(means: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure value(mean over pictures of terms(g, p, o)), where o counts objects of other classes.
+    """A figure value(mean over images of terms(g, p, o)), where o counts objects of other classes.
 
     terms: three (n,) int arrays -> d arrays (n,). value: the d means (..., d) -> (...).
     """
 
     terms: Terms
     value: Callable[[np.ndarray], np.ndarray] = first
-    higher_is_better: bool = True
 
     def columns(self, true: Any, found: Any, others: Any | None = None) -> np.ndarray:
         """(n, d) float64: what the bootstrap resamples, `statistic` being `value`. Raises InputError."""
@@ -60,10 +59,10 @@ METRICS: dict[str, Metric] = {
     "exact": Metric(lambda g, p, o: [p == g]),
     "exact_alone": Metric(lambda g, p, o: [(p == g) & (o == 0)]),
     "off_by_one": Metric(lambda g, p, o: [abs(p - g) <= 1]),
-    "mae": Metric(lambda g, p, o: [abs(p - g)], higher_is_better=False),
-    "rmse": Metric(lambda g, p, o: [(p - g) ** 2], lambda m: np.sqrt(m[..., 0]), higher_is_better=False),
-    "normalised_mae": Metric(lambda g, p, o: [abs(p - g) / np.maximum(g, 1)], higher_is_better=False),
-    "bias": Metric(lambda g, p, o: [p - g], higher_is_better=False),
+    "mae": Metric(lambda g, p, o: [abs(p - g)]),
+    "rmse": Metric(lambda g, p, o: [(p - g) ** 2], lambda m: np.sqrt(m[..., 0])),
+    "normalized_mae": Metric(lambda g, p, o: [abs(p - g) / np.maximum(g, 1)]),
+    "bias": Metric(lambda g, p, o: [p - g]),
     "precision": Metric(lambda g, p, o: [np.minimum(p, g), np.maximum(p - g, 0) + o], _ratio),
     "recall": Metric(lambda g, p, o: [np.minimum(p, g), np.maximum(g - p, 0)], _ratio),
     "f1": Metric(lambda g, p, o: [2 * np.minimum(p, g), abs(p - g) + o], _ratio),
@@ -74,15 +73,15 @@ def count_metrics(true: Any, found: Any, others: Any | None = None) -> dict[str,
     """Every figure of METRICS by name.
 
     true, found: (n,) counts asked for and found of the asked class. others: (n,) found objects of other classes; they
-    are false positives, and keep a picture from being `exact_alone`, which is left out when they are not given.
-    Normalised MAE takes N = 1 where none was asked for. Raises InputError.
+    are false positives, and keep an image from being `exact_alone`, which is left out when they are not given.
+    Normalized MAE takes N = 1 where none was asked for. Raises InputError.
     """
     skipped = {"exact_alone"} if others is None else set()
     return {name: metric(true, found, others) for name, metric in METRICS.items() if name not in skipped}
 
 
 def confusion_matrix(true: Any, found: Any, largest: int | None = None) -> np.ndarray:
-    """(M+1, M+1) int64: in how many pictures of true count (row) which count was found (column).
+    """(M+1, M+1) int64: in how many images of true count (row) which count was found (column).
 
     The last row and column mean "M or more"; M is `largest`, else the largest count there is. Raises InputError.
     """
@@ -99,9 +98,9 @@ def confusion_matrix(true: Any, found: Any, largest: int | None = None) -> np.nd
 def found_counts(
     found: "Sequence[Detections]", labels: Sequence[str], threshold: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) objects of each picture's asked class and (n,) of all others, of those that score `threshold` or more."""
-    same_length(pictures=found, labels=labels)
-    sure = np.array([int((picture.scores >= threshold).sum()) for picture in found], dtype=np.int64)
+    """(n,) objects of each image's asked class and (n,) of all others, of those that score `threshold` or more."""
+    same_length(images=found, labels=labels)
+    sure = np.array([int((image.scores >= threshold).sum()) for image in found], dtype=np.int64)
     asked = [int((d.of(label).scores >= threshold).sum()) for d, label in zip(found, labels, strict=True)]
     return np.array(asked, dtype=np.int64), sure - asked
 
@@ -126,15 +125,15 @@ def threshold_sweep(
 ) -> Sweep:
     """Exact, MAE and bias over the score threshold, without running the detector again.
 
-    found: n pictures' detections, made at a low threshold: a box below another's score never suppresses it, so dropping
+    found: n images' detections, made at a low threshold: a box below another's score never suppresses it, so dropping
     the unsure ones afterwards is the same. true: (n,) counts. labels: the class to count in each; every object when
     None. thresholds: (t,), 0.05 to 0.95 when None; a score equal to it counts. Raises InputError.
     """
     g = as_counts(true, "true counts")
-    same_length(**{"pictures": found, "true counts": g, "labels": g if labels is None else labels})
+    same_length(**{"images": found, "true counts": g, "labels": g if labels is None else labels})
     grid = np.linspace(0.05, 0.95, 19) if thresholds is None else np.atleast_1d(np.asarray(thresholds, np.float64))
     if labels is not None:
-        found = [picture.of(label) for picture, label in zip(found, labels, strict=True)]
+        found = [image.of(label) for image, label in zip(found, labels, strict=True)]
     # float32, as the scores: 0.3 must keep a score of 0.3
     p = np.stack([(np.asarray(d.scores)[:, None] >= grid.astype(np.float32)).sum(axis=0) for d in found])  # (n, t)
     e = p - g[:, None]

@@ -1,9 +1,8 @@
 """How far generated images are from real ones as a whole, in the features x of a stated extractor (torchmetrics):
 
     KID = MMD^2 under k(x, y) = (x.y/d + 1)^3, unbiased (Binkowski et al. 2018)
-    FID = |mu - mu'|^2 + tr(S + S' - 2 (S S')^1/2) (Heusel et al. 2017)
 
-Few images bias FID upwards (Chong & Forsyth 2020): values at different n do not compare, nor those of two extractors.
+Values of two extractors do not compare. FID is not here: few images bias it upwards (Chong & Forsyth 2020).
 """
 
 import warnings
@@ -12,29 +11,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from t2i_tools.errors import InputError
 from t2i_tools.metrics.checks import as_columns, between
 
-IMAGES_PER_FEATURE = 10
-
 
 @dataclass(frozen=True)
 class Distance:
-    """value: KID or FID. spread: KID's standard deviation over subsets (no interval of the value); None for FID.
+    """value: KID. spread: its standard deviation over subsets, which is no interval of the value.
 
-    n_real, n_fake: images. extractor: its name, and its d features. note: what keeps the value from being trusted.
+    n_real, n_fake: images. extractor: its name, and its d features.
     """
 
     value: float
-    spread: float | None
+    spread: float
     n_real: int
     n_fake: int
     extractor: str
     d: int
-    note: str | None = None
 
 
 def kid(
@@ -52,29 +47,14 @@ def kid(
         raise InputError(f"a subset of {size} images does not go into {fewest}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*will save all extracted features")
-        metric = KernelInceptionDistance(feature=_Given(x.shape[1]), subsets=subsets, subset_size=size)
+        metric = KernelInceptionDistance(feature=_Identity(x.shape[1]), subsets=subsets, subset_size=size)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         value, spread = _compute(metric, x, y)
     return Distance(float(value), float(spread), len(x), len(y), extractor, x.shape[1])
 
 
-def fid(real: Any, fake: Any, *, extractor: str) -> Distance:
-    """FID between (n, d) and (m, d) features, with a note and a warning where n or m is below ten per feature.
-
-    extractor: what made the features, in words. Raises InputError.
-    """
-    x, y = _features(real, fake, extractor)
-    n, d = min(len(x), len(y)), x.shape[1]
-    value = float(_compute(FrechetInceptionDistance(feature=_Given(d)), x, y))
-    note = None
-    if n < IMAGES_PER_FEATURE * d:
-        note = f"FID of {n} images in {d} features is biased upwards: compare it at equal n only, or take KID"
-        warnings.warn(note, stacklevel=2)
-    return Distance(value, None, len(x), len(y), extractor, d, note)
-
-
-class _Given(torch.nn.Module):
+class _Identity(torch.nn.Module):
     """Hands features on where torchmetrics expects the network that makes them."""
 
     def __init__(self, d: int):

@@ -2,7 +2,9 @@
 
 A figure is a function of the means of columns, statistic(E x_1, ..., E x_d); what is resampled is what was drawn at
 random, whole clusters of items: prompts, classes, tokens. Few clusters make a percentile interval too short by
-t_(K-1) sqrt(K/(K-1)) over z; it is taken at the level that makes up for it (Hesterberg 2015, "expanded percentile").
+t_(K-1) sqrt(K/(K-1)) over z; it is taken at the level that makes up for that length (Hesterberg 2015, "expanded
+percentile"). It stays short where clusters are few and unequal, or nearly all alike: of intervals of 95 %, 90 % hold
+the truth with 5 clusters of 2 to 30 items, and 93 % with 30 clusters of which 95 % is right (test_coverage.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -31,14 +33,6 @@ class Interval:
     high: float
     level: float
     n: int
-
-    def at_least(self, figure: float) -> bool:
-        """Whether the figure is reached: the lower bound reaches it."""
-        return self.low >= figure
-
-    def at_most(self, figure: float) -> bool:
-        """Whether the upper bound stays below the figure or meets it."""
-        return self.high <= figure
 
     def within(self, margin: float) -> bool:
         """Whether the whole interval lies in (-margin, margin): at level 1 - 2 alpha, TOST at alpha."""
@@ -180,39 +174,6 @@ def paired_shares(a: Any, b: Any, clusters: Any | None = None, *, level: float =
     return rare.interval(level) if rare else paired_bootstrap(a, b, clusters, level=level)
 
 
-def two_level_bootstrap(
-    values: Any,
-    prompts: Any,
-    *,
-    fixed_prompts: bool = False,
-    statistic: Statistic = first,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """Resample prompts, then each one's seeds. With many seeds of little agreement it is too wide, never too short.
-
-    values: (n,) or (n, d), one row a seed. prompts: n names. fixed_prompts: keep the prompts, when the claim is about
-    this very list, and draw m - 1 of a prompt's m seeds, which makes the variance right (Rao & Wu 1988). Raises
-    InputError, also for fewer than two prompts, or a prompt of one seed when prompts are fixed.
-    """
-    x = as_columns(values, "values")
-    groups = as_groups(prompts, len(x))
-    sizes = np.bincount(groups)
-    if fixed_prompts and sizes.min() < 2:
-        raise InputError("one prompt has a single seed: with fixed prompts nothing tells how much seeds differ")
-    units = int((sizes - 1).sum()) + 1 if fixed_prompts else len(sizes)
-    tail = (1 - widened(level, units)) / 2
-    rng = np.random.default_rng(seed)
-    figures = []
-    step = max(1, 2**22 // len(x))
-    for start in range(0, resamples, step):
-        weights = _two_level_weights(rng, groups, sizes, min(step, resamples - start), fixed_prompts)
-        figures.append(statistic(weights @ x / weights.sum(axis=1, keepdims=True)))
-    low, high = np.quantile(np.concatenate(figures), [tail, 1 - tail])
-    return Interval(float(statistic(x.mean(axis=0))), float(low), float(high), level, units)
-
-
 def nested_bootstrap(
     values: Any,
     levels: Sequence[Any],
@@ -268,15 +229,3 @@ def _draw_nested(rng, groups, rows, drawn, weights):
             _draw_nested(rng, groups[1:], part, count, weights)
         else:
             weights[:, part[0]] = count
-
-
-def _two_level_weights(rng, groups, sizes, resamples, fixed_prompts):
-    """(B, n): how often each seed counts. m seeds drawn w times over are one draw of w m from the m."""
-    drawn = (
-        (sizes - 1)[None].repeat(resamples, 0) if fixed_prompts else sizes * cluster_weights(rng, len(sizes), resamples)
-    )
-    weights = np.empty((resamples, len(groups)))
-    for k, m in enumerate(sizes):
-        scale = m / (m - 1) if fixed_prompts else 1
-        weights[:, groups == k] = scale * rng.multinomial(drawn[:, k], np.full(m, 1 / m))
-    return weights

@@ -1,12 +1,12 @@
 """What becomes of objects at a size that the model was not trained at:
 
-    recognised   share of pictures whose objects are mostly of the class asked for
-    exact        share of pictures with exactly as many of it as were asked for
-    duplication  ln(found / asked) over all pictures: 0 is right, 0.69 twice as many
-    cut          share of objects that touch the picture's edge
+    recognized   share of images whose objects are mostly of the class asked for
+    exact        share of images with exactly as many of it as were asked for
+    duplication  ln(found / asked) over all images: 0 is right, 0.69 twice as many
+    cut          share of objects that touch the image's edge
     area         mean pixels of an object's box
 
-Each is a function of means over pictures, so that `intervals` can resample it.
+Each is a function of means over images, so that `intervals` can resample it.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,20 +19,20 @@ from t2i_tools.metrics.checks import as_counts, same_length
 if TYPE_CHECKING:
     from t2i_tools.detectors.detections import Detections
 
-COLUMNS = ("recognised", "exact", "found", "asked", "cut", "area", "objects")
+COLUMNS = ("recognized", "exact", "found", "asked", "cut", "area", "objects")
 EDGE = 0.5  # pixels
 
 
 def object_columns(
     found: "Sequence[Detections]", labels: Sequence[str], asked: Sequence[int], sizes: Sequence[tuple[int, int]]
 ) -> np.ndarray:
-    """(n, 7) float64, a row of COLUMNS a picture: what FIGURES take the means of, and the bootstrap resamples.
+    """(n, 7) float64, a row of COLUMNS an image: what FIGURES take the means of, and the bootstrap resamples.
 
     found: what a judge saw in each. labels, asked: the class asked for and how often. sizes: (height, width) in
     pixels. Raises InputError.
     """
     counts = as_counts(asked, "asked counts")
-    same_length(pictures=found, labels=labels, counts=counts, sizes=sizes)
+    same_length(images=found, labels=labels, counts=counts, sizes=sizes)
     return np.array([_row(*one) for one in zip(found, labels, counts, sizes, strict=True)], dtype=np.float64)
 
 
@@ -63,12 +63,12 @@ def _duplication(means: np.ndarray) -> np.ndarray:
 
 
 FIGURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "recognised": _mean("recognised"),
+    "recognized": _mean("recognized"),
     "exact": _mean("exact"),
     "duplication": _duplication,
     "cut": _ratio("cut", "objects"),
     "area": _ratio("area", "objects"),
 }
-SHARES = ("recognised", "exact")  # of pictures
+SHARES = ("recognized", "exact")  # of images
 # Where both methods were asked for the same, equal means of this column are equal figures: what a test can test.
-TESTED = {"recognised": "recognised", "exact": "exact", "duplication": "found"}
+TESTED = {"recognized": "recognized", "exact": "exact", "duplication": "found"}

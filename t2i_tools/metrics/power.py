@@ -80,7 +80,7 @@ def _smallest(enough: Callable[[int], bool]) -> int:
 
 def _at_most(n: float) -> int:
     if not n <= MOST:
-        raise InputError(f"this claim takes more than {MOST:,} prompts: nobody will run it")
+        raise InputError(f"this claim takes more than {MOST:,} prompts: claim a larger difference or a wider interval")
     return max(1, int(np.ceil(n)))
 
 

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from t2i_tools.errors import InputError
+from t2i_tools.errors import InputError, ModelError
 from t2i_tools.handle import Report
-from t2i_tools.loading import opening
-from t2i_tools.metrics import cluster_bootstrap, derangement, image_embeddings, kid, text_embeddings
-from t2i_tools.models import denoiser, family
-from t2i_tools.padding.calls import reading_of
-from t2i_tools.padding.diffusion import intervene
-from t2i_tools.padding.encoder import MASKS_PADS, Clean, Pooled, encoder_intervention
-from t2i_tools.padding.keeps import Keep, check_keep, keep_name
-from t2i_tools.padding.sites import is_cross_attention
-from t2i_tools.padding.verdict import Verdict, decide
+from t2i_tools.images.eight_bits import to_images
+from t2i_tools.metrics import ClipScorer, cluster_bootstrap, derangement, kid
+from t2i_tools.models.anatomy import denoiser
+from t2i_tools.models.compiled import unwrapped
+from t2i_tools.models.families import find_family
+from t2i_tools.padding.api import compare_conditions, encoder_intervention
+from t2i_tools.padding.conditions import Condition, check_condition, condition_name, kept_rows, text_rows
+from t2i_tools.padding.encoding import Clean, Pooled, known_family, pad_kinds
+from t2i_tools.padding.formula import THRESHOLDS, Verdict, decide
+from t2i_tools.padding.intercept import reading_of
+from t2i_tools.padding.paper import paper_table
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -36,7 +38,7 @@ FEWEST_FOR_KID = 8
 
 
 @dataclass
-class Cell:
+class ConditionScores:
     """One route ("encoder", "diffusion") and condition: what each image scored, in the order of prompts x seeds."""
 
     route: str
@@ -50,25 +52,50 @@ class Cell:
 
 @dataclass(frozen=True)
 class Probe:
-    """What `probe_padding` found. prompts: of each image. cells: one a route and condition. note: what was not run."""
+    """What `probe_padding` found.
+
+    Attributes:
+        prompts: of each image; seeds: likewise.
+        cells: one per route and condition.
+        verdict: what the padding does.
+        note: what was not run.
+        kinds: what the padding consists of, by text encoder.
+    """
 
     prompts: list[str]
     seeds: list[int]
-    cells: list[Cell]
+    cells: list[ConditionScores]
     verdict: Verdict
     note: str = ""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kind_line(self) -> str:
+        """What the padding consists of, in words; end tokens of a causal encoder cannot but carry the prompt."""
+        told = ", ".join(f"{kind} ({encoder})" for encoder, kind in self.kinds.items())
+        hint = "; end tokens have read the whole prompt, so that they carry it without need"
+        return f"padding: {told}" + (hint if "end token" in self.kinds.values() else "")
 
     def table(self) -> Report:
-        """route, condition, n images, CLIP score, similarity to the full image and recall with 95 % intervals, KID."""
+        """route, condition, n images, and with 95 % intervals CLIP score, similarity to full, objects found; KID."""
         return Report(self._row(cell) for cell in self.cells)
 
     def as_dict(self) -> dict[str, Any]:
         """All figures, for JSON."""
-        intervals = {"use": self.verdict.use, "need": self.verdict.need}
+        verdict = self.verdict
+        shares = {"use": verdict.use, "need": verdict.need}
         return {
-            "verdict": self.verdict.word,
-            "why": self.verdict.why,
-            **{name: {route: _bounds(i) for route, i in by.items()} for name, by in intervals.items()},
+            "verdict": verdict.word,
+            "carries": {"answer": verdict.carries.word, "why": verdict.carries.why},
+            "needed": {"answer": verdict.needed.word, "why": verdict.needed.why},
+            **{
+                name: {m: {route: _bounds(i) for route, i in by.items()} for m, by in metrics.items()}
+                for name, metrics in shares.items()
+            },
+            "refused": dict(verdict.refused),
+            "thresholds": THRESHOLDS,
+            "padding": dict(self.kinds),
+            "paper": list(paper_table()),
             "note": self.note,
             "prompts": self.prompts,
             "seeds": self.seeds,
@@ -80,15 +107,15 @@ class Probe:
             ],
         }
 
-    def _row(self, cell: Cell) -> dict[str, Any]:
+    def _row(self, cell: ConditionScores) -> dict[str, Any]:
         full = next(c for c in self.cells if c.condition == "full")
         row = {"route": cell.route, "condition": cell.condition, "n": len(cell.clip)}
-        row["CLIP score"] = _interval(cell.clip, self.prompts)
-        row["similarity"] = _interval(cell.similarity, self.prompts)
+        row["CLIP score"] = score_interval(cell.clip, self.prompts)
+        row["similarity"] = score_interval(cell.similarity, self.prompts)
         if len(cell.clip) >= FEWEST_FOR_KID:
             row["KID"] = "-" if cell is full else _kid(full, cell)
         if cell.recall:
-            row["recall"] = _interval(cell.recall, self.prompts)
+            row["objects found"] = score_interval(cell.recall, self.prompts)
         return row
 
 
@@ -97,66 +124,106 @@ def probe_padding(
     prompts: str | Sequence[str],
     seeds: Sequence[int] = (0,),
     *,
-    conditions: Sequence[Keep] = CONDITIONS,
-    clip: tuple[Any, Any, Mapping[str, Any]] | None = None,
+    conditions: Sequence[Condition] = CONDITIONS,
+    clip: ClipScorer | None = None,
     counter: Counter | None = None,
     objects: Mapping[str, Mapping[str, int]] | None = None,
     clean: Clean = "empty",
     pooled: Pooled = "full",
     pictures: int = 8,
     on_image: Callable[[int, int], None] | None = None,
-    **call: Any,
+    **call: object,
 ) -> Probe:
-    """What the padding of prompts does in a pipeline: images under each condition, scores, and a verdict.
+    """Find out what the padding of prompts does in a pipeline: images under each condition, scores, and a verdict.
 
     Each prompt and seed is drawn plain, then with rows exchanged in the encoder's output and, unless the denoiser is a
-    cross-attention one, where that is the same, before every attention block. The verdict (see `verdict.decide`)
-    rests on the CLIP score and resamples prompts: it takes several, and 400 to be sharp.
+    cross-attention one, where that is the same, before every attention block. The verdict (see `formula.decide`)
+    says whether the padding carries the prompt and whether it is needed, by the similarity to the plain image and, with
+    a counter, by the objects found. It resamples prompts: give 8 or more, better 16, that the model draws right.
 
-    conditions: as `keep` in `encoder_intervention`; "full", "prompt", "pads" and "clean" are always run. "swapped"
-    takes the pads of another of the prompts. clip: (CLIPModel, tokenizer, options of `image_embeddings`) that scores;
-    OpenAI's from the Hub when None; for ours (*load_default_clip(), {"mean": (0.5,) * 3, "std": (0.5,) * 3}).
-    counter: with `objects`, prompt -> {label: how many}, gives the share of objects found. pictures: prompts whose
-    images are kept. on_image: called with (images made, images in all). call: of the pipeline, such as guidance_scale.
-    Raises InputError, UnsupportedModelError or ModelError.
+    Args:
+        pipe: A text-to-image pipeline.
+        prompts: One or several.
+        seeds: Of the images per prompt; (0,) by default.
+        conditions: As `condition` of `encoder_intervention`; "full", "prompt", "pads" and "clean" are always run.
+            "swapped", by default beside them, takes the pads of another of the prompts.
+        clip: Scores the images; OpenAI's from the Hub, on the CPU, when None.
+        counter: A detector that finds `objects`; none by default.
+        objects: prompt -> {label: how many}; with a counter, the share of these that it finds has a vote.
+        clean: As of `encoder_intervention`; "empty" by default.
+        pooled: As of `encoder_intervention`; "full" by default.
+        pictures: Prompts whose images are kept; 8 by default.
+        on_image: Called with (images made, images in all).
+        call: Further arguments of the pipeline's call, such as guidance_scale.
+
+    Returns:
+        The probe: `verdict`, `table()` with 95 % intervals, and the images.
+
+    Raises:
+        InputError: There is nothing to probe, or an argument is out of range.
+        UnsupportedModelError: It is not known how this family reads or hands over its text.
+        ModelError: The CLIP cannot be opened.
+
+    Source: Toker et al. 2025, arXiv 2501.06751.
+
+    Example:
+        >>> probe = t2i.probe_padding(pipe, ["two cats", "a dog"], clip=t2i.load_bundled_clip())
+        >>> probe.verdict.word
+        'undecided'
     """
     prompts = [prompts] if isinstance(prompts, str) else list(dict.fromkeys(prompts))
     if not prompts or not seeds:
         raise InputError("there is nothing to probe: give a prompt and a seed")
     if (counter is None) != (objects is None):
         raise InputError("counter and objects go together: which detector, and what each prompt asks for")
-    keeps = _keeps(conditions, len(prompts))
-    judge = Judge(clip or _open_clip(CLIP), counter, objects)
-    study = Study(pipe, keeps, {"clean": clean, "pooled": pooled}, call)
+    keeps = _conditions(conditions, len(prompts))
+    _check_rows(pipe, prompts, keeps, reading_of(call).get("max_sequence_length"))
+    scorer = Scorer(clip or open_clip(), counter, objects)
+    runner = ConditionRunner(pipe, keeps, {"clean": clean, "pooled": pooled}, call)
     others = dict(zip(prompts, (prompts[i] for i in _partners(len(prompts))), strict=True))
     work = [(prompt, seed) for prompt in prompts for seed in seeds]
     for done, (prompt, seed) in enumerate(work):
-        images = study.images(prompt, others[prompt], seed)
-        judge.score(prompt, study.cells, images, keep_pictures=done < pictures * len(seeds))
+        images = runner.images(prompt, others[prompt], seed)
+        scorer.score(prompt, runner.cells, images, keep_pictures=done < pictures * len(seeds))
         if on_image is not None:
             on_image((done + 1) * len(images), len(work) * len(images))
-    scores = {
-        route: {c.condition: np.array(c.clip) for c in study.cells if c.route in (route, "plain")}
-        for route in ("encoder", "diffusion")
+    drawn = [prompt for prompt, _ in work]
+    verdict = decide(_scores(runner.cells, runner.cross), drawn, masked=known_family(pipe).masks_pads)
+    note = "cross-attention: the diffusion interventions equal the encoder's and were not run" if runner.cross else ""
+    return Probe(drawn, [seed for _, seed in work], runner.cells, verdict, note, pad_kinds(pipe))
+
+
+def _scores(cells: Sequence[ConditionScores], cross: bool) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+    """metric -> route -> condition -> (n,); the CLIP score, which has no vote, among them."""
+    columns = {"similarity": "similarity", "objects": "recall", "CLIP score": "clip"}
+    return {
+        metric: {
+            route: {
+                c.condition: np.array(getattr(c, column))
+                for c in cells
+                if c.route in ("plain", "encoder" if cross else route)
+            }
+            for route in ("encoder", "diffusion")
+        }
+        for metric, column in columns.items()
+        if len(getattr(cells[0], column)) == len(cells[0].clip)  # objects may be asked for in some prompts only
     }
-    scores["diffusion"] = scores["encoder"] if study.cross else scores["diffusion"]
-    verdict = decide(*scores.values(), [prompt for prompt, _ in work], masked=family(pipe) in MASKS_PADS)
-    note = "cross-attention: the diffusion interventions equal the encoder's and were not run" if study.cross else ""
-    return Probe([prompt for prompt, _ in work], [seed for _, seed in work], study.cells, verdict, note)
 
 
-class Study:
+class ConditionRunner:
     """The images of one prompt and seed under all conditions, always in the order of `cells`."""
 
     def __init__(
-        self, pipe: DiffusionPipeline, keeps: list[Keep], options: Mapping[str, Any], call: Mapping[str, Any]
+        self, pipe: DiffusionPipeline, conditions: list[Condition], options: Mapping[str, Any], call: Mapping[str, Any]
     ) -> None:
         self.pipe, self.options, self.call = pipe, options, call
-        self.keeps = [keep for keep in keeps if keep != "full"]
-        self.cross = is_cross_attention(denoiser(pipe))
+        self.conditions = [condition for condition in conditions if condition != "full"]
+        self.cross = find_family(unwrapped(denoiser(pipe))).cross_attention
         routes = ("encoder",) if self.cross else ("encoder", "diffusion")
-        self.cells = [Cell("plain", "full")]
-        self.cells += [Cell(route, keep_name(keep)) for route in routes for keep in self.keeps]
+        self.cells = [ConditionScores("plain", "full")]
+        self.cells += [
+            ConditionScores(route, condition_name(condition)) for route in routes for condition in self.conditions
+        ]
 
     def images(self, prompt: str, other: str, seed: int) -> list[Image.Image]:
         """One image a cell, all from the noise of the seed."""
@@ -165,31 +232,34 @@ class Study:
             full, *exchanged = [self._draw(prompt, "full", seed, others)]
         else:
             noise = torch.Generator().manual_seed(seed)
-            outputs = intervene(self.pipe, prompt, ["full", *self.keeps], generator=noise, **others, **self.call)
-            full, *exchanged = [output.images[0] for output in outputs]
-        return [full, *(self._draw(prompt, keep, seed, others) for keep in self.keeps), *exchanged]
+            outputs = compare_conditions(
+                self.pipe, prompt, ["full", *self.conditions], generator=noise, output_type="np", **others, **self.call
+            )
+            full, *exchanged = [to_images(output.images)[0] for output in outputs]
+        return [full, *(self._draw(prompt, condition, seed, others) for condition in self.conditions), *exchanged]
 
-    def _draw(self, prompt: str, keep: Keep, seed: int, others: Mapping[str, Any]) -> Image.Image:
-        embeds = encoder_intervention(self.pipe, prompt, keep, **others, **reading_of(self.call))
-        return self.pipe(**embeds, **self.call, generator=torch.Generator().manual_seed(seed)).images[0]
+    def _draw(self, prompt: str, condition: Condition, seed: int, others: Mapping[str, Any]) -> Image.Image:
+        embeds = encoder_intervention(self.pipe, prompt, condition, **others, **reading_of(self.call))
+        generator = torch.Generator().manual_seed(seed)
+        return to_images(self.pipe(**embeds, **self.call, generator=generator, output_type="np").images)[0]
 
 
-class Judge:
+class Scorer:
     """Scores images: CLIP against the prompt and against the full image, and the objects that a counter finds."""
 
     def __init__(
         self,
-        clip: tuple[Any, Any, Mapping[str, Any]],
+        clip: ClipScorer,
         counter: Counter | None,
         objects: Mapping[str, Mapping[str, int]] | None,
     ) -> None:
-        self.model, self.tokenizer, self.pixels = clip
-        self.counter, self.objects = counter, objects or {}
+        self.clip, self.counter, self.objects = clip, counter, objects or {}
 
-    def score(self, prompt: str, cells: list[Cell], images: list[Image.Image], keep_pictures: bool) -> None:
+    def score(
+        self, prompt: str, cells: Sequence[ConditionScores], images: list[Image.Image], keep_pictures: bool
+    ) -> None:
         """Append what the images of one prompt and seed scored to their cells; the first image is the full one."""
-        seen = image_embeddings(self.model, images, **self.pixels)
-        read = text_embeddings(self.model, self.tokenizer, [prompt])[0][0]
+        seen, read = self.clip.embed_images(images), self.clip.embed_texts([prompt])[0][0]
         for cell, image, embedding in zip(cells, images, seen, strict=True):
             cell.clip.append(float(100 * embedding @ read))
             cell.similarity.append(float(100 * embedding @ seen[0]))
@@ -201,25 +271,39 @@ class Judge:
 
     def _recall(self, image: Image.Image, wanted: Mapping[str, int]) -> float:
         """The share of the objects asked for that are there; too many of one do not make up for another."""
+        assert self.counter is not None  # goes with the objects
         found = {label: self.counter.detect([image], label)[0].count for label in wanted}
         return sum(min(found[label], number) for label, number in wanted.items()) / sum(wanted.values())
 
 
-def _keeps(conditions: Sequence[Keep], prompts: int) -> list[Keep]:
+def _conditions(conditions: Sequence[Condition], prompts: int) -> list[Condition]:
     """What is always needed, then the rest, once each; one prompt has no other whose pads it could take."""
-    asked = [*NEEDED, *map(check_keep, conditions)]
+    asked = [*NEEDED, *map(check_condition, conditions)]
     return [k for i, k in enumerate(asked) if k not in asked[:i] and not (k == "swapped" and prompts == 1)]
+
+
+def _check_rows(
+    pipe: DiffusionPipeline, prompts: Sequence[str], conditions: Sequence[Condition], length: int | None
+) -> None:
+    """Raise InputError for a slice without a row: it would be "clean" under another name."""
+    slices = [condition for condition in conditions if isinstance(condition, slice)]
+    for prompt in prompts if slices else ():
+        rows = text_rows(pipe, prompt, max_sequence_length=length)
+        for condition in slices:
+            if not kept_rows(condition, rows).any():
+                raise InputError(f"condition {condition_name(condition)!r} has none of the {len(rows)} rows of text")
 
 
 def _partners(prompts: int) -> list[int]:
     return derangement(prompts).tolist() if prompts > 1 else [0]
 
 
-def _interval(values: list[float], prompts: list[str]) -> Interval | float:
+def score_interval(values: list[float], prompts: list[str]) -> Interval | float:
+    """The mean score, with a 95 % interval where there are prompts to resample."""
     return cluster_bootstrap(values, prompts) if len(set(prompts)) > 1 else float(np.mean(values))
 
 
-def _kid(full: Cell, cell: Cell) -> str:
+def _kid(full: ConditionScores, cell: ConditionScores) -> str:
     distance = kid(np.stack(full.embeddings), np.stack(cell.embeddings), extractor=FEATURES)
     return f"{distance.value:.4f} ± {distance.spread:.4f}"
 
@@ -228,9 +312,9 @@ def _bounds(interval: Interval) -> dict[str, float]:
     return {"estimate": interval.estimate, "low": interval.low, "high": interval.high, "prompts": interval.n}
 
 
-def _open_clip(name: str) -> tuple[Any, Any, dict[str, Any]]:
-    from transformers import AutoTokenizer, CLIPModel
-
-    with opening(f"the scoring CLIP {name} (another one goes in as clip=(model, tokenizer, options))"):
-        model = CLIPModel.from_pretrained(name, use_safetensors=True)
-        return model.eval(), AutoTokenizer.from_pretrained(name), {}
+def open_clip() -> ClipScorer:
+    """OpenAI's CLIP from the Hub. Raises ModelError."""
+    try:
+        return ClipScorer.load(CLIP, device="cpu")
+    except ModelError as error:
+        raise ModelError(f"the scoring CLIP: {error} (pass another one as clip=)") from error

@@ -12,7 +12,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser():
     if CHROMIUM is None:
         pytest.skip("needs Chromium")
@@ -22,17 +22,22 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def app(tmp_path_factory, tiny_folder):
-    """(url, desk) of a running server."""
+    """(url, service) of a running server."""
     pytest.importorskip("gradio")
     from t2i_tools.ui import AppOptions, launch
 
     models = tmp_path_factory.mktemp("models")
     (models / "tiny").symlink_to(tiny_folder)
-    page, desk = launch(AppOptions(output=tmp_path_factory.mktemp("app"), models=models, model="tiny"), block=False)
-    yield page.local_url, desk
-    desk.close()
+    with pytest.MonkeyPatch.context() as environment:
+        # Gradio has one folder for uploads per process, and `launch` names it: the server before takes its own again.
+        environment.setenv("GRADIO_TEMP_DIR", "")
+        options = AppOptions(output=tmp_path_factory.mktemp("app"), models=models, model="tiny")
+        page, service = launch(options, block=False)
+        yield page.local_url, service
+        service.close()
+        page.close()
 
 
 @pytest.fixture

@@ -4,63 +4,15 @@ import json
 import time
 
 import pytest
-from slow_steps import slow_steps
+from support.browsing import choose, done, fill, generate, newest, open_tab, opened, slide, unfold, unfold_all
+from support.slow_steps import slow_steps
+from support.waiting import wait_until
 
-from t2i_tools.imagefile import read_settings
+from t2i_tools.images.metadata import read_settings
 
 expect = pytest.importorskip("playwright.sync_api").expect
 expect.set_options(timeout=120_000)
 TABS = ("Generate", "Count", "Probe", "Grid", "Evaluate", "My jobs")
-
-
-def opened(browser, app, query="", **look):
-    """The app in a browser that looks so and has not been here before."""
-    context = browser.new_context(**look)
-    context.set_default_timeout(120_000)
-    page = context.new_page()
-    page.goto(f"{app[0]}{query}")
-    page.locator("#generate-run").wait_for()
-    return page
-
-
-def open_tab(page, name):
-    page.get_by_role("tab", name=name).click()
-    return name.lower()
-
-
-def unfold(page, label):
-    page.locator("button:visible", has_text=label).click()
-
-
-def fill(page, label, value):
-    page.locator(f"label:visible:has-text('{label}') >> input, textarea").first.fill(value)
-
-
-def slide(page, label, value):
-    box = page.locator(f"input[type=number][aria-label='number input for {label}']:visible")
-    box.fill(str(value))
-    box.press("Enter")
-
-
-def done(page, kind, how="Done"):
-    page.locator(f"#{kind}-status", has_text=how).wait_for(timeout=180_000)
-
-
-def generate(page, prompt="two cats", steps=2):
-    page.locator("#prompt textarea").fill(prompt)
-    if not page.locator("input[aria-label='number input for Steps (0: usual)']:visible").count():
-        unfold(page, "Size, steps, negative prompt")
-    slide(page, "Steps (0: usual)", steps)
-    page.locator("#generate-run").click()
-
-
-def newest(app):
-    """The newest job of all."""
-    rows = app[1].jobs._rows(
-        "SELECT number, id, owner, kind, asked, state, attempts, result, error, created, finished "
-        "FROM jobs ORDER BY number DESC LIMIT 1"
-    )
-    return rows[0]
 
 
 def test_generate_shows_the_image_and_its_file(page, app, shoot):
@@ -78,8 +30,7 @@ def test_shift_enter_generates_and_a_reload_finds_the_result(page, app):
     before = newest(app).number
     page.locator("#prompt textarea").press("Shift+Enter")
     page.wait_for_function("() => document.querySelector('#generate-status').innerText.includes('Done')")
-    while newest(app).number == before or newest(app).open:
-        time.sleep(0.1)
+    wait_until(lambda: newest(app).number > before and not newest(app).open, every=0.1)
     page.reload()
     done(page, "generate")
     shown = page.locator(".t2i-results img").first
@@ -92,10 +43,10 @@ def test_cancel_within_a_step(page, app):
     with slow_steps(app[1], 1.0) as told:
         generate(page, steps=60)
         page.locator("#generate-status", has_text="step ").wait_for()
-        live = app[1].worker._bench.live
+        progress = app[1].worker._context.progress
         page.locator("#generate-cancel").click()
         done(page, "generate", "Cancelled")
-    assert live.done <= told[0] + 1 < 60
+    assert progress.done <= told[0] + 1 < 60
 
 
 def test_each_step_is_shown(page, app):
@@ -103,9 +54,12 @@ def test_each_step_is_shown(page, app):
         generate(page, steps=5)
         preview = page.locator("#generate-status img[alt='the image so far']")
         seen = set()
-        while not page.locator("#generate-status", has_text="Done").count():
-            seen |= set(preview.evaluate_all("shown => shown.map(one => one.src)"))  # it may be gone at any moment
-            time.sleep(0.1)
+
+        def ended():
+            seen.update(preview.evaluate_all("shown => shown.map(one => one.src)"))  # it may be gone at any moment
+            return page.locator("#generate-status", has_text="Done").count()
+
+        wait_until(ended, every=0.1)
     assert len(seen) >= 2
 
 
@@ -119,8 +73,7 @@ def test_a_dropped_png_restores_all_settings_and_makes_the_same_bytes(page, app)
     page.wait_for_function("() => document.querySelector('#prompt textarea').value === 'three stars'")
     before = newest(app).number
     page.locator("#generate-run").click()
-    while newest(app).number == before or newest(app).open:
-        time.sleep(0.1)
+    wait_until(lambda: newest(app).number > before and not newest(app).open, every=0.1)
     (second,) = app[1].paths(newest(app))
     assert second.read_bytes() == first.read_bytes()
 
@@ -166,8 +119,9 @@ def test_count_searches_and_keeps_a_token(page, app, shoot):
     open_tab(page, "Count")
     page.get_by_label("token by gradient", exact=True).check()
     slide(page, "Budget of an image", 4)
+    page.get_by_label("Keep the tokens of searches").check()
     unfold(page, "Size, steps, seed, model, judge")
-    slide(page, "Steps (0: usual)", 2)
+    fill(page, "Steps", 2)
     page.locator("#count-run").click()
     done(page, "count")
     job = newest(app)
@@ -179,8 +133,23 @@ def test_count_searches_and_keeps_a_token(page, app, shoot):
     expect(points.nth(trials - 1)).to_be_visible()
     (name,) = job.result["images"][-1]["tokens"]
     expect(page.locator(f"text={name}").first).to_be_visible()
-    assert name in app[1].shelf.tokens()
+    assert name in app[1].registry.of(job.owner).tokens()
     shoot(page, "count")
+
+
+def test_count_and_grid_say_which_words_the_model_does_not_know(page):
+    open_tab(page, "Count")
+    unfold(page, "Size, steps, seed, model, judge")
+    choose(page, "Model", "bundled")
+    page.locator("#count-prompt textarea").fill("{count} giraffes")
+    expect(page.locator("#count-vocabulary")).to_contain_text("not trained on 'giraffes'")
+    page.locator("#count-prompt textarea").fill("{count} cats")
+    expect(page.locator("#count-vocabulary")).to_be_hidden()
+    open_tab(page, "Grid")
+    unfold(page, "Size, negative prompt, model, judges")
+    choose(page, "Model", "bundled")
+    page.get_by_label("Values down").fill("red, mauve")
+    expect(page.locator("#grid-vocabulary")).to_contain_text("not trained on 'mauve'")
 
 
 def test_the_prompt_of_a_count_follows_the_classes(page):
@@ -196,7 +165,7 @@ def test_the_prompt_of_a_count_follows_the_classes(page):
 def test_probe_gives_a_verdict_in_words(page, app, shoot):
     open_tab(page, "Probe")
     unfold(page, "Seeds, size, steps, model")
-    slide(page, "Steps (0: usual)", 2)
+    fill(page, "Steps", 2)
     page.locator("#prompts textarea").fill("two cats\na red car")  # last: a tab that has just opened may undo it
     page.locator("#probe-run").click()
     done(page, "probe")
@@ -220,7 +189,7 @@ def test_grid_measures_each_cell(page, shoot):
 def test_evaluate_shows_its_report(page, app, shoot, tmp_path):
     open_tab(page, "Evaluate")
     unfold(page, "Own prompts, sizes, steps, judges")
-    slide(page, "Steps (0: usual)", 1)
+    fill(page, "Steps", 1)
     rows = {"name": "own.csv", "mimeType": "text/csv", "buffer": b"prompt,class,count\ntwo cats,cat,2\na dog,dog,1\n"}
     page.locator("input[type=file][accept*='.csv']").set_input_files(rows)
     expect(page.locator("text=own.csv").first).to_be_visible()
@@ -239,13 +208,6 @@ def test_evaluate_shows_its_report(page, app, shoot, tmp_path):
     open_tab(page, "My jobs")
     expect(page.locator("td", has_text="evaluate").first).to_be_visible()
     shoot(page, "jobs")
-
-
-def unfold_all(page):
-    """Open every accordion of the visible tab, those inside others as well."""
-    closed = page.locator("button.label-wrap:visible:not(.open)")
-    while closed.count():
-        closed.first.click()
 
 
 CONTROLS = "button, input, textarea, select, a[href], [role=slider], [role=listbox], [tabindex='0']"
@@ -271,7 +233,7 @@ def test_everything_is_reached_by_keyboard(page, tab):
     assert missed == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing_serious_that_is_ours(browser, app, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = opened(browser, app, f"?__theme={scheme}", viewport={"width": 1280, "height": 900}, color_scheme=scheme)

@@ -1,12 +1,12 @@
 import json
 
 import pytest
+from support.shell import run_shell
 
-from t2i_tools.cli import main
-from t2i_tools.evaluation.advice import Evidence, Point, write_evidence
-from t2i_tools.evaluation.fingerprint import pipeline_fingerprint
-from t2i_tools.loading import open_pipeline
+from t2i_tools.evaluation.runs.fingerprint import pipeline_fingerprint
+from t2i_tools.evaluation.studies.advice import Evidence, Point, write_evidence
 from t2i_tools.metrics import Interval
+from t2i_tools.models.loading import open_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +26,7 @@ def evidence(tiny_folder, tmp_path_factory):
 @pytest.fixture
 def advise(tiny_folder, capsys):
     def run(*arguments, model=tiny_folder):
-        with pytest.raises(SystemExit) as left:
-            main(["advise", *map(str, arguments), "--model", str(model), "--device", "cpu"])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
+        return run_shell(capsys, "advise", *arguments, "--model", str(model), "--device", "cpu")
 
     return run
 

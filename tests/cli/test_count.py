@@ -4,7 +4,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,16 +12,18 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from support.shell import complains, run_shell
+from support.waiting import wait_until
 
-from t2i_tools.cli import count, main
-from t2i_tools.cli.count import default_template, parse_counts
-from t2i_tools.cli.counting import yield_line
+from t2i_tools.cli import main, options
+from t2i_tools.cli.count import parse_counts
 from t2i_tools.counting import METHODS, CountToken
 from t2i_tools.detectors import YoloCounter
 from t2i_tools.detectors.yolo import build_yolo
 from t2i_tools.errors import InputError
-from t2i_tools.imagefile import read_settings
-from t2i_tools.loading import open_pipeline
+from t2i_tools.images.metadata import read_settings
+from t2i_tools.models.loading import open_pipeline
+from t2i_tools.workflows.count import default_template, yield_line
 
 
 @pytest.fixture(scope="session")
@@ -46,18 +47,9 @@ def t2i(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*more):
-        with pytest.raises(SystemExit) as left:
-            main([*arguments, *map(str, more)])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
+        return run_shell(capsys, *arguments, *more)
 
     return run
-
-
-def complains(result, says):
-    code, out, err = result
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert re.search(says, err), err
 
 
 def files(folder):
@@ -78,7 +70,7 @@ def test_image_token_strip_and_summary(t2i, tmp_path):
     (row,) = json.loads((folder / "count.json").read_text())["images"]
     settings = read_settings(folder / "0001-200-apples-7.png")
     assert settings["count"] == {
-        "found": row["found"],
+        "counted": row["counted"],
         "exact": False,
         "tokens": row["tokens"],
         "noise": None,
@@ -115,7 +107,7 @@ def test_json(t2i, tmp_path):
 def test_exactly_what_the_counter_sees_is_delivered_and_the_rest_rejected(t2i, tmp_path):
     plain = ("--method", "plain", "--quiet")
     t2i("apples", 200, *plain, "--number", 4, "--output", "all")
-    found = [row["found"]["apples"] for row in json.loads((tmp_path / "all" / "count.json").read_text())["images"]]
+    found = [row["counted"]["apples"] for row in json.loads((tmp_path / "all" / "count.json").read_text())["images"]]
     wanted = max(set(found), key=found.count)
     code, _, err = t2i(
         "apples", wanted, "--method", "plain", "--number", 1, "--until-exact", "--output", "some", "--budget", 9
@@ -137,7 +129,7 @@ def test_too_few_exact_ones_are_exit_code_3(t2i, tmp_path):
     images = [name for name in files(folder) if name.endswith(".png") and not name.startswith("steps")]
     assert images == ["rejected/0001-200-apples-7.png", "rejected/0002-200-apples-8.png"]
     rows = json.loads((folder / "count.json").read_text())["images"]
-    assert sum(row["compute"]["passes"] / row["picture_passes"] for row in rows) <= 4
+    assert sum(row["compute"]["passes"] / row["image_passes"] for row in rows) <= 4
 
 
 def test_two_classes(t2i, tmp_path):
@@ -145,7 +137,7 @@ def test_two_classes(t2i, tmp_path):
     assert code == 0
     (row,) = json.loads((tmp_path / "both" / "count.json").read_text())["images"]
     assert re.fullmatch("a photo of <count-90-apples>.* apples and <count-80-balls>.* balls", row["prompt"])
-    assert set(row["found"]) == {"apples", "balls"}
+    assert set(row["counted"]) == {"apples", "balls"}
     assert len(row["tokens"]) == 2
 
 
@@ -189,10 +181,8 @@ def test_after_a_kill_the_same_command_goes_on_to_the_same_bytes(arguments, tmp_
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     folder = tmp_path / "killed"
     process = subprocess.Popen([*command, str(folder)], env=environment, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 600  # on a machine that does other things
-    while not (folder / ".search-0001.safetensors").exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: process.poll() is not None or (folder / ".search-0001.safetensors").exists(), 250)
+    assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not list(folder.glob("*.png"))
@@ -226,19 +216,44 @@ def test_a_finished_run_is_told_again_and_another_one_is_refused(t2i, tmp_path):
     complains(t2i("apples", 201, "--method", "plain", "--output", tmp_path / "a"), "holds a count with other settings")
 
 
+def test_what_early_looks_were_worth_is_carried_from_image_to_image(t2i, tmp_path):
+    more = ("apples", 200, "--method", "best_of", "--early-look", "--steps", 8, "--budget", 3, "--output", "a")
+    assert t2i(*more, "--number", 2)[0] == 0
+    summary = json.loads((tmp_path / "a" / "count.json").read_text())
+    assert summary["run"]["options"]["early_look"] is True
+    (record,) = summary["looks"].values()
+    looks = [step["look"] for image in summary["images"] for step in image["history"] if step.get("look")]
+    assert sum(record["seen"]) == len(looks) >= len(summary["images"])
+    (tmp_path / "a" / "count.json").write_text(json.dumps({**summary, "looks": {"of": {"seen": 1}}}))
+    complains(t2i(*more, "--number", 2), "cannot read the early looks in a/count.json")
+
+
+def test_the_image_is_kept(t2i, tmp_path):
+    assert t2i("apples", 200, "--keep-image", "--budget", 4, "--output", "a")[0] == 0
+    summary = json.loads((tmp_path / "a" / "count.json").read_text())
+    assert {seed for step in summary["images"][0]["history"] for seed in step["seeds"]} == {7}
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
         (["apples"], "'apples' is not CLASS N"),
         (["apples", "seven"], "is not CLASS N"),
         (["apples", "2", "apples", "3"], "names a class twice"),
-        (["apples", "0"], "count 0 of 'apples' is out of range"),
+        (["apples", "0"], "count 0 is out of range: it takes 1 or more"),
         (["dragons", "2"], "does not know 'dragons', only apple, ball"),
         (["apples", "2", "--prompt", "seven apples"], 'has no "{count}"'),
         (["apples", "2", "balls", "3", "--label", "apple"], "--label goes with one class"),
         (["apples", "2", "--method", "magic"], "unknown method 'magic': choose plain"),
-        (["apples", "2", "--counter", "judge"], "a judge only evaluates"),
-        (["apples", "2", "--counter", "nowhere.safetensors"], "unknown detector"),
+        (["apples", "2", "--counter", "bundled_second_judge"], "a judge only evaluates"),
+        (["apples", "2", "--counter", "nowhere.safetensors"], "no such file: nowhere.safetensors"),
+        (["apples", "2", "--lr", "1"], r"--lr does nothing with --method bisection\+best_of: it goes with token"),
+        (["apples", "2", "--lr", "1", "--method", "noise"], "--lr does nothing"),
+        (["apples", "2", "--grad-steps", "2", "--method", "best-of"], "--grad-steps does nothing"),
+        (["apples", "2", "--checkpointing"], "--checkpointing does nothing"),
+        (["apples", "2", "--method", "token", "--grad-steps", "9", "--steps", "3"], "more than the 3 denoising steps"),
+        (["apples", "2", "--early-look"], "2 steps are too few for an early look"),
+        (["apples", "2", "--keep-image", "--method", "best_of"], "--keep-image does nothing with"),
         (["apples", "2", "--seed", "-1"], "seed -1 is out of range"),
         (["apples", "2", "--native", "64x64"], "--native goes with"),
         (["apples", "2", "--output", "/dev/null/x"], "cannot write /dev/null/x"),
@@ -280,4 +295,4 @@ def test_the_line_on_yield():
 
 
 def test_the_methods_are_the_librarys():
-    assert count.METHODS == METHODS
+    assert options.METHODS == METHODS

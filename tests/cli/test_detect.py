@@ -5,9 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from t2i_tools.cli.detect import copy_paths, detect, image_files, read_image
+from t2i_tools.cli.detect import copy_paths, detect, image_files
 from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
 from t2i_tools.errors import InputError, T2IError
+from t2i_tools.images.open_image import open_image
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_draw_writes_copies_and_leaves_the_images(images, detector, tmp_path, ca
     results = json.loads(capsys.readouterr().out)
     assert sorted(path.name for path in (tmp_path / "new" / "drawn").iterdir()) == ["[red]b.png", "a.png"]
     for result in results:
-        drawn, original = Image.open(result["drawn"]), read_image(result["file"])
+        drawn, original = Image.open(result["drawn"]), open_image(result["file"])
         assert drawn.size == original.size
         assert drawn.tobytes() != original.tobytes()
     assert {path: path.read_bytes() for path in images.iterdir()} == before
@@ -108,4 +109,4 @@ def test_photos_are_turned_as_the_camera_says(tmp_path):
     exif = photo.getexif()
     exif[0x0112] = 6
     photo.save(tmp_path / "turned.jpg", exif=exif)
-    assert read_image(tmp_path / "turned.jpg").size == (20, 40)
+    assert open_image(tmp_path / "turned.jpg").size == (20, 40)

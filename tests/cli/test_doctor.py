@@ -1,14 +1,17 @@
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import typer
 
-from t2i_tools.cli import doctor
+from t2i_tools.cli import doctor, main
 from t2i_tools.cli.doctor import attention_backends, devices, examine, installed_versions, missing_extras
+from t2i_tools.errors import install
 
 DECLARED = [
     "torch>=2.0",
@@ -45,6 +48,11 @@ def test_report_is_readable(report, capsys):
     assert all(entry["fix"] in text for entry in report["missing"])
 
 
+def test_detectors_that_cannot_be_opened_come_with_a_command(report):
+    assert [entry["works"] for entry in report["detectors"] if "YOLOS" in entry["detectors"]] == [True]
+    assert all(entry["fix"].startswith("pip install") for entry in report["detectors"] if not entry["works"])
+
+
 def test_attention_that_is_said_to_work_works():
     works = {entry["backend"]: entry for entry in attention_backends() if entry["device"] == "cpu"}
     assert works["sdpa math"]["works"]
@@ -55,7 +63,7 @@ def test_attention_that_is_said_to_work_works():
 def test_missing_extras_come_with_their_command():
     missing = {entry["what"]: entry for entry in missing_extras(DECLARED)}
     assert set(missing) == {"extra app", "extra count"}
-    assert missing["extra app"]["fix"] == "pip install 't2i-tools[app]'"
+    assert missing["extra app"]["fix"] == "pip install '.[app]'"
     assert "torch>=999" in missing["extra count"]["why"]
 
 
@@ -93,3 +101,33 @@ def test_verbs_on_a_broken_torch(tmp_path):
     told = t2i("doctor", "--json")
     assert told.returncode == 1
     assert any(line.startswith("torch:") and "libcudart" in line for line in json.loads(told.stdout)["broken"])
+
+
+def test_a_model_is_tried(tiny_folder, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["doctor", "--try", "--model", str(tiny_folder), "--steps", "2", "--output", str(tmp_path / "card")])
+    lines = capsys.readouterr().out.splitlines()
+    assert end.value.code == 0
+    assert any(line.startswith("ok") and "entropy scaling: acts" in line for line in lines)
+    assert lines[-1] == str(tmp_path / "card" / "card.html")
+    assert json.loads((tmp_path / "card" / "card.json").read_text())["model"]["native size"] == "64x64"
+
+
+@pytest.mark.parametrize("option", [["--output", "x"], ["--model", "y"], ["--native", "64x64"]])
+def test_options_of_a_try_without_it_are_refused(option, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["doctor", *option])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "t2i: these options go with --try, which tries every plugin on a model\n"
+
+
+def test_what_installs_an_extra_works_from_the_checkout():
+    """Every extra that a message names exists, and none asks an index for a package that is on none."""
+    assert install("app") == "pip install '.[app]' in the checkout of t2i-tools"
+    code = "".join(path.read_text(encoding="utf-8") for path in Path(doctor.__file__).parents[1].rglob("*.py"))
+    named = set(re.findall(r"""install\(["'](\w+)["']\)""", code))
+    assert named == {"app", "count", "lora", "metrics", "ray"}
+    assert "t2i-tools[" not in code
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    if project.exists():
+        assert all(re.search(rf"^{extra} = \[", project.read_text(), re.MULTILINE) for extra in named)

@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from support.shell import complains, run_shell
 
-from t2i_tools.cli import main
-from t2i_tools.cli.evaluate import parse_shard
-from t2i_tools.cli.planning import bundled_benchmark
 from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
 from t2i_tools.errors import InputError
-from t2i_tools.evaluation.protocol import test_runs as runs_of
-from t2i_tools.imagefile import read_settings
+from t2i_tools.evaluation.reports.protocol import test_runs as runs_of
+from t2i_tools.images.metadata import read_settings
+from t2i_tools.workflows.evaluation_plan import bundled_benchmark, parse_shard
 
 PROMPTS = "prompt,class,count\ntwo apples,apple,2\na cat,cat,1\nthree cats,cat,3\nno class,,\n"
 
@@ -33,10 +32,7 @@ def t2i(tiny_folder, judge, tmp_path, monkeypatch, capsys):
 
     def run(verb, *arguments):
         own = ["--model", str(tiny_folder), "--judge", str(judge), "--threads", "1", "--device", "cpu"]
-        with pytest.raises(SystemExit) as left:
-            main(["evaluate", verb, *(own if verb == "counts" else []), *map(str, arguments)])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
+        return run_shell(capsys, "evaluate", verb, *(own if verb == "counts" else []), *arguments)
 
     return run
 
@@ -44,13 +40,7 @@ def t2i(tiny_folder, judge, tmp_path, monkeypatch, capsys):
 @pytest.fixture
 def small():
     """Options of a small evaluation."""
-    return ("--prompts", "p.csv", "--steps", 1, "--size", "16x16", "--batch", 2, "--output", "out")
-
-
-def complains(result, says):
-    code, out, err = result
-    assert (code, out, err.count("\n")) == (2, "", 1), err
-    assert says in err
+    return ("--prompts", "p.csv", "--steps", 1, "--sizes", "16x16", "--batch", 2, "--output", "out")
 
 
 def test_from_prompts_to_report_and_on_again(t2i, small, tmp_path):
@@ -69,15 +59,35 @@ def test_from_prompts_to_report_and_on_again(t2i, small, tmp_path):
     assert "data:image/webp;base64," in page
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")  # nothing is fetched
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
-    assert t2i("counts", *small, "--quiet")[:2] == (0, "")
+    code, out, _ = t2i("counts", *small, "--json")
+    (group,) = json.loads(out)["groups"]
+    assert (code, group["name"], group["ok"], group["figures"]["exact"]["n"]) == (0, "plain", 4, 3)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")} == before
     complains(t2i("counts", *small, "--steps", 2), "from other prompts")
     complains(t2i("counts", *small, "--scheduler", "euler"), "another model")
-    complains(t2i("counts", *small, "--batch", 3), "other settings (there batch 2, here 3)")
+    complains(t2i("counts", *small, "--batch", 3), r"other settings \(there batch 2, here 3\)")
+
+
+def test_classes_that_the_judge_does_not_know(t2i, tmp_path, caplog):
+    """Of images made elsewhere the others are judged; of images to make it is said before the first one."""
+    folder = tmp_path / "made"
+    folder.mkdir()
+    for name in "abc":
+        Image.new("RGB", (16, 16), "red").save(folder / f"{name}.png")
+    (folder / "metadata.csv").write_text("file_name,class,count\na.png,cat,1\nb.png,goblin,1\nc.png,unicorn,2\n")
+    code, out, err = t2i("counts", "--images", folder, "--output", "out")
+    assert (code, "2 of 3 items failed" in err) == (1, True)
+    assert "does not know 'goblin', 'unicorn'" in caplog.text
+    assert "Benchmark made," in out
+    rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in rows] == ["ok", "error", "error"]
+    assert "does not know 'unicorn'" in rows[2]["error"]
+    (tmp_path / "odd.csv").write_text("prompt,class,count\na,cat,1\nb,goblin,1\nc,unicorn,2\n")
+    complains(t2i("counts", "--prompts", "odd.csv", "--output", "none"), "does not know 'goblin', 'unicorn', only")
 
 
 def test_shards_and_limit(t2i, small, tmp_path):
-    assert t2i("counts", *small, "--limit", 1)[0] == 0
+    assert t2i("counts", *small, "--stop-after", 1)[0] == 0
     whole = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
     assert [row["status"] for row in whole] == ["ok", "ok", "missing", "missing"]
     code, _, err = t2i("counts", *small, "--shard", "2/2")
@@ -108,7 +118,8 @@ def test_geneval_out_and_in_again(t2i, small, tmp_path):
     assert t2i("counts", *small, "--geneval", "geneval")[0] == 0
     assert sorted(path.name for path in (tmp_path / "geneval").iterdir()) == ["00000", "00001", "00002"]
     metadata = json.loads((tmp_path / "geneval" / "00002" / "metadata.jsonl").read_text())
-    assert metadata == {"tag": "counting", "include": [{"class": "cat", "count": 3}], "prompt": "three cats"}
+    clauses = {"include": [{"class": "cat", "count": 3}], "exclude": [{"class": "cat", "count": 4}]}
+    assert metadata == {"tag": "counting", **clauses, "prompt": "three cats"}
     assert t2i("counts", "--images", "geneval", "--output", "judged")[0] == 0
     rows, judged = (
         [json.loads(line) for line in (tmp_path / name / "rows.jsonl").read_text().splitlines()]
@@ -148,7 +159,7 @@ def test_a_folder_of_pictures(t2i, tmp_path):
 
 
 def test_the_test_split_needs_a_protocol_and_is_logged(t2i, tmp_path):
-    options = ("--output", "out", "--number", 2, "--counts", "2", "--steps", 1, "--size", "16x16", "--quiet")
+    options = ("--output", "out", "--steps", 1, "--sizes", "16x16", "--quiet")
     complains(t2i("counts", *options, "--split", "test"), "needs --protocol")
     complains(t2i("counts", *options, "--split", "test", "--prompts", "p.csv"), "needs --protocol")
     (tmp_path / "claim.json").write_text('{"primary": "mae", "split": "test", "unit": "class", "_why": "a test"}')
@@ -170,10 +181,12 @@ def test_the_test_split_needs_a_protocol_and_is_logged(t2i, tmp_path):
         (["--shard", "3/2"], "shard '3/2'"),
         (["--engine", "magic"], "unknown engine 'magic'"),
         (["--engine", "accelerate", "--workers", "2"], "leave --workers"),
-        (["--method", "magic"], "unknown method 'magic'"),
+        (["--methods", "magic"], "unknown method 'magic'"),
         (["--images", "."], "either --prompts or --images"),
+        (["--counts", "2"], "go with the built-in benchmark"),
+        (["--sizes", ""], "WIDTHxHEIGHT"),
         (["--steps", "5000"], "more than the 1000"),
-        (["--judge", "nonsense"], "nonsense"),
+        (["--judge", "nonsense"], "unknown detector 'nonsense'"),
         (["--clip", "nonsense"], "nonsense"),
         (["--protocol", "absent.json"], "cannot read absent.json"),
     ],

@@ -3,12 +3,13 @@ import json
 import pytest
 import torch
 from PIL import Image
+from support.shell import run_shell
 
 from t2i_tools.cli import main
 from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.grid import Axis, draw_grid, grid_cells, parse_axis
-from t2i_tools.imagefile import read_settings
+from t2i_tools.images.metadata import read_settings
 
 
 @pytest.fixture
@@ -18,10 +19,7 @@ def t2i(tiny_folder, tmp_path, monkeypatch, capsys):
     HeatmapCounter(HeatmapNet(2, (8, 8, 8)), ("apple", "cat"), 0.0).save("judge.safetensors")
 
     def run(*arguments):
-        with pytest.raises(SystemExit) as left:
-            main(["grid", "--model", str(tiny_folder), "--device", "cpu", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
+        return run_shell(capsys, "grid", "--model", str(tiny_folder), "--device", "cpu", *arguments)
 
     return run
 
@@ -49,7 +47,7 @@ def test_what_is_there_is_not_made_again(t2i, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "g" / "cells").iterdir()}
     picture = (tmp_path / "g" / "grid.png").read_bytes()
     next(iter(before)).unlink()
-    t2i(*OPTIONS, "--output", "g", "--quiet")
+    assert t2i(*OPTIONS, "--output", "g", "--json")[1] == (tmp_path / "g" / "grid.json").read_text()
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "g" / "cells").iterdir()}
     assert after.keys() == before.keys()
     assert sum(after[path] != before[path] for path in before) == 1
@@ -120,6 +118,28 @@ def test_values_with_commas():
     assert [cell.request.prompt for cell in cells] == ["a cat, asleep", "a dog"]
     with pytest.raises(InputError, match="needs an axis"):
         grid_cells("any", [], {"seed": 0})
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ('word="red, blue",green', ("red, blue", "green")),
+        ("word=red, blue|green", ("red, blue", "green")),
+        ('word="red, blue" | "green"', ("red, blue", "green")),
+        ('word="a|b",c', ("a|b", "c")),
+        ('word="say ""cheese""",c', ('say "cheese"', "c")),
+        ("word=5'6,7'0", ("5'6", "7'0")),
+        ("word=red,  blue ", ("red", "blue")),
+    ],
+)
+def test_quotes_and_bars_around_values(text, values):
+    assert parse_axis(text) == Axis("word", values)
+
+
+@pytest.mark.parametrize("text", ['word="red, blue', "word=", "word=a,,b", "=a", 'word="",a'])
+def test_an_axis_that_is_not_clear(text):
+    with pytest.raises(InputError, match="axis"):
+        parse_axis(text)
 
 
 def test_three_axes_in_one_picture():

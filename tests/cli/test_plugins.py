@@ -4,12 +4,12 @@ import math
 
 import pytest
 from PIL import Image
+from support.shell import run_shell
 
-from t2i_tools.cli import main
 from t2i_tools.counting import count_token
 from t2i_tools.counting.token import start_token
-from t2i_tools.generation import Request, generate_image
-from t2i_tools.imagefile import read_settings
+from t2i_tools.images.generate import Request, generate_image
+from t2i_tools.images.metadata import read_settings
 from t2i_tools.longclip import stretch_clip
 
 
@@ -20,10 +20,7 @@ def t2i(tiny_folder, tmp_path, monkeypatch, capsys):
 
     def run(*arguments, prompt="cat"):
         options = ["--model", str(tiny_folder), "--steps", "2", "--seed", "3", *arguments]
-        with pytest.raises(SystemExit) as left:
-            main(["generate", prompt, *options])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
+        return run_shell(capsys, "generate", prompt, *options)
 
     return run
 
@@ -46,7 +43,7 @@ def test_entropy_scaling_and_comparison(t2i):
         assert both.crop((96, 0, 192, 64)).tobytes() == pixels("on.png")
     (told,) = json.loads(out)
     gain = round((math.log(24) / math.log(16)) ** 0.5, 4)
-    assert told["entropy_scaling"] == {"rule": "sqrt-log", "strength": 1.0, "native": "64x64", "gain": [gain, gain]}
+    assert told["entropy_scaling"] == {"rule": "sqrt_log", "strength": 1.0, "native": "64x64", "gain": [gain, gain]}
     assert told["compare"] == "off | on"
     assert (told["width"], told["height"]) == (192, 64)
     assert {"file": "both.png", **read_settings("both.png")} == told
@@ -85,7 +82,7 @@ def test_two_passes(t2i):
     code, out, err = t2i("--size", "99x131", "--two-pass", "--output", "two.png", "--json")
     assert (code, err) == (0, "")
     (told,) = json.loads(out)
-    assert told["two_pass"] == {"strength": 0.5, "first": "56x72"}
+    assert told["two_pass"] == {"strength": 0.5, "first": "56x72", "native": "64x64"}
     assert (told["width"], told["height"]) == (99, 131)
     t2i("--size", "96x64", "--output", "off.png")
     t2i("--size", "96x64", "--output", "both.png", "--two-pass", "--two-pass-strength", "1", "--compare")
@@ -173,9 +170,9 @@ def test_count_tokens_that_cannot_be_read(t2i, saved_token, files, prompt, says)
         (["--entropy-scaling", "--native", "big"], "WIDTHxHEIGHT"),
         (["--entropy-strength", "2"], "goes with --entropy-scaling"),
         (["--entropy-scaling", "--entropy-strength", "nan"], "finite"),
-        (["--entropy-scaling", "--entropy-rule", "sqrt"], "sqrt-log, log"),
-        (["--entropy-scaling", "--entropy-layers", "("], "regular expression"),
-        (["--entropy-scaling", "--entropy-layers", "attn7"], "matches none"),
+        (["--entropy-scaling", "--entropy-rule", "sqrt"], "sqrt_log, log"),
+        (["--entropy-scaling", "--entropy-layers", "(", "--size", "96x64"], "regular expression"),
+        (["--entropy-scaling", "--entropy-layers", "attn7", "--size", "96x64"], "matches none"),
         (["--long-prompts", "long"], "stretch, chunk, truncate"),
         (["--long-clip", "folder"], "goes with --long-prompts"),
         (["--long-prompts", "chunk", "--long-clip", "folder"], "go with method 'stretch'"),
@@ -187,3 +184,11 @@ def test_options_that_do_not_go_together(t2i, arguments, says):
     code, out, err = t2i(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert says in err
+
+
+def test_a_plugin_that_changes_nothing_says_so(t2i):
+    for size in ((), ("--size", "64x64")):
+        code, _, err = t2i("--two-pass", "--entropy-scaling", *size)
+        assert code == 0
+        assert [line.split()[1] for line in err.splitlines()] == ["--entropy-scaling", "--two-pass"]
+        assert err.count("changes nothing at 64x64") == 2

@@ -2,10 +2,10 @@ import json
 
 import pytest
 from PIL import Image
+from support.shell import run_shell
 
-from t2i_tools.cli import main
 from t2i_tools.cli.sizes import usual_sizes
-from t2i_tools.imagefile import read_settings
+from t2i_tools.images.metadata import read_settings
 
 
 @pytest.fixture
@@ -14,10 +14,9 @@ def run(tiny_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(verb, *arguments):
-        with pytest.raises(SystemExit) as left:
-            main([verb, *arguments, "--model", str(tiny_folder), "--steps", "2", "--seed", "3", "--device", "cpu"])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
+        return run_shell(
+            capsys, verb, *arguments, "--model", str(tiny_folder), "--steps", "2", "--seed", "3", "--device", "cpu"
+        )
 
     return run
 
@@ -43,7 +42,8 @@ def test_a_sheet(run):
     run("generate", "a {cat}", "--size", "96x64", "--output", "one.png", "--entropy-scaling")
     assert pixels("one.png") == pixels(on[1])
     before = [pixels("s/sizes.png"), *map(pixels, off)]
-    assert run("sizes", *arguments)[0] == 0
+    code, out, err = run("sizes", *arguments, "--json")
+    assert (code, json.loads(out)["images"], err) == (0, images, "")
     assert [pixels("s/sizes.png"), *map(pixels, off)] == before
 
 
@@ -60,8 +60,11 @@ def test_sizes_by_default():
     ("arguments", "says"),
     [
         (("--sizes", "64x64,big"), "WIDTHxHEIGHT"),
-        (("--fit", "stretch"), "crop or snap"),
-        (("--entropy-rule", "sqrt"), "sqrt-log"),
+        (("--sizes", ""), "WIDTHxHEIGHT"),
+        (("--judge", "bundled-judge"), "add --label CLASS"),
+        (("--fit", "snap"), "does nothing without a size"),
+        (("--fit", "stretch"), "crop, snap"),
+        (("--entropy-rule", "sqrt"), "sqrt_log"),
         (("--two-pass-strength", "0.3"), "goes with --two-pass"),
         (("--native", "big"), "WIDTHxHEIGHT"),
         (("--label", "unicorn"), "unicorn"),

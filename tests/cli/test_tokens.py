@@ -1,8 +1,8 @@
 import json
 
 import pytest
+from support.shell import run_shell
 
-from t2i_tools.cli import main
 from t2i_tools.cli.tokens import drawn
 from t2i_tools.longclip import Ruler, RulerWord
 
@@ -12,10 +12,7 @@ def t2i(tiny_folder, capsys):
     """Run `t2i VERB PROMPT` on the tiny model; returns (exit code, stdout, stderr)."""
 
     def run(verb, prompt, *arguments):
-        with pytest.raises(SystemExit) as left:
-            main([verb, prompt, "--model", str(tiny_folder), *arguments])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
+        return run_shell(capsys, verb, prompt, "--model", str(tiny_folder), *arguments)
 
     return run
 
@@ -31,6 +28,12 @@ def test_windows_weights_and_cuts(t2i):
     assert "1 window of 248" in t2i("tokens", "red " * 80, "--long-prompts", "stretch")[1]
 
 
+def test_what_the_bundled_model_was_not_trained_on(capsys):
+    code, out, err = run_shell(capsys, "tokens", "two giraffes")
+    assert code == 0 and out.startswith("text_encoder: ")
+    assert err.startswith("t2i: the bundled model was not trained on 'giraffes'") and err.count("\n") == 1
+
+
 def test_json(t2i):
     code, out, err = t2i("tokens", "two (red:1.3)", "--long-prompts", "truncate", "--json")
     assert (code, err) == (0, "")
@@ -41,6 +44,7 @@ def test_json(t2i):
         "windows": 1,
         "tokens": 2,
         "cut": "",
+        "notes": [],
         "words": [
             {"text": "two", "tokens": [1, 2], "window": 0, "weight": 1.0, "read": True},
             {"text": "red", "tokens": [2, 3], "window": 0, "weight": 1.3, "read": True},

@@ -1,9 +1,6 @@
-import copy
-from functools import cache
-
-import pipezoo
 import pytest
 import torch
+from support.shared import copied
 
 from t2i_tools.detectors import Detections, YoloCounter, find_label, to_batch
 from t2i_tools.detectors.yolo import build_yolo
@@ -35,15 +32,6 @@ class Brightness:
         return Detections(names, torch.zeros(len(names), 4), torch.ones(len(names)))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Bits are compared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def brightness():
     return Brightness()
@@ -57,22 +45,7 @@ def yolo():
     return YoloCounter(net, ("apple", "ball"), threshold=0.001)
 
 
-@pytest.fixture(scope="session")
-def build():
-    """`build(name)`: one of pipezoo's pipelines, a copy with a tokenizer of its own for each text encoder."""
-    original = cache(pipezoo.build)
-
-    def own(name):
-        pipe = copy.deepcopy(original(name))
-        for part in ("tokenizer_2", "tokenizer_3"):
-            if hasattr(pipe, part):
-                setattr(pipe, part, copy.deepcopy(getattr(pipe, part)))
-        return pipe
-
-    return own
-
-
 @pytest.fixture
-def pipe(build):
+def pipe():
     """A tiny Stable Diffusion."""
-    return build("stable_diffusion")
+    return copied("stable_diffusion")

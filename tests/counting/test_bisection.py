@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
+from support.shared import copied
 
 import t2i_tools as t2i
-from t2i_tools.counting.bisection import TOLERANCE, Bracket
-from t2i_tools.counting.token import number_word, start_token
+from t2i_tools.counting.moves.bisection import TOLERANCE, Bracket
+from t2i_tools.counting.token import laid_over, start_token
 from t2i_tools.errors import InputError
-from t2i_tools.generation import Request, generate_image
+from t2i_tools.images.generate import Request, generate_image
+from t2i_tools.images.number_words import number_word
 
 TEMPLATE = "two {count} cats"
 SMALL = {"steps": 2, "guidance": 1.0, "size": (64, 64)}
@@ -72,7 +74,9 @@ def search(pipe, counter, n, **options):
 def on_the_line(pipe, token, vector):
     """Where between two numbers' words a vector is, None where it is not."""
     for number in range(1, 2 * token.n + 1):
-        near, far = (start_token(pipe, k, "", start=number_word(k)).vectors for k in (number, number + 1))
+        near, far = (
+            start_token(pipe, k, "", start=number_word(k), length=token.length).vectors for k in (number, number + 1)
+        )
         one, way = near["text_encoder"], far["text_encoder"] - near["text_encoder"]
         share = float(((vector - one) * way).sum() / (way * way).sum())
         if -1e-4 <= share <= 1.0001 and torch.allclose(one + share * way, vector, atol=1e-6):
@@ -153,8 +157,8 @@ def test_it_starts_from_the_numbers_own_word(pipe, brightness):
 
 
 @pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux"])
-def test_every_encoder_goes_along_the_line(build, yolo, name):
-    pipe = build(name)
+def test_every_encoder_goes_along_the_line(yolo, name):
+    pipe = copied(name)
     optimiser = t2i.optimize_count(
         pipe, TEMPLATE, 9, yolo, label="apple", method="bisection", steps=1, guidance=0.0, size=(64, 64), budget=3
     )
@@ -165,3 +169,39 @@ def test_every_encoder_goes_along_the_line(build, yolo, name):
     for encoder, vector in token.vectors.items():
         assert not torch.equal(vector, words[encoder]), encoder
     assert len(optimiser.run().history) == 3
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux"])
+@pytest.mark.parametrize("n", [7, 13, 21])
+def test_the_first_trial_is_the_plain_image_whatever_the_numbers_tokens(yolo, name, n):
+    pipe, options = copied(name), {"steps": 1, "guidance": 0.0, "size": (64, 64)}
+    plain = generate_image(pipe, Request(f"two {number_word(n)} cats", 0, **options))
+    optimiser = t2i.optimize_count(pipe, TEMPLATE, n, yolo, label="apple", budget=2, **options)
+    assert next(optimiser).image.tobytes() == plain.tobytes()
+    assert optimiser.result().prompt == f"two {number_word(n)} cats" or optimiser.stopped == "exact"
+
+
+def test_a_token_of_as_many_vectors_as_the_word_has_tokens_is_read_as_the_word(pipe):
+    token = start_token(pipe, 13, "cat", start="thirteen")
+    assert token.length == len(pipe.tokenizer("thirteen", add_special_tokens=False)["input_ids"]) > 1
+    plain = generate_image(pipe, Request("two thirteen cats", 0, **SMALL))
+    token.settings = {"number": False}
+    with t2i.count_token(pipe, token):
+        ours = generate_image(pipe, Request(token.prompt(TEMPLATE), 0, **SMALL))
+    assert ours.tobytes() == plain.tobytes()
+
+
+def test_words_of_unlike_length_are_laid_evenly_over_the_rows():
+    rows = torch.tensor([[0.0], [4.0], [2.0]])
+    assert laid_over(rows, 3).tolist() == rows.tolist()
+    assert laid_over(rows, 5).flatten().tolist() == [0, 2, 4, 3, 2]
+    assert laid_over(rows, 2).flatten().tolist() == [0, 2]
+    assert laid_over(rows, 1).flatten().tolist() == [2]
+    assert laid_over(rows[:1], 3).flatten().tolist() == [0, 0, 0]
+
+
+def test_keep_image_stays_on_the_seed_and_says_what_it_kept(pipe, brightness):
+    result = search(pipe, brightness, 9, method="bisection+best_of", keep="image", explore=2, budget=12).run()
+    assert {tuple(row["seeds"]) for row in result.history} == {(0,)}
+    with pytest.raises(InputError, match="takes other seeds, which keep='image' rules out"):
+        search(pipe, brightness, 9, method="best_of", keep="image")

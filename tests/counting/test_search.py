@@ -1,25 +1,30 @@
 """Searches with a counter whose truth is known: as many objects as the picture is bright."""
 
 import json
+from dataclasses import fields
+from inspect import signature
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.shared import copied
 
 import t2i_tools as t2i
-from t2i_tools.counting.clip import ClipTerm
+from t2i_tools.counting.clip_term import ClipTerm
 from t2i_tools.counting.options import METHODS
 from t2i_tools.errors import InputError, UnsupportedModelError
-from t2i_tools.generation import Request, generate_image
-from t2i_tools.models import denoiser
+from t2i_tools.images.generate import Request, generate_image
+from t2i_tools.metrics import ClipScorer
+from t2i_tools.models.anatomy import denoiser
 
 TEMPLATE = "two {count} cats"
 SMALL = {"steps": 2, "guidance": 1.0, "size": (64, 64)}
+TOKEN = {"method": "token", "grad_steps": 2}
 
 
 def search(pipe, counter, n=9, **options):
-    return t2i.optimize_count(pipe, TEMPLATE, n, counter, label="apple", **{**SMALL, "grad_steps": 2, **options})
+    return t2i.optimize_count(pipe, TEMPLATE, n, counter, label="apple", **{**SMALL, **TOKEN, **options})
 
 
 def timeless(history):
@@ -199,11 +204,11 @@ def test_patience_ends_a_search_that_does_not_get_better(pipe, brightness):
 def test_two_classes_at_once(pipe, brightness):
     def joint(**options):
         template = "{apple} red {ball}"
-        return t2i.optimize_count(pipe, template, counter=brightness, **SMALL, grad_steps=2, **options)
+        return t2i.optimize_count(pipe, template, counter=brightness, **{**SMALL, **TOKEN, **options})
 
-    apples, balls = next(joint(counts={"apple": 1, "ball": 1}, method="plain")).found[0].values()
+    apples, balls = next(joint(counts={"apple": 1, "ball": 1}, method="plain")).counted[0].values()
     optimiser = joint(counts={"apple": apples + 1, "ball": balls + 1}, budget=150, patience=60)
-    assert optimiser.request.prompt.count("<count-") == 2
+    assert all(f"<count-{n + 1}-" in optimiser.request.prompt for n in (apples, balls))
     first = next(optimiser)
     assert first.count_loss == pytest.approx(2, abs=1e-3)
     result = optimiser.run()
@@ -215,7 +220,7 @@ def test_two_classes_at_once(pipe, brightness):
 def test_a_token_for_several_seeds_is_judged_on_all(pipe, brightness):
     optimiser = search(pipe, brightness, n=200, seeds=(1, 2, 3), batch=2, budget=4)
     step = next(optimiser)
-    assert len(step.images) == len(step.found) == len(step.potential) == 3
+    assert len(step.images) == len(step.counted) == len(step.potential) == 3
     assert step.error == pytest.approx(sum(200 - count for count in step.counts) / 3)
     one = next(search(pipe, brightness, n=200, seeds=(3,)))
     assert one.count == step.counts[2]
@@ -278,8 +283,8 @@ def test_when_nothing_is_seen_the_gradient_lives(pipe):
     assert step.counts == [0] and step.grad_norm > 0 and np.isfinite(step.count_loss)
 
 
-def test_the_encoders_that_learn_can_be_chosen(build, brightness):
-    pipe = build("stable_diffusion_xl")
+def test_the_encoders_that_learn_can_be_chosen(brightness):
+    pipe = copied("stable_diffusion_xl")
     optimiser = search(pipe, brightness, n=200, encoders=("text_encoder",), budget=12)
     first = {name: vector.detach().clone() for name, vector in optimiser.tokens[0].vectors.items()}
     optimiser.run()
@@ -315,11 +320,11 @@ def test_a_gradient_that_is_no_number_changes_nothing(pipe, brightness):
 def test_clip_keeps_its_say(pipe, brightness):
     from transformers import CLIPModel, CLIPTokenizer
 
-    from t2i_tools.default import WEIGHTS
+    from t2i_tools.bundled import WEIGHTS
 
     model = CLIPModel.from_pretrained(WEIGHTS / "clip", dtype=torch.float32)
     tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
-    clip = ClipTerm(model, tokenizer, mean=(0.5,) * 3, std=(0.5,) * 3)
+    clip = ClipTerm(ClipScorer(model, tokenizer, mean=(0.5,) * 3, std=(0.5,) * 3))
     without = next(search(pipe, brightness, n=200, max_norm=1e9))
     with_clip = next(search(pipe, brightness, n=200, clip=clip, clip_weight=50.0, max_norm=1e9))
     assert without.clip_loss == 0 and 0 < with_clip.clip_loss < 2
@@ -328,10 +333,19 @@ def test_clip_keeps_its_say(pipe, brightness):
 
 
 @pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux"])
-def test_the_whole_loop_runs_with_a_real_yolo(build, yolo, name, tmp_path):
+def test_the_whole_loop_runs_with_a_real_yolo(yolo, name, tmp_path):
     steps = 1 if name == "stable_diffusion_xl" else 2  # as SDXL-Turbo
     optimiser = t2i.optimize_count(
-        build(name), TEMPLATE, 300, yolo, label="apples", steps=steps, guidance=0.0, size=(64, 64), budget=10
+        copied(name),
+        TEMPLATE,
+        300,
+        yolo,
+        label="apples",
+        method="token",
+        steps=steps,
+        guidance=0.0,
+        size=(64, 64),
+        budget=10,
     )
     result = optimiser.run()
     assert len(result.history) >= 2 and all(row["grad_norm"] > 0 for row in result.history)
@@ -343,7 +357,7 @@ def test_the_whole_loop_runs_with_a_real_yolo(build, yolo, name, tmp_path):
     ("change", "says"),
     [
         ({"template": "seven cats"}, 'has no "{count}"'),
-        ({"n": 0}, "count 0 of 'apple' is out of range"),
+        ({"n": 0}, "count 0 is out of range: it takes 1 or more"),
         ({"n": None}, "say how many"),
         ({"method": "magic"}, "unknown method 'magic': choose plain, best_of, bisection"),
         ({"seeds": ()}, "no seeds were given"),
@@ -353,13 +367,23 @@ def test_the_whole_loop_runs_with_a_real_yolo(build, yolo, name, tmp_path):
         ({"label": None, "template": "{count} apples and balls"}, r"names several classes \(apple, ball\)"),
         ({"steps": 0}, "steps 0 is out of range"),
         ({"label": "dragon"}, "does not know 'dragon'"),
-        ({"colour": "red"}, "knows no option 'colour'"),
+        ({"n": 7.5}, "count 7.5 is not a whole number"),
+        ({"n": None, "counts": {"apple": 2.5}}, "count of 'apple' 2.5 is not a whole number"),
+        ({"size": (64,)}, r"size \(64,\) is not \(height, width\) in pixels"),
+        ({"size": (64, 0)}, r"size \(64, 0\) is out of range"),
+        ({"counter": None}, "needs a counter, and none was given: pass a detector"),
+        ({"counter": "yolo"}, "needs a counter, and str cannot detect"),
+        ({"patience": 1.5}, "patience 1.5 is not a whole number"),
+        ({"budget": float("nan")}, "budget nan is out of range"),
+        ({"clip_weight": -1.0}, "clip_weight -1.0 is out of range"),
+        ({"grad_steps": 0}, "grad_steps 0 is out of range: it takes 1 or more"),
+        ({"grad_where": "middle"}, "unknown grad_where 'middle': choose first, last, spread"),
     ],
 )
 def test_bad_arguments_are_one_line(pipe, brightness, change, says):
-    arguments = {"template": TEMPLATE, "n": 3, "label": "apple", **SMALL, **change}
+    arguments = {"template": TEMPLATE, "n": 3, "label": "apple", "counter": brightness, **SMALL, **change}
     with pytest.raises(InputError, match=says) as error:
-        t2i.optimize_count(pipe, counter=brightness, **arguments)
+        t2i.optimize_count(pipe, **arguments)
     assert "\n" not in str(error.value)
 
 
@@ -370,4 +394,59 @@ def test_where_no_word_can_be_learned_it_says_what_needs_none(pipe, brightness):
 
 
 def test_the_label_is_read_in_the_prompt(pipe, brightness):
-    assert list(t2i.optimize_count(pipe, "a photo of {count} apples", 3, brightness).judge.goal.counts) == ["apple"]
+    assert list(t2i.optimize_count(pipe, "a photo of {count} apples", 3, brightness).objective.goal.counts) == ["apple"]
+
+
+def test_library_and_shell_search_by_the_same_method(pipe, brightness):
+    from t2i_tools.workflows.count import SearchOptions
+
+    library = t2i.optimize_count(pipe, TEMPLATE, 3, brightness, label="apple").options
+    assert (library.method, library.budget) == (SearchOptions().method, SearchOptions().budget)
+    assert library == t2i.CountOptions()
+
+
+def test_every_option_is_an_argument_with_a_line_of_its_own():
+    arguments, options = signature(t2i.optimize_count).parameters, {field.name for field in fields(t2i.CountOptions)}
+    assert options == set(arguments) - {
+        "pipe",
+        "template",
+        "n",
+        "counter",
+        "label",
+        "counts",
+        "seeds",
+        "options",
+        "preset",
+    }
+    for name in options:
+        assert f"\n        {name}: " in t2i.optimize_count.__doc__ and f"\n        {name}: " in t2i.CountOptions.__doc__
+
+
+def test_an_argument_changes_the_options_and_leaves_the_others(pipe, brightness):
+    chosen = t2i.CountOptions(method="plain", steps=2, size=(64, 64))
+    search = t2i.optimize_count(pipe, TEMPLATE, 3, brightness, label="apple", options=chosen, steps=1)
+    assert search.options == t2i.CountOptions(method="plain", steps=1, size=(64, 64))
+
+
+def test_count_and_gradient_are_of_the_image_that_a_file_holds(pipe, brightness):
+    """A counter that is a function of single values would else see others than it sees in the file."""
+
+    class Fraction(type(brightness)):
+        seen = []
+
+        def potential(self, images, label):
+            self.seen.append(images.detach().clone())
+            return super().potential(images, label)
+
+    counter = Fraction()
+    step = next(search(pipe, counter, n=200))
+    from_file = torch.from_numpy(np.array(step.image)).permute(2, 0, 1) / 255
+    assert torch.equal(counter.seen[0][0], from_file)
+
+
+def test_a_backward_pass_that_does_not_run_is_not_charged(pipe, brightness):
+    right = next(search(pipe, brightness, method="plain")).count
+    exact, wrong = (search(pipe, brightness, n=n, budget=1).run() for n in (right, right + 1))
+    assert exact.stopped == "exact"
+    assert exact.compute.passes == exact.image_passes and exact.compute.backward == exact.compute.vae_backward == 0
+    assert wrong.compute.backward == 2 and wrong.compute.vae_backward == 1

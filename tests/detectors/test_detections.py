@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from t2i_tools.detectors import Detections, find_label, to_batch
+from t2i_tools.detectors.fitting import at_most, fit, restore
 from t2i_tools.errors import InputError
 
 KNOWN = ["person", "bus", "wine glass", "knife", "sheep", "cherry", "apple", "mouse"]
@@ -75,3 +76,26 @@ def test_what_is_no_picture_is_refused(wrong):
 def test_no_pictures_are_no_error():
     assert to_batch([], 32)[1] == []
     assert to_batch(torch.zeros(0, 3, 8, 8))[1] == []
+
+
+def test_a_rule_by_the_number_of_pixels():
+    rule = at_most(640)
+    assert rule((640, 640)) == (640, 640)
+    assert rule((192, 320)) == (192, 320)
+    height, width = rule((4000, 6000))
+    assert height * width == pytest.approx(640**2, rel=5e-3)
+    assert width / height == pytest.approx(1.5, rel=5e-3)
+    assert rule((1, 10**6))[0] == 1
+
+
+def test_a_shrunk_tensor_keeps_its_graph_and_boxes_come_back_in_its_own_pixels():
+    images = torch.rand(1, 3, 200, 100, requires_grad=True)
+    fitted, own = fit(images, at_most(32))
+    assert fitted.shape[-2:] == (45, 23)
+    fitted.sum().backward()
+    assert images.grad.abs().min() > 0
+    found = Detections(["cat"], torch.tensor([[0.0, 0.0, 23.0, 45.0]]), torch.ones(1))
+    (back,) = restore([found], [(45, 23)], own)
+    assert back.boxes.tolist() == [[0, 0, 100, 200]]
+    (same,) = restore([found], [(45, 23)], [(45, 23)])
+    assert same is found

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from t2i_tools.default.scenes import LABELS, scene
+from t2i_tools.bundled.scenes import LABELS, scene
 from t2i_tools.detectors import Counter, Guide
 from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet, Maps, decode
 from t2i_tools.detectors.heatmap_loss import build_targets, focal_loss, heatmap_loss
@@ -64,6 +64,7 @@ def test_pictures_without_objects_have_a_loss():
     assert heatmap_loss(maps, targets).isfinite()
 
 
+@pytest.mark.slow
 def test_a_network_learns_two_scenes():
     torch.manual_seed(0)
     scenes = [scene(3, count=3, kind="counts"), scene(4, kind="pairs")]
@@ -114,6 +115,8 @@ def test_it_judges_and_does_not_steer():
 def test_files_that_are_no_judge_are_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"not safetensors at all")
-    for name in ("other.safetensors", "broken.safetensors", "missing.safetensors", "judge.pt"):
-        with pytest.raises(ModelError, match=name):
+    wrong = {"other.safetensors": "no heatmap detector", "broken.safetensors": "corrupt"}
+    wrong |= {"missing.safetensors": "no such file", "judge.pt": "is a pickle"}
+    for name, says in wrong.items():
+        with pytest.raises(ModelError, match=says):
             HeatmapCounter.load(tmp_path / name)

@@ -1,83 +1,26 @@
+"""Each class of transformers' detectors in a tiny random form: what it finds is what its own processor makes of it."""
+
 import pytest
 import torch
 from PIL import Image
-from transformers import (
-    BertConfig,
-    BertTokenizer,
-    CLIPTokenizer,
-    GroundingDinoConfig,
-    GroundingDinoForObjectDetection,
-    GroundingDinoImageProcessor,
-    GroundingDinoProcessor,
-    Owlv2Config,
-    Owlv2ForObjectDetection,
-    Owlv2ImageProcessor,
-    Owlv2Processor,
-    ResNetConfig,
-    RTDetrConfig,
-    RTDetrForObjectDetection,
-    RTDetrImageProcessor,
-    SwinConfig,
-    ViTConfig,
-    ViTModel,
-    YolosConfig,
-    YolosForObjectDetection,
-    YolosImageProcessor,
+from support import tiny_detectors
+from transformers import ViTConfig, ViTModel
+
+from t2i_tools.detectors import (
+    Guide,
+    TransformersCounter,
+    ZeroShotCounter,
+    finds_any_word,
+    open_counter,
+    to_batch,
 )
-
-from t2i_tools.cli.detect import open_detector
-from t2i_tools.default import WEIGHTS
-from t2i_tools.detectors import Guide, TransformersCounter, ZeroShotCounter, finds_any_word, open_counter
 from t2i_tools.errors import InputError, ModelError, UnsupportedModelError
+from t2i_tools.workflows.detectors import open_detector
 
-LABELS = {0: "cat", 1: "dog", 2: "wine glass"}
-
-
-def yolos():
-    config = YolosConfig(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        image_size=[64, 96],
-        patch_size=16,
-        num_detection_tokens=10,
-        id2label=LABELS,
-        initializer_range=0.5,
-    )
-    return YolosForObjectDetection(config), YolosImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+LABELS = tiny_detectors.LABELS
 
 
-def rt_detr():
-    backbone = ResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 8, 16, 16],
-        depths=[1] * 4,
-        layer_type="basic",
-        out_features=["stage2", "stage3", "stage4"],
-    )
-    config = RTDetrConfig(
-        backbone_config=backbone,
-        encoder_hidden_dim=16,
-        encoder_in_channels=[8, 16, 16],
-        encoder_ffn_dim=16,
-        encoder_attention_heads=2,
-        d_model=16,
-        num_queries=12,
-        decoder_in_channels=[16, 16, 16],
-        decoder_ffn_dim=16,
-        decoder_layers=2,
-        decoder_attention_heads=2,
-        num_denoising=0,
-        id2label=LABELS,
-    )
-    return RTDetrForObjectDetection(config), RTDetrImageProcessor(size={"height": 64, "width": 64})
-
-
-BUILDERS = [yolos, rt_detr]
-
-
-@pytest.fixture(scope="module", params=BUILDERS, ids=lambda build: build.__name__)
+@pytest.fixture(scope="module", params=tiny_detectors.CLOSED, ids=lambda build: build.__name__)
 def counter(request) -> TransformersCounter:
     torch.manual_seed(0)
     return TransformersCounter(*request.param(), threshold=0.0)
@@ -100,8 +43,6 @@ def test_pictures_are_prepared_as_the_processor_does(counter):
     picture = Image.effect_noise((96, 64), 60).convert("RGB").resize((192, 128), Image.Resampling.BICUBIC)
     own = counter.processor(images=picture, return_tensors="pt").pixel_values
     (found,) = counter.detect([picture])
-    from t2i_tools.detectors import to_batch
-
     prepared = counter._prepare(to_batch([picture])[0])
     assert prepared.shape == own.shape
     assert (prepared - own).abs().max() < 0.05
@@ -136,61 +77,21 @@ def test_a_folder_is_opened(counter, tmp_path):
     assert torch.equal(opened.potential(images, "dog"), counter.potential(images, "dog"))
 
 
-def owl(labels=()) -> ZeroShotCounter:
+def zero_shot(build, labels=()) -> ZeroShotCounter:
     torch.manual_seed(0)
-    tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer", model_max_length=16)
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = Owlv2Config(
-        text_config={**small, "vocab_size": len(tokenizer), "max_position_embeddings": 16},
-        vision_config={**small, "image_size": 64, "patch_size": 16},
-        projection_dim=32,
-    )
-    processor = Owlv2Processor(Owlv2ImageProcessor(size={"height": 64, "width": 64}), tokenizer)
-    return ZeroShotCounter(Owlv2ForObjectDetection(config), processor, labels, threshold=0.0)
+    return ZeroShotCounter(*build(), labels, threshold=0.0)
 
 
-def grounding_dino(labels=()) -> ZeroShotCounter:
-    torch.manual_seed(0)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "cat", "dog", "green", "spoon", "##s"]
-    tokenizer = BertTokenizer(vocab={word: index for index, word in enumerate(words)})
-    layers = {f"{part}_layers": 2 for part in ("encoder", "decoder")}
-    heads = {f"{part}_attention_heads": 2 for part in ("encoder", "decoder")}
-    config = GroundingDinoConfig(
-        backbone_config=SwinConfig(
-            image_size=64,
-            embed_dim=8,
-            depths=[1] * 4,
-            num_heads=[1] * 4,
-            window_size=2,
-            out_features=["stage2", "stage3", "stage4"],
-        ),
-        text_config=BertConfig(
-            vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-        ),
-        d_model=32,
-        num_queries=10,
-        max_text_len=32,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        **layers,
-        **heads,
-    )
-    processor = GroundingDinoProcessor(
-        GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}), tokenizer
-    )
-    return ZeroShotCounter(GroundingDinoForObjectDetection(config), processor, labels, threshold=0.0)
-
-
-@pytest.mark.parametrize("build", [owl, grounding_dino])
+@pytest.mark.parametrize("build", tiny_detectors.OPEN, ids=lambda build: build.__name__)
 def test_zero_shot_detectors_look_for_any_word(build, tmp_path):
-    counter = build()
+    counter = zero_shot(build)
     found = counter.detect([Image.new("RGB", (80, 60), "red")], "green spoons")[0]
     assert set(found.labels) == {"green spoons"}
     assert found.boxes.shape == (found.count, 4)
     assert (found.boxes <= torch.tensor([80, 60] * 2)).all()
     with pytest.raises(InputError, match="label"):
         counter.detect(torch.rand(1, 3, 32, 32))
-    two = build(["cat", "dog"])
+    two = zero_shot(build, ["cat", "dog"])
     assert set(two.detect(torch.rand(1, 3, 60, 80))[0].labels) <= {"cat", "dog"}
     two.model.save_pretrained(tmp_path)
     two.processor.save_pretrained(tmp_path)
@@ -198,7 +99,7 @@ def test_zero_shot_detectors_look_for_any_word(build, tmp_path):
 
 
 def test_the_shell_tells_one_of_any_word_every_class_of_a_count(tmp_path):
-    counter = owl()
+    counter = zero_shot(tiny_detectors.owl_v2)
     counter.model.save_pretrained(tmp_path)
     counter.processor.save_pretrained(tmp_path)
     opened = open_detector(str(tmp_path), ["cats", "dogs"], 0.0, "cpu")
@@ -213,9 +114,9 @@ def test_what_is_no_detector_is_refused(tmp_path):
     with pytest.raises(UnsupportedModelError, match="no object detector"):
         open_counter(tmp_path / "vit")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="empty"):
+    with pytest.raises(ModelError, match="has no .safetensors files"):
         open_counter(tmp_path / "empty")
-    yolos()[0].save_pretrained(tmp_path / "pickled")
+    tiny_detectors.yolos()[0].save_pretrained(tmp_path / "pickled")
     (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="pickled"):
+    with pytest.raises(ModelError, match="no file named model.safetensors"):
         open_counter(tmp_path / "pickled")

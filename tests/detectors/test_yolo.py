@@ -1,6 +1,8 @@
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from t2i_tools.detectors import Guide, YoloCounter, open_counter
 from t2i_tools.detectors.yolo import build_yolo
 from t2i_tools.errors import InputError, ModelError
+from t2i_tools.workflows.detectors import open_detector
 
 pytestmark = pytest.mark.skipif(not find_spec("ultralytics"), reason="needs the extra count")
 LABELS = ["cat", "dog", "car"]
@@ -139,3 +142,83 @@ except Image.UnidentifiedImageError:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert result.stdout == "ok\n", result.stderr
+
+
+PLACES = {
+    "the network's yaml": {"net.yaml": "names: [cat, dog, car]\n"},
+    "a data set's yaml": {"net.yaml": "", "data.yaml": "path: x\nnames:\n  2: car\n  0: cat\n  1: dog\n"},
+    "an export's yaml": {"net.yaml": "", "metadata.yaml": "imgsz: [320, 480]\nnames: {0: cat, 1: dog, 2: car}\n"},
+    "a run's yaml": {"net.yaml": "names: [cat, dog, car]\n", "args.yaml": "imgsz: 320\n"},
+}
+
+
+@pytest.fixture
+def folder_with(counter, tmp_path):
+    """folder_with({file: first lines}) -> a folder of weights without a header, and these yamls."""
+    network = Path(find_spec("ultralytics").origin).parent / "cfg" / "models" / "11" / "yolo11.yaml"
+
+    def write(yamls):
+        save_file({k: v.contiguous() for k, v in counter.net.state_dict().items()}, tmp_path / "best.safetensors")
+        for name, lines in yamls.items():
+            (tmp_path / name).write_text(lines + (network.read_text() if name == "net.yaml" else ""))
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_one_class_of_a_yolo_whose_names_stand_beside_it(place, folder_with, counter):
+    opened = open_detector(str(folder_with(PLACES[place])), ["dogs"], 0.0, "cpu")
+    assert opened.labels == tuple(LABELS)
+    images = torch.rand(1, 3, 64, 64)
+    assert torch.equal(opened.potential(images, "dogs"), counter.potential(images, "dogs"))
+    assert set(opened.detect(images, "dogs")[0].labels) == {"dog"}
+
+
+def test_names_that_do_not_fit_the_classes_are_said(folder_with):
+    with pytest.raises(ModelError, match=r"has 3 classes and 2 names for them \(cat, dog\).*in order"):
+        open_counter(folder_with({"net.yaml": "names: [cat, dog]\n"}))
+    with pytest.raises(ModelError, match="has 3 classes and 1 names for them"):
+        open_detector(str(folder_with({"net.yaml": ""})), ["dog"], None, "cpu")
+    assert open_counter(folder_with({"net.yaml": ""})).labels == ("0", "1", "2")
+
+
+def test_two_yamls_of_networks_are_refused_unless_one_has_the_name_of_the_weights(folder_with):
+    folder = folder_with({"net.yaml": ""})
+    shutil.copy(folder / "net.yaml", folder / "other.yaml")
+    with pytest.raises(ModelError, match="which of net.yaml, other.yaml"):
+        open_counter(folder)
+    (folder / "net.yaml").rename(folder / "best.yaml")
+    assert open_counter(folder).architecture == str(folder / "best.yaml")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "activation: __import__('pathlib').Path('{ran}').touch()\n",
+        "activation: nn.ReLU(open('{ran}', 'w'))\n",
+        "backbone:\n  - [-1, 1, yaml_model_load, ['{ran}']]\n",
+        "backbone:\n  - [-1, 1, torch_safe_load, ['{ran}']]\n",
+        "backbone:\n  - [-1, 1, DetectionModel, ['{ran}']]\n",
+        "backbone:\n  - [-1, 1, nn.init.calculate_gain, ['relu']]\n",
+        "backbone:\n  - [-1, 1, TorchVision, [3, 'alexnet', 'DEFAULT']]\n",
+    ],
+)
+def test_a_yaml_runs_nothing(lines, tmp_path):
+    ran, yaml = tmp_path / "ran", tmp_path / "net.yaml"
+    text = "nc: 1\nbackbone:\n  - [-1, 1, Conv, [8, 3, 2]]\nhead:\n  - [[0], 1, Detect, [nc]]\n"
+    head = text if lines.startswith("activation") else text[text.index("head") :]
+    yaml.write_text(lines.replace("{ran}", str(ran)) + head)
+    with pytest.raises(ModelError, match="no layer is called|its activation is none"):
+        build_yolo(yaml)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("activation", ["nn.ReLU()", "torch.nn.LeakyReLU(0.1, inplace=True)"])
+def test_a_yamls_own_activation_is_built(activation, tmp_path):
+    text = (
+        f"nc: 1\nactivation: {activation}\nbackbone:\n  - [-1, 1, Conv, [8, 3, 2]]\nhead:\n  - [[0], 1, Detect, [nc]]\n"
+    )
+    (tmp_path / "net.yaml").write_text(text)
+    net, _ = build_yolo(tmp_path / "net.yaml")
+    assert type(net.model[0].act).__name__ in activation

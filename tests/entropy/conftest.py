@@ -2,20 +2,26 @@
 
 import math
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
-import zoo
+from support import zoo
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two ways to compute the same differ by rounding, and rounding by how the threads share the sums."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture
+def held_in(monkeypatch):
+    """`held_in(dtype)`: what upstream casts to another precision inside attention and positions stays in this one."""
+    import diffusers.models.transformers.transformer_kandinsky as kandinsky
+
+    def hold(dtype):
+        names = {name: getattr(torch, name) for name in dir(torch)}
+        monkeypatch.setattr(kandinsky, "torch", SimpleNamespace(**names | {"float32": dtype, "bfloat16": dtype}))
+        if dtype is torch.float64:
+            monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+
+    return hold
 
 
 @pytest.fixture
@@ -26,25 +32,23 @@ def softmax_scaled(monkeypatch):
     @contextmanager
     def scaled(name, height, width, rule=lambda n, t: math.sqrt(math.log(n) / math.log(t))):
         kind, seen = zoo.MODELS[name], []
-        patches = height * width // kind.patch**2
-        native = 64 // kind.patch**2
+        patches, native, least = kind.tokens(height, width), 64 // kind.patch**2, 32 if name == "z_image" else 0
 
         def attention(query, key, value, attn_mask=None, *rest, **options):
             n = key.shape[-2]
             if attn_mask is not None and attn_mask.dtype is torch.bool:
                 n = int(attn_mask.sum(-1).max())
-            if query.shape[-2] == key.shape[-2] and key.shape[-2] not in texts:
+            if key.shape[-2] not in (*kind.texts, 2):  # of a union, what the image shows stands beside the latents
                 seen.append(n)
                 options["scale"] = (options.get("scale") or query.shape[-1] ** -0.5) * rule(n, trained(n))
             return plain(query, key, value, attn_mask, *rest, **options)
 
         def trained(n):
-            if kind.patch == 1:  # levels of a UNet
-                return n * native / patches
-            image, full = (max(32, patches), max(32, native)) if name == "z_image" else (patches, native)
-            return n - image + full
+            image = next((image for image in (patches, patches // 4) if image <= n), None)  # levels of a UNet
+            if image is None:  # the few keys of an adapter's image
+                return n
+            return n - max(least, image) + max(least, image * native // patches)
 
-        texts = {zoo.TEXT, 32} if name == "z_image" else {zoo.TEXT, 2}  # or a union's picture beside the latents
         with monkeypatch.context() as patch:
             patch.setattr(F, "scaled_dot_product_attention", attention)
             yield seen

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-import zoo
+from support import zoo
+from support.comparing import distance
 
 from t2i_tools.entropy import attention_entropy, entropy_scaling
 from t2i_tools.errors import UnsupportedModelError
@@ -16,16 +17,13 @@ def scaling(name, model):
     return entropy_scaling(model, native=zoo.MODELS[name].native)
 
 
-def distance(one, other):
-    return float((one - other).abs().max())
-
-
 def compiled(model, graphs):
     torch.compiler.reset()
     backend = lambda graph, examples: graphs.append(1) or graph.forward  # noqa: E731
     return torch.compile(model, backend=backend, fullgraph=True, dynamic=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flux", *(pytest.param(name, marks=pytest.mark.slow) for name in ("unet", "sd35"))])
 def test_compiled(name):
     """Attached before or after: no graph break, no graph more than without, and gone after the removal."""

@@ -3,15 +3,16 @@
 from types import SimpleNamespace
 
 import diffusers
-import pipezoo
 import pytest
 import torch
-import zoo
+from support import pipezoo, zoo
+from support.comparing import distance
+from support.shared import hooks
 from torch.utils._pytree import tree_leaves
 
 from t2i_tools.entropy import attention_entropy, entropy_scaling
 from t2i_tools.errors import UnsupportedModelError
-from t2i_tools.models import controlnets
+from t2i_tools.models.anatomy import controlnets
 
 SLIM = {"attention_head_dim": 16, "num_attention_heads": 2}
 
@@ -98,19 +99,11 @@ def call(name, net, height, width):
     return torch.cat([leaf.flatten() for leaf in tree_leaves(output)])
 
 
-def distance(one, other):
-    return float((one - other).abs().max())
-
-
-def hooks(*models):
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for model in models for m in model.modules())
-
-
 @pytest.mark.parametrize("name", NETS)
 def test_every_controlnet(name, softmax_scaled):
     """Acts as a scaled softmax from its first call on, beside the denoiser; is itself at the native size and after."""
     pipe, model = build(name)
-    net, native = pipe.controlnet, (4, 4) if name == "z_image" else zoo.MODELS[name].native
+    net, native = pipe.controlnet, {"z_image": (4, 4), "qwen_image": (8, 8)}.get(name, zoo.MODELS[name].native)
     before, usual = hooks(net, model), call(name, net, 8, 8)
     plain, plain_model = call(name, net, 16, 24), zoo.call(name, model, 16, 24)
     with softmax_scaled(name, 16, 24) as seen:

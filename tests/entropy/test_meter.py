@@ -3,23 +3,20 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-import zoo
+from support import zoo
+from support.shared import hooks
 
 from t2i_tools.entropy import attention_entropy, entropy_scaling
 from t2i_tools.entropy.meter import row_entropy
 from t2i_tools.errors import UnsupportedModelError
-
-
-def hooks(model):
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+from t2i_tools.models.families import find_layout
 
 
 def test_entropy_of_known_rows():
-    key = torch.randn(1, 1, 50, 4)
-    assert row_entropy(torch.zeros(1, 1, 3, 4), key).flatten().tolist() == pytest.approx([math.log(50)] * 3)
-    mask = torch.arange(50) < 7
-    assert float(row_entropy(torch.zeros(1, 1, 1, 4), key, mask.view(1, 1, 1, 50))) == pytest.approx(math.log(7))
-    assert float(row_entropy(key[..., :1, :] * 1e4, key)) == pytest.approx(0.0, abs=1e-6)
+    assert row_entropy(torch.full((1, 2, 3, 50), 1 / 50)).flatten().tolist() == pytest.approx([math.log(50)] * 6)
+    few = torch.zeros(50).index_fill(0, torch.arange(7), 1 / 7)
+    assert float(row_entropy(few)) == pytest.approx(math.log(7))
+    assert float(row_entropy(torch.eye(50)[0])) == 0.0
 
 
 @pytest.mark.parametrize("name", zoo.MODELS)
@@ -27,7 +24,7 @@ def test_every_denoiser(name, monkeypatch):
     """Against whole softmax matrices; what is measured stays as it is, and nothing is left behind."""
     model = zoo.build(name)
     before, plain = hooks(model), zoo.call(name, model, 12, 16)
-    with attention_entropy(model, rows=10_000) as meter:
+    with attention_entropy(model, queries=10_000) as meter:
         assert torch.equal(zoo.call(name, model, 12, 16), plain)
     assert hooks(model) == before
     sdpa, matrices = F.scaled_dot_product_attention, []
@@ -40,17 +37,15 @@ def test_every_denoiser(name, monkeypatch):
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
     zoo.call(name, model, 12, 16)
-    image = 12 * 16 // zoo.MODELS[name].patch ** 2
-    texts = {zoo.TEXT, 32} if name == "z_image" else {zoo.TEXT}
-    square = [m for m in matrices if m is not None and m.shape[-1] == m.shape[-2] and m.shape[-1] not in texts]
+    kind, layout = zoo.MODELS[name], find_layout(model)
+    image = kind.tokens(12, 16)
+    square = [m for m in matrices if m is not None and m.shape[-1] not in (*kind.texts, 2)]
     report = meter.report()
     assert len(report) == len(square)
     for row, matrix in zip(report, square, strict=True):
         entropy = -(matrix * matrix.clamp_min(1e-30).log()).sum(-1)
-        if name in ("lumina2", "qwen_image", "chroma", "aura_flow", "flux", "cogview4"):  # text first
-            entropy = entropy[..., -image:]
-        elif name in ("sd3", "sd35", "z_image"):
-            entropy = entropy[..., :image]
+        if matrix.shape[-1] > image and not name.endswith("unet"):
+            entropy = entropy[..., -image:] if layout.text_first else entropy[..., :image]
         if name == "lumina2" and matrix.shape[-1] > image:  # the second text is shorter by two: two rows of filling
             expected = torch.cat([entropy[0].flatten(), entropy[1, :, :-2].flatten()]).mean()
         else:
@@ -67,7 +62,7 @@ def test_steps_sizes_and_samples():
         model(**zoo.inputs("unet", 8, 8))
     rows = [(row["step"], row["N"]) for row in meter.report() if row["layer"].startswith("mid")]
     assert rows == [(0, 48), (1, 48), (1, 16)]
-    with attention_entropy(model, rows=10_000) as whole:
+    with attention_entropy(model, queries=10_000) as whole:
         zoo.call("unet", model, 12, 16)
     for one, other in zip(meter.report(), whole.report(), strict=False):
         assert one["H"] == pytest.approx(other["H"], rel=0.1)

@@ -2,17 +2,17 @@
 
 from contextlib import nullcontext
 
-import pipezoo
 import pytest
 import torch
-import zoo
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from support import pipezoo, zoo
+from support.newer_pipelines import MOSTLY_SLOW
 
 from t2i_tools.entropy import entropy_scaling
 from t2i_tools.errors import InputError, UnsupportedModelError
-from t2i_tools.generation import Request, check_request, generate_image
-from t2i_tools.models import size_multiple
-from t2i_tools.twopass import two_pass
+from t2i_tools.images.generate import Request, check_request, generate_image
+from t2i_tools.images.img2img import two_pass
+from t2i_tools.models.anatomy import size_multiple
 
 SIZE = {"height": 96, "width": 160, "num_inference_steps": 2, "output_type": "latent"}
 
@@ -115,7 +115,7 @@ def test_sizes_without_positions(name):
             check_request(pipe, Request("cat", 0, size=(265, 16), fit=fit))
 
 
-@pytest.mark.parametrize("name", pipezoo.PIPELINES)
+@pytest.mark.parametrize("name", MOSTLY_SLOW)
 def test_any_size_to_the_pixel(name):
     """With the plugin on; PixArt would take one of its own sizes by itself."""
     pipe = pipezoo.build(name)

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import zoo
+from support import zoo
+from support.comparing import distance
+from support.shared import hooks
 
 from t2i_tools.entropy import FAMILIES, entropy_scaling
 from t2i_tools.errors import InputError, UnsupportedModelError
@@ -15,17 +17,10 @@ def scaling(name, model, **options):
     return entropy_scaling(model, native=zoo.MODELS[name].native, **options)
 
 
-def distance(one, other):
-    return float((one - other).abs().max())
-
-
-def hooks(model):
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-
-
 @pytest.mark.parametrize("name", zoo.MODELS)
 class TestEveryDenoiser:
-    def test_acts_as_a_scaled_softmax(self, name, softmax_scaled):
+    def test_acts_as_a_scaled_softmax(self, name, softmax_scaled, held_in):
+        held_in(torch.float32)
         model = zoo.build(name)
         plain = zoo.call(name, model, 16, 24)
         with softmax_scaled(name, 16, 24) as seen:
@@ -38,8 +33,8 @@ class TestEveryDenoiser:
         assert sorted(row["N"] for row in report) == sorted(seen)
         assert all(row["acted"] and row["gain"] > 1 for row in report)
 
-    def test_the_same_in_double_precision(self, name, softmax_scaled, monkeypatch):
-        monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # position embeddings round to float32
+    def test_the_same_in_double_precision(self, name, softmax_scaled, held_in):
+        held_in(torch.float64)
         model = zoo.build(name).double()
         plain = zoo.call(name, model, 16, 24)
         with softmax_scaled(name, 16, 24):
@@ -215,10 +210,10 @@ def test_a_hundred_sizes():
     """The bundled model makes each size to the pixel."""
     import random
 
-    from t2i_tools.default import load_default
-    from t2i_tools.generation import Request, generate_image
+    from t2i_tools.bundled import load_bundled
+    from t2i_tools.images.generate import Request, generate_image
 
-    pipe = load_default()
+    pipe = load_bundled()
     pipe.set_progress_bar_config(disable=True)
     draw = random.Random(0)
     with entropy_scaling(pipe):

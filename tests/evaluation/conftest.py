@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from t2i_tools.cli.judges import models_of
-from t2i_tools.cli.options import ModelOptions
 from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
-from t2i_tools.evaluation.fingerprint import detector_fingerprint, pipeline_fingerprint
-from t2i_tools.evaluation.items import make_items
-from t2i_tools.evaluation.manifest import Manifest, Settings, settle
-from t2i_tools.evaluation.stages import Models
+from t2i_tools.evaluation.runs.fingerprint import detector_fingerprint, pipeline_fingerprint
+from t2i_tools.evaluation.runs.items import make_items
+from t2i_tools.evaluation.runs.manifest import Manifest, Settings, settle
+from t2i_tools.evaluation.runs.stages import Openers
+from t2i_tools.workflows.detectors import openers_of
+from t2i_tools.workflows.open_model import ModelOptions
 
 CLASSES = ("apple", "cat")
 
@@ -26,13 +26,13 @@ def judge_file(tmp_path_factory):
 def tiny_models(tiny_pipeline, judge_file):
     """The models of this process, opened once."""
     judge = HeatmapCounter.load(judge_file)
-    return Models(pipeline=lambda device: tiny_pipeline, judge=lambda device: judge)
+    return Openers(pipeline=lambda device: tiny_pipeline, judge=lambda device: judge)
 
 
 @pytest.fixture(scope="session")
 def spawned_models(tiny_folder, judge_file):
     """The same models, for other processes to open."""
-    return models_of(ModelOptions(model=str(tiny_folder), device="cpu"), str(judge_file), None, (), None)
+    return openers_of(ModelOptions(model=str(tiny_folder), device="cpu"), str(judge_file), None, (), None)
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from t2i_tools.errors import InputError
-from t2i_tools.evaluation.engines import run_processes
-from t2i_tools.evaluation.files import read_log
-from t2i_tools.evaluation.manifest import settle
-from t2i_tools.evaluation.runner import run_shard
-from t2i_tools.evaluation.store import Store
+from t2i_tools.evaluation.rows_io import read_log
+from t2i_tools.evaluation.runs.engines import run_processes
+from t2i_tools.evaluation.runs.manifest import settle
+from t2i_tools.evaluation.runs.runner import run_shard
+from t2i_tools.evaluation.runs.store import Store
 
 ITEMS = 5
 
@@ -26,6 +26,7 @@ def whole(start, tiny_models, rows_of, tree):
     return tree(folder)
 
 
+@pytest.mark.slow
 def test_processes(whole, start, spawned_models, rows_of, tree):
     folder, seen = start(rows_of(ITEMS)), []
     run_processes(folder, spawned_models, 2, on_batch=lambda *state: seen.append(state))
@@ -49,7 +50,7 @@ def launch(tiny_folder, judge_file, tmp_path):
         ranks = ["--multi_gpu", "--num_processes", world] if world > 1 else ["--cpu", "--num_processes", 1]
         command = [*ranks, "--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "t2i_tools"]
         own = ["--engine", "accelerate", "--model", tiny_folder, "--judge", judge_file, "--batch", 2, "--threads", 1]
-        counts = ["evaluate", "counts", *own, "--steps", 1, "--size", "16x16", "--quiet", *options]
+        counts = ["evaluate", "counts", *own, "--steps", 1, "--sizes", "16x16", "--quiet", *options]
         return subprocess.run(
             list(map(str, [sys.executable, "-m", "accelerate.commands.launch", *command, *counts])),
             capture_output=True,
@@ -104,7 +105,7 @@ def cluster():
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 def test_ray(whole, cluster, start, spawned_models, rows_of, tree, world):
-    from t2i_tools.evaluation.ray_engine import run_ray
+    from t2i_tools.evaluation.runs.ray_engine import run_ray
 
     folder = start(rows_of(ITEMS))
     run_ray(folder, spawned_models, world)
@@ -117,7 +118,7 @@ def test_ray(whole, cluster, start, spawned_models, rows_of, tree, world):
 @pytest.mark.slow
 def test_ray_replaces_a_lost_actor(whole, start, spawned_models, rows_of, tree, tmp_path):
     pytest.importorskip("ray")
-    from t2i_tools.evaluation.ray_engine import run_ray
+    from t2i_tools.evaluation.runs.ray_engine import run_ray
 
     folder, lost, open_judge = start(rows_of(ITEMS)), tmp_path / "lost", spawned_models.judge
 
@@ -136,7 +137,7 @@ def test_ray_replaces_a_lost_actor(whole, start, spawned_models, rows_of, tree, 
 @pytest.mark.slow
 def test_ray_hands_on_a_complaint(start, make_manifest, spawned_models, rows_of, tmp_path):
     pytest.importorskip("ray")
-    from t2i_tools.evaluation.ray_engine import run_ray
+    from t2i_tools.evaluation.runs.ray_engine import run_ray
 
     settle(tmp_path / "old", replace(make_manifest(rows_of(2)), model={"name": "old", "fingerprint": "0" * 32}))
     with pytest.raises(InputError, match="another model") as caught:

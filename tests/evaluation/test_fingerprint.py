@@ -1,8 +1,8 @@
 import copy
 
-from t2i_tools.evaluation.fingerprint import detector_fingerprint, pipeline_fingerprint
-from t2i_tools.loading import open_pipeline
-from t2i_tools.parts import use_scheduler
+from t2i_tools.evaluation.runs.fingerprint import detector_fingerprint, pipeline_fingerprint
+from t2i_tools.models.loading import open_pipeline
+from t2i_tools.models.parts import use_scheduler
 
 
 def test_a_model_is_the_same_wherever_it_was_opened_from(tiny_pipeline, tiny_folder):

@@ -1,9 +1,9 @@
 import pytest
 
 from t2i_tools.errors import InputError
-from t2i_tools.evaluation.batches import attempt
-from t2i_tools.evaluation.counts import COCO, COUNTS, counts_rows
-from t2i_tools.evaluation.items import Item, batches, item_key, make_items
+from t2i_tools.evaluation.count_benchmark import COCO, COUNTS, counts_rows
+from t2i_tools.evaluation.runs.batches import attempt
+from t2i_tools.evaluation.runs.items import Item, batches, item_key, make_items
 
 
 def test_methods_and_sizes_share_their_seeds():

@@ -6,29 +6,29 @@ import sys
 
 import pytest
 
-from t2i_tools.evaluation.files import read_log
-from t2i_tools.evaluation.runner import run_shard
-from t2i_tools.evaluation.store import Store
+from t2i_tools.evaluation.rows_io import read_log
+from t2i_tools.evaluation.runs.runner import run_shard
+from t2i_tools.evaluation.runs.store import Store
 
 # Opens the models once and forks: a child a life, which ends by kill -9 as long as there are kills left.
 LIVES = """
 import os, random, signal, sys, time
 from dataclasses import replace
 import torch
-from t2i_tools.cli.judges import models_of
-from t2i_tools.cli.options import ModelOptions
-from t2i_tools.evaluation.runner import run_shard
+from t2i_tools.workflows.detectors import openers_of
+from t2i_tools.workflows.open_model import ModelOptions
+from t2i_tools.evaluation.runs.runner import run_shard
 
 folder, model, judge, kills = sys.argv[1:]
 torch.set_num_threads(1)
-models = models_of(ModelOptions(model=model, device="cpu"), judge, None, (), None)
-pipe, judge = models.pipeline(None), models.judge(None)
-models = replace(models, pipeline=lambda _: pipe, judge=lambda _: judge)
+openers = openers_of(ModelOptions(model=model, device="cpu"), judge, None, (), None)
+pipe, judge = openers.pipeline(None), openers.judge(None)
+openers = replace(openers, pipeline=lambda _: pipe, judge=lambda _: judge)
 
 def life():
     child = os.fork()
     if child == 0:
-        run_shard(folder, models)
+        run_shard(folder, openers)
         os._exit(0)
     return child
 
@@ -49,7 +49,7 @@ print(killed)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize(("kills", "items"), [(6, 12), pytest.param(20, 60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "items"), [(3, 6), pytest.param(20, 60, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(start, tiny_models, tiny_folder, judge_file, rows_of, tree, kills, items):
     whole, folder = start(rows_of(items), "whole"), start(rows_of(items))
     run_shard(whole, tiny_models)

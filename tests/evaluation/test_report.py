@@ -2,17 +2,18 @@
 
 import json
 import re
+from html import escape
 
 import numpy as np
 import pytest
 
 from t2i_tools.errors import InputError
-from t2i_tools.evaluation.items import make_items
-from t2i_tools.evaluation.manifest import Manifest, Settings, settle
-from t2i_tools.evaluation.plots import heat_table, line_plot
-from t2i_tools.evaluation.protocol import Protocol, parse_protocol, read_protocol
-from t2i_tools.evaluation.report import COLUMNS, to_csv, write_report
-from t2i_tools.evaluation.summary import cells, summarise
+from t2i_tools.evaluation.reports.plots import heat_table, line_plot
+from t2i_tools.evaluation.reports.protocol import Protocol, parse_protocol, read_protocol
+from t2i_tools.evaluation.reports.report import COLUMNS, TITLES, to_csv, write_report
+from t2i_tools.evaluation.reports.summary import cells, summarize
+from t2i_tools.evaluation.runs.items import make_items
+from t2i_tools.evaluation.runs.manifest import Manifest, Settings, settle
 from t2i_tools.metrics import count_metrics, holm, mcnemar, wilson
 
 LABELS = ("apple", "cat", "dog", "fish")
@@ -39,7 +40,7 @@ def folder(tmp_path):
 
 def test_figures_are_those_of_the_metrics():
     rows = judged(200)
-    (group,) = summarise(rows, Protocol()).groups
+    (group,) = summarize(rows, Protocol()).groups
     known = count_metrics([row["count"] for row in rows], [row["found"] for row in rows], [0] * 200)
     assert {name: figure.estimate for name, figure in group.figures.items() if name != "clip"} == pytest.approx(known)
     assert group.figures["exact"] == wilson(sum(row["exact"] for row in rows), 200)
@@ -49,9 +50,10 @@ def test_figures_are_those_of_the_metrics():
     assert cells(rows)["apple", 1] == wilson(sum(first), len(first))
 
 
+@pytest.mark.slow
 def test_methods_are_compared_in_pairs_and_all_but_the_primary_corrected():
     plain, best = judged(60, right=0.3), judged(60, "best", right=0.95, seed=1)
-    summary = summarise([*plain, *best], Protocol(primary="exact"))
+    summary = summarize([*plain, *best], Protocol(primary="exact"))
     found = {one.figure: one for one in summary.comparisons}
     assert {(one.group, one.baseline) for one in summary.comparisons} == {("best", "plain")}
     assert found["exact"].p == mcnemar([row["exact"] for row in best], [row["exact"] for row in plain]).p
@@ -60,33 +62,34 @@ def test_methods_are_compared_in_pairs_and_all_but_the_primary_corrected():
     others = {name: one.p for name, one in found.items() if name != "exact"}
     assert {name: found[name].p_holm for name in others} == pytest.approx(holm(others))
     assert found["exact"].difference.low > 0.2
-    reverse = summarise([*plain, *best], Protocol(baseline="best")).comparisons
+    reverse = summarize([*plain, *best], Protocol(baseline="best")).comparisons
     assert {(one.group, one.baseline) for one in reverse} == {("plain", "best")}
 
 
+@pytest.mark.slow
 def test_methods_are_compared_at_the_same_size_and_sizes_with_the_first():
     sizes, methods = ([16, 16], [32, 16]), ("plain", "best")
     rows = [{**row, "size": size} for method in methods for size in sizes for row in judged(8, method, right=0.9)]
     rows = [{**row, "found": row["count"] + 1, "exact": False} if "32" in str(row["size"]) else row for row in rows]
-    pairs = {(one.group, one.baseline) for one in summarise(rows, Protocol()).comparisons}
+    pairs = {(one.group, one.baseline) for one in summarize(rows, Protocol()).comparisons}
     same_size = {("best 16x16", "plain 16x16"), ("best 16x32", "plain 16x32")}
     assert pairs == {*same_size, ("plain 16x32", "plain 16x16")}
-    tests = [one for one in summarise(rows, Protocol()).comparisons if one.figure == "exact"]
+    tests = [one for one in summarize(rows, Protocol()).comparisons if one.figure == "exact"]
     assert {one.group: one.p_holm for one in tests} == pytest.approx(holm({one.group: one.p for one in tests}))
     with pytest.raises(InputError, match="'bets' is not among the methods plain, best"):
-        summarise(rows, Protocol(baseline="bets"))
+        summarize(rows, Protocol(baseline="bets"))
 
 
 def test_equal_methods_are_equivalent():
     rows = judged(100)
-    summary = summarise([*rows, *({**row, "method": "same"} for row in rows)], Protocol())
+    summary = summarize([*rows, *({**row, "method": "same"} for row in rows)], Protocol())
     assert next(one for one in summary.comparisons if one.figure == "exact").equivalent is True
 
 
 def test_the_unit_widens_what_is_shared():
     rows = [{**row, "exact": row["label"] in LABELS[:2], "others": 0} for row in judged(80)]
     rows = [{**row, "found": row["count"] + (not row["exact"])} for row in rows]
-    by = {unit: summarise(rows, Protocol(unit=unit)).groups[0].figures["exact"] for unit in ("item", "class", "cell")}
+    by = {unit: summarize(rows, Protocol(unit=unit)).groups[0].figures["exact"] for unit in ("item", "class", "cell")}
     width = {unit: figure.high - figure.low for unit, figure in by.items()}
     assert width["class"] > width["cell"] > width["item"]
     assert by["class"].n == 4
@@ -96,7 +99,7 @@ def test_errors_and_unlabelled_rows_stay_out_of_the_figures(folder):
     rows = judged(8)
     rows[0] = {**rows[0], "status": "error", "error": "RuntimeError: <b>no</b>", "prompt": "\ud800"}
     rows[1] = {name: value for name, value in rows[1].items() if name not in ("label", "count", "found", "exact")}
-    (group,) = summarise(rows, Protocol()).groups
+    (group,) = summarize(rows, Protocol()).groups
     assert group.figures["exact"].n == 6
     assert write_report(folder, rows)
     page = (folder / "report.html").read_text()
@@ -118,6 +121,9 @@ def test_files_of_the_report(folder):
     assert (folder / "report.csv").read_text() == to_csv(rows)
     assert to_csv(rows).splitlines()[0] == ",".join(COLUMNS)
     page = (folder / "report.html").read_text()
+    (group,) = summarize(rows[:40], Protocol()).groups
+    assert all(escape(TITLES[name]) in page for name in group.figures)
+    assert not any(escape(title) in page for name, title in TITLES.items() if name not in group.figures)
     assert page.count("<svg") == 5  # by count, over budget, two confusions, by threshold
     assert "plain: 0.050 at 0.6<" in page  # 2 of 40 prompts ask for two apples
     assert "plain: 0.000 at 0.7<" in page

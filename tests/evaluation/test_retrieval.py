@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-import torch
 
-from t2i_tools.default import load_default_clip
-from t2i_tools.evaluation.retrieval import compared, first_hits, read_texts, retrieval, see_pictures
+from t2i_tools.evaluation.studies.retrieval import compared, first_hits, retrieval
 
 
 def test_first_hits():
@@ -13,31 +11,6 @@ def test_first_hits():
     both = retrieval(queries, answers)
     assert both["I2T"].tolist() == [True, False, False]
     assert both["T2I"].tolist() == [True, False, True]
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return load_default_clip()
-
-
-def test_texts_are_cut_with_their_end(clip):
-    model, tokenizer = clip
-    texts = ["two cats", "a cat at the top left, a dog on the right, " * 12]
-    for keep, length in ((None, 77), (10, 10), (500, 77)):
-        ids = tokenizer(texts[1], verbose=False).input_ids
-        ids = torch.tensor([[*ids[: length - 1], ids[-1]]])
-        with torch.no_grad():
-            alone = model.get_text_features(ids).pooler_output[0].double()
-        read = read_texts(model, tokenizer, texts, keep=keep)
-        assert np.abs(read[1] - (alone / alone.norm()).numpy()).max() <= 1e-5
-    assert np.abs(read_texts(model, tokenizer, texts, batch_size=1) - read_texts(model, tokenizer, texts)).max() <= 1e-5
-
-
-def test_pictures_in_parts(clip):
-    pixels = torch.rand(5, 3, 128, 128, generator=torch.Generator().manual_seed(0))
-    whole = see_pictures(clip[0], pixels)
-    assert np.abs(see_pictures(clip[0], pixels, batch_size=2) - whole).max() <= 1e-5
-    assert np.allclose((whole**2).sum(1), 1)
 
 
 def test_compared():

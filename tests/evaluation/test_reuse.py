@@ -6,9 +6,9 @@ import torch
 import t2i_tools as t2i
 from t2i_tools.counting import CountToken
 from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
-from t2i_tools.evaluation.protocol import Protocol
-from t2i_tools.evaluation.reuse import Lesson, Use, learn, report, scheduled, use
-from t2i_tools.generation import Request, generate_image
+from t2i_tools.evaluation.reports.protocol import Protocol
+from t2i_tools.evaluation.studies.reuse import Lesson, Use, learn, report, scheduled, use
+from t2i_tools.images.generate import Request, generate_image
 
 LESSON = Lesson(7, "cat", "a photo of {count} cats", (3, 4))
 SEARCH = {"steps": 1, "guidance": 1.0, "budget": 4, "grad_steps": 1, "size": (16, 16)}
@@ -51,6 +51,7 @@ def test_it_is_used_beside_the_plain_prompt(tiny_pipeline, counter):
             assert row[name] == found.count
 
 
+@pytest.mark.slow
 def test_figures_are_resampled_by_token():
     def row(token, condition, index, plain, ours):
         return {"token": token, "n": 7, "condition": condition, "label": "cat" if index % 2 else "dog", "seed": index,
@@ -62,16 +63,16 @@ def test_figures_are_resampled_by_token():
     tables = report(good + bad + same, Protocol())
     by_condition = {line["condition"]: line for line in tables["by condition"]}
     line = by_condition["seed"]
-    assert (line["tokens"], line["pictures"]) == (6, 36)
+    assert (line["tokens"], line["images"]) == (6, 36)
     assert line["exact"].estimate == 4 / 6 and line["exact, plain"].estimate == 2 / 6
     assert line["exact gained"].estimate == pytest.approx(2 / 6)
     assert line["exact gained"].low < 0  # six tokens, not 36 pictures
     assert (line["MAE"].estimate, line["MAE, plain"].estimate) == (pytest.approx(2 / 3), pytest.approx(4 / 3))
     assert line["p (Holm)"] > 0.3
     assert by_condition["class"]["exact gained"].high == 0
-    assert tables["by number"][0]["pictures"] == tables["all"][0]["pictures"] == 60
+    assert tables["by number"][0]["images"] == tables["all"][0]["images"] == 60
     (line,) = tables["spread"]
-    assert (line["pictures"], line["moved by"], line["exact, plain"], line["exact, plain moved"]) == (60, 0, 0.6, 0.6)
+    assert (line["images"], line["moved by"], line["exact, plain"], line["exact, plain moved"]) == (60, 0, 0.6, 0.6)
     assert (line["bias, plain"], line["bias, token"]) == (pytest.approx(0.8), pytest.approx(-0.4))
     (line,) = report(good, Protocol())["spread"]
     assert (line["moved by"], line["exact, plain"], line["exact, plain moved"]) == (-2, 0, 1)

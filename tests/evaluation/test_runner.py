@@ -5,22 +5,22 @@ import pytest
 import torch
 
 from t2i_tools.errors import InputError
-from t2i_tools.evaluation.files import read_log
-from t2i_tools.evaluation.manifest import Manifest, settle
-from t2i_tools.evaluation.merging import merge
-from t2i_tools.evaluation.methods import METHODS
-from t2i_tools.evaluation.runner import chosen_batches, forget_errors, run_shard
-from t2i_tools.evaluation.store import STAGES, Store
-from t2i_tools.loading import open_pipeline
-from t2i_tools.models import align
+from t2i_tools.evaluation.rows_io import read_log
+from t2i_tools.evaluation.runs.generators import GENERATORS
+from t2i_tools.evaluation.runs.manifest import Manifest, settle
+from t2i_tools.evaluation.runs.merging import merge
+from t2i_tools.evaluation.runs.runner import chosen_batches, forget_errors, run_shard
+from t2i_tools.evaluation.runs.store import STAGES, Store
+from t2i_tools.models.anatomy import align
+from t2i_tools.models.loading import open_pipeline
 
 
 class Killed(BaseException):
     """Ends a run where it is, as Ctrl-C does."""
 
 
-def run(folder, models, **options):
-    run_shard(folder, models, **options)
+def run(folder, openers, **options):
+    run_shard(folder, openers, **options)
     return Store(folder).write_merged()
 
 
@@ -193,9 +193,9 @@ def test_one_poisoned_prompt_in_a_hundred(start, tiny_models, rows_of):
 
 
 def test_methods_start_from_the_same_noise_and_differ(start, tiny_models, rows_of):
-    folder = start([row | {"steps": 2} for row in rows_of(2)], methods=METHODS)  # a second pass takes half of them
+    folder = start([row | {"steps": 2} for row in rows_of(2)], methods=GENERATORS)  # a second pass takes half of them
     rows = run(folder, tiny_models)
-    assert [row["method"] for row in rows] == [name for name in METHODS for _ in range(2)]
+    assert [row["method"] for row in rows] == [name for name in GENERATORS for _ in range(2)]
     plain, scaled = rows[:2], rows[2:4]
     assert [row["seed"] for row in plain] == [row["seed"] for row in scaled]
     images = [(folder / row["file"]).read_bytes() for row in rows]
@@ -204,7 +204,10 @@ def test_methods_start_from_the_same_noise_and_differ(start, tiny_models, rows_o
 
 
 def test_a_batch_without_memory_is_a_batch_of_errors(start, tiny_pipeline, tiny_models, rows_of):
+    tries = []
+
     def fill(*_):
+        tries.append(1)
         torch.empty(2**62, dtype=torch.uint8)
 
     hook = tiny_pipeline.unet.register_forward_pre_hook(fill)
@@ -213,6 +216,7 @@ def test_a_batch_without_memory_is_a_batch_of_errors(start, tiny_pipeline, tiny_
     finally:
         hook.remove()
     assert all(row["error"].startswith("OutOfMemoryError: not enough memory") for row in rows)
+    assert len(tries) == 2  # once per batch: its items are not tried one by one, which would fail as well
 
 
 def test_a_batch_that_another_process_has_is_left_to_it(start, tiny_models, rows_of, tmp_path):
@@ -221,7 +225,7 @@ def test_a_batch_that_another_process_has_is_left_to_it(start, tiny_models, rows
 
     folder = start(rows_of(4))
     claim = (
-        "import sys; from t2i_tools.evaluation.store import Store; store = Store(sys.argv[1])\n"
+        "import sys; from t2i_tools.evaluation.runs.store import Store; store = Store(sys.argv[1])\n"
         "with store.claim('generate', 1) as mine: print(mine, flush=True); sys.stdin.read()"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

@@ -1,6 +1,5 @@
-"""examples/evaluate_sizes.py from its prompts to the advice, on a few images."""
+"""examples/evaluations/sizes/run.py from its prompts to the advice, on a few images."""
 
-import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,29 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.scripts import example_module
 
-from t2i_tools.default import load_default_judge
+from t2i_tools.bundled import load_bundled_judge
 from t2i_tools.evaluation import counts_rows, read_protocol
-from t2i_tools.evaluation.advice import read_evidence
+from t2i_tools.evaluation.studies.advice import read_evidence
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-@pytest.fixture(scope="module")
-def examples():
-    sys.path.insert(0, str(EXAMPLES))
-    yield
-    sys.path.remove(str(EXAMPLES))
+EXAMPLES = Path(__file__).parents[2] / "examples" / "evaluations" / "sizes"
 
 
 @pytest.fixture(scope="module")
-def size_scenes(examples):
-    return importlib.import_module("size_scenes")
+def size_scenes():
+    return example_module("evaluations/sizes/size_scenes")
 
 
 @pytest.fixture(scope="module")
-def size_figures(examples):
-    return importlib.import_module("size_figures")
+def size_figures():
+    return example_module("evaluations/sizes/size_figures")
 
 
 def prompts(size_scenes, split, number=None):
@@ -42,7 +35,7 @@ def test_the_splits_share_nothing(size_scenes):
     assert len(test) == 200
     for name in ("prompt", "label", "seed"):
         assert not {row[name] for row in dev} & {row[name] for row in test}
-    assert read_protocol(EXAMPLES / "evaluate_sizes.protocol.json").split == "test"
+    assert read_protocol(EXAMPLES / "protocol.json").split == "test"
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 96), (64, 128), (320, 192)])
@@ -52,7 +45,7 @@ def test_references_show_what_is_asked_for(size_scenes, size, objects):
     asked = prompts(size_scenes, "dev", 12)
     pictures = size_scenes.references(asked, size, "dev", objects)
     assert {(picture.height, picture.width) for picture in pictures} == {size}
-    rows = size_scenes.judged(load_default_judge(), pictures, asked, "scenes")
+    rows = size_scenes.judged(load_bundled_judge(), pictures, asked, "scenes")
     if objects == "fixed" and min(size) > 64:
         assert all(len(row["objects"]) == row["count"] for row in rows)
         assert all({one["label"] for one in row["objects"]} == {row["label"]} for row in rows)
@@ -67,7 +60,7 @@ def test_small_pictures_are_seen_enlarged(size_scenes):
     found = judge.detect(small)
     assert sum(one.count == row["count"] for one, row in zip(found, asked, strict=True)) >= 10
     assert all((one.boxes <= 64).all() for one in found)
-    for ours, plain in zip(judge.detect(large), load_default_judge().detect(large), strict=True):
+    for ours, plain in zip(judge.detect(large), load_bundled_judge().detect(large), strict=True):
         assert torch.equal(ours.boxes, plain.boxes)
 
 
@@ -82,7 +75,7 @@ def test_crops_are_squares_of_the_native_side_at_most(size_scenes, size_figures)
 @pytest.mark.slow
 def test_the_whole_script(tmp_path):
     arguments = ("--number", "6", "--sizes", "64x64,128x128", "--methods", "plain,entropy_scaling", "--steps", "2")
-    command = [sys.executable, EXAMPLES / "evaluate_sizes.py", tmp_path / "out", *arguments]
+    command = [sys.executable, EXAMPLES / "run.py", tmp_path / "out", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "entropy_scaling - plain, exact, all sizes but the native" in (tmp_path / "out" / "sizes.md").read_text()

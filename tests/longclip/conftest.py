@@ -1,18 +1,13 @@
-import pipezoo
 import pytest
-from longtexts import FAMILIES
-
-
-@pytest.fixture(scope="module")
-def pipes():
-    return {name: pipezoo.build(name) for name in FAMILIES}
+from support.longtexts import FAMILIES
+from support.shared import shared
 
 
 @pytest.fixture(params=FAMILIES)
-def pipe(pipes, request):
-    return pipes[request.param]
+def pipe(request):
+    return shared(request.param)
 
 
 @pytest.fixture
-def sd(pipes):
-    return pipes["stable_diffusion"]
+def sd():
+    return shared("stable_diffusion")

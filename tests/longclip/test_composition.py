@@ -2,10 +2,12 @@
 
 import copy
 
-import pipezoo
 import pytest
 import torch
-from longtexts import GUIDED, distance, embeds, traces, words
+from support import pipezoo
+from support.comparing import distance
+from support.longtexts import GUIDED, embeds, traces, words
+from support.shared import shared
 
 import t2i_tools as t2i
 
@@ -65,6 +67,15 @@ def test_on_top_of_a_stretch_and_off_in_any_order(sd):
         assert traces(sd)[1] == rest
 
 
+def test_what_somebody_set_since_stays_when_a_stretch_ends(sd):
+    pipe = copy.deepcopy(sd)
+    handle = t2i.stretch_clip(pipe.text_encoder, pipe.tokenizer)
+    pipe.tokenizer.model_max_length = 100
+    handle.remove()
+    assert pipe.tokenizer.model_max_length == 100
+    assert pipe.text_encoder.config.max_position_embeddings == 77
+
+
 def test_other_pipelines_and_copies_keep_it(sd):
     from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPAGPipeline
 
@@ -81,11 +92,11 @@ def test_other_pipelines_and_copies_keep_it(sd):
     assert embeds(twin, words(100))[0].shape[1] == 77
 
 
-def test_a_stretched_pipeline_saved_is_a_plain_one(pipes, tmp_path):
+def test_a_stretched_pipeline_saved_is_a_plain_one(tmp_path):
     from diffusers import DiffusionPipeline
 
     for name in GUIDED:
-        pipe = copy.deepcopy(pipes[name])
+        pipe = copy.deepcopy(shared(name))
         with t2i.long_prompts(pipe, "stretch"):
             pipe.save_pretrained(tmp_path / name)
             expected = pipezoo.call(pipe, words(200), negative_prompt=words(80))

@@ -7,21 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.scripts import example_module
 
 import t2i_tools as t2i
-from t2i_tools.default import LONG_CLIP
+from t2i_tools.bundled import LONG_CLIP
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "evaluations" / "long_prompts"
 
 
 @pytest.fixture(scope="module")
 def scenes():
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        import long_scenes
-    finally:
-        sys.path.remove(str(EXAMPLES))
-    return long_scenes
+    return example_module("evaluations/long_prompts/long_scenes")
 
 
 def test_what_is_drawn_is_seen_at_its_place(scenes):
@@ -34,7 +30,7 @@ def test_what_is_drawn_is_seen_at_its_place(scenes):
 
 
 def test_the_tail_is_what_the_pipeline_does_not_read(scenes):
-    pipe = t2i.load_default()
+    pipe = t2i.load_bundled()
     sides = []
     for drawn in scenes.full_scenes("dev", 12):
         order = list(range(len(drawn.labels)))
@@ -52,7 +48,7 @@ def test_the_tail_is_what_the_pipeline_does_not_read(scenes):
 @pytest.mark.slow
 def test_both_parts_run(tmp_path):
     def run(*arguments):
-        command = [sys.executable, EXAMPLES / "evaluate_long_prompts.py", *arguments]
+        command = [sys.executable, EXAMPLES / "run.py", *arguments]
         subprocess.run(list(map(str, command)), check=True, capture_output=True)
 
     run("retrieval", tmp_path, "--number", 30, "--tuned", f"tuned={LONG_CLIP}")

@@ -41,7 +41,7 @@ def test_the_loss():
     for left, right in ((image, long), (coarse, short)):
         logits = 20 * left @ right.T
         expected += (smoothed(logits, 0.1) + smoothed(logits.T, 0.1)) / 2
-    assert float(primary_component_loss(image, long, short, 20.0)) == pytest.approx(expected, abs=1e-6)
+    assert float(primary_component_loss(image, long, short, 20.0)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_gradients_reach_images_and_both_texts_and_stay_finite():

@@ -1,11 +1,11 @@
-import pipezoo
 import pytest
+from support import pipezoo
 
 import t2i_tools as t2i
 from t2i_tools.errors import InputError
-from t2i_tools.longclip import METHODS
-from t2i_tools.models import text_encoders
-from t2i_tools.prompts import token_spans
+from t2i_tools.longclip import READINGS
+from t2i_tools.models.anatomy import text_encoders
+from t2i_tools.models.prompts import token_spans
 
 
 @pytest.fixture(
@@ -42,7 +42,7 @@ def given(pipe, prompt):
 
 
 @pytest.mark.parametrize("prompt", ["", "two red cats, don't", words(100), words(300)])
-@pytest.mark.parametrize("method", [None, *METHODS])
+@pytest.mark.parametrize("method", [None, *READINGS])
 def test_positions_hold_what_the_encoders_are_given(pipe, prompt, method):
     rulers = t2i.token_ruler(pipe, prompt, method)
     if method is None:
@@ -96,7 +96,7 @@ def test_t5_is_the_same_with_every_method():
     pipe = pipezoo.build("flux")
     prompt = words(700)
     spans = token_spans(pipe, prompt)[1]
-    for method in (None, *METHODS):
+    for method in (None, *READINGS):
         ruler = t2i.token_ruler(pipe, prompt, method)[1]
         assert (ruler.window, ruler.windows, ruler.cut) == (512, 1, spans.cut)
         assert ruler.cut.split() == words(700).split()[-len(ruler.cut.split()) :]

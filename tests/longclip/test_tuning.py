@@ -4,11 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pipezoo
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from support import pipezoo
 
 from t2i_tools.errors import InputError
 from t2i_tools.longclip import load_long_clip, primary_component_loss, stretch_clip
@@ -127,7 +127,7 @@ def test_the_script_resumes_and_writes_a_long_clip(tiny, tmp_path):
 
     def run(output, steps):
         options = ["--clip", "clip", "--pictures", "pictures", "--batch", "36", "--steps", str(steps), "--lr", "1e-2"]
-        command = [sys.executable, ROOT / "examples" / "train_long_clip.py", output, "--lock-images", *options]
+        command = [sys.executable, ROOT / "examples" / "training" / "long_clip.py", output, "--lock-images", *options]
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
         return load_long_clip(tmp_path / output)
 

@@ -1,8 +1,10 @@
 """Weights of words in a pipeline, and what else changes how one text is read."""
 
-import pipezoo
 import torch
-from longtexts import distance, embeds, words
+from support import pipezoo
+from support.comparing import distance
+from support.longtexts import embeds, words
+from support.shared import shared
 
 import t2i_tools as t2i
 
@@ -22,9 +24,10 @@ def test_brackets_as_they_stand(sd):
         assert torch.equal(embeds(sd, "two (cats:1.5)")[0], plain)
 
 
-def test_clip_skip(sd, pipes, monkeypatch):
-    with t2i.long_prompts(pipes["stable_diffusion_xl"], "chunk"):
-        assert pipezoo.call(pipes["stable_diffusion_xl"], words(100), negative_prompt="a", clip_skip=1).isfinite().all()
+def test_clip_skip(sd, monkeypatch):
+    xl = shared("stable_diffusion_xl")
+    with t2i.long_prompts(xl, "chunk"):
+        assert pipezoo.call(xl, words(100), negative_prompt="a", clip_skip=1).isfinite().all()
     monkeypatch.setitem(vars(sd.text_encoder), "text_model", sd.text_encoder)  # where diffusers looks for the norm
     plain = embeds(sd, words(75), clip_skip=1)[0]
     with t2i.long_prompts(sd, "chunk"):

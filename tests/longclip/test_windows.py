@@ -1,15 +1,17 @@
 """Windows of a long prompt: hidden states joined, pooled vectors of the first, empty ones beside a longer prompt."""
 
-import pipezoo
 import pytest
 import torch
-from longtexts import GUIDED, by_hand, distance, embeds, words
+from support import pipezoo
+from support.comparing import distance
+from support.longtexts import GUIDED, by_hand, embeds, words
+from support.shared import shared
 
 import t2i_tools as t2i
-from t2i_tools.longclip import METHODS
+from t2i_tools.longclip import READINGS
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", READINGS)
 def test_a_prompt_of_one_window_equals_the_plain_pipeline(pipe, method):
     options = {} if "Flux" in type(pipe).__name__ else {"negative_prompt": "two cats"}
     plain = pipezoo.call(pipe, words(75), **options)
@@ -17,28 +19,28 @@ def test_a_prompt_of_one_window_equals_the_plain_pipeline(pipe, method):
         assert torch.equal(pipezoo.call(pipe, words(75), **options), plain)
 
 
-def test_chunks_are_windows_joined(pipes):
+def test_chunks_are_windows_joined():
     """Hidden states of each window by the plain encoder: the last layer's in SD, the last but one elsewhere."""
     parts = [words(75), words(75), words(10)]
     joined = " ".join(parts)
     for name, state in (("stable_diffusion", "last_hidden_state"), ("stable_diffusion_xl", "penultimate")):
-        pipe = pipes[name]
+        pipe = shared(name)
         encoders = [(e, pipe.tokenizer) for e in (pipe.text_encoder, getattr(pipe, "text_encoder_2", None)) if e]
         expected = torch.cat([by_hand(*part, parts, state) for part in encoders], -1)
         with t2i.long_prompts(pipe, "chunk"):
             assert distance(embeds(pipe, joined)[0], expected) <= 1e-5
 
 
-def test_pooled_vectors_are_the_first_windows(pipes):
-    pipe = pipes["stable_diffusion_xl"]
+def test_pooled_vectors_are_the_first_windows():
+    pipe = shared("stable_diffusion_xl")
     plain = embeds(pipe, words(75), words(75))
     with t2i.long_prompts(pipe, "chunk"):
         read = embeds(pipe, words(300), words(76))
     assert [distance(one, other) <= 1e-5 for one, other in zip(read[2:], plain[2:], strict=True)] == [True, True]
 
 
-def test_stretched_windows_pool_at_their_own_end(pipes):
-    pipe = pipes["stable_diffusion_xl"]
+def test_stretched_windows_pool_at_their_own_end():
+    pipe = shared("stable_diffusion_xl")
     with t2i.long_prompts(pipe, "stretch"):
         read = embeds(pipe, words(200))[2]
         ids = pipe.tokenizer(words(200), return_tensors="pt").input_ids
@@ -47,12 +49,12 @@ def test_stretched_windows_pool_at_their_own_end(pipes):
     assert distance(read, expected) <= 1e-5
 
 
-def test_a_longer_negative_prompt_lengthens_the_prompt_by_empty_windows(sd, pipes):
+def test_a_longer_negative_prompt_lengthens_the_prompt_by_empty_windows(sd):
     with t2i.long_prompts(sd, "chunk"):
         negative, positive = torch.cat(embeds(sd, "two cats", words(100))[1::-1]).chunk(2)
     assert distance(positive, by_hand(sd.text_encoder, sd.tokenizer, ["two cats", ""])) <= 1e-5
     assert distance(negative, by_hand(sd.text_encoder, sd.tokenizer, [words(75), words(100)[len(words(75)) :]])) <= 1e-5
-    sd3 = pipes["stable_diffusion_3"]
+    sd3 = shared("stable_diffusion_3")
     with t2i.long_prompts(sd3, "chunk"):
         read = embeds(sd3, words(76), words(3))
         short, long = read[1], read[0]
@@ -62,9 +64,9 @@ def test_a_longer_negative_prompt_lengthens_the_prompt_by_empty_windows(sd, pipe
         assert torch.equal(joined[:, 77:154], embeds(sd3, "")[0][:, :77])
 
 
-def test_the_first_words_keep_their_hidden_states_beside_a_long_prompt(pipes):
+def test_the_first_words_keep_their_hidden_states_beside_a_long_prompt():
     for name in GUIDED:
-        pipe = pipes[name]
+        pipe = shared(name)
         plain = embeds(pipe, words(18))
         with t2i.long_prompts(pipe, "stretch"):
             read = embeds(pipe, [words(18), words(100)])

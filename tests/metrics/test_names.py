@@ -21,8 +21,8 @@ def test_statistics_need_no_torch():
 
 
 def test_a_missing_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.kid", None)
     monkeypatch.delitem(sys.modules, "t2i_tools.metrics.distribution", raising=False)
-    monkeypatch.delitem(vars(metrics), "fid", raising=False)
-    with pytest.raises(UnsupportedModelError, match=r"fid is missing .*pip install 't2i-tools\[metrics\]'"):
-        _ = metrics.fid
+    monkeypatch.delitem(vars(metrics), "kid", raising=False)
+    with pytest.raises(UnsupportedModelError, match=r"kid is missing .*pip install '\.\[metrics\]'"):
+        _ = metrics.kid

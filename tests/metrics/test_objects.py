@@ -28,7 +28,7 @@ def figures(pictures, asked, size=(64, 96)):
 
 def test_figures_by_hand():
     found = figures(PICTURES, ASKED)
-    assert found["recognised"] == pytest.approx(1 / 3)
+    assert found["recognized"] == pytest.approx(1 / 3)
     assert found["exact"] == pytest.approx(1 / 3)
     assert found["duplication"] == pytest.approx(np.log(3 / 6))
     assert found["cut"] == pytest.approx(2 / 5)
@@ -45,7 +45,7 @@ def test_nothing_found():
     found = figures([seen(), seen()], [1, 2])
     assert found["duplication"] == -np.inf
     assert np.isnan(found["cut"]) and np.isnan(found["area"])
-    assert (found["recognised"], found["exact"]) == (0, 0)
+    assert (found["recognized"], found["exact"]) == (0, 0)
 
 
 def test_twice_as_many_and_its_interval():

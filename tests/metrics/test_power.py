@@ -50,7 +50,7 @@ def test_prompts_for_a_half_width(share):
         (lambda: mcnemar_power(0, 0.5, 0.3), "too few"),
         (lambda: prompts_for_two_shares(0.5, 0.5), "equal shares"),
         (lambda: prompts_for_two_shares(0.5, 1.5), "share lies"),
-        (lambda: prompts_for_half_width(0.5, 0.0001), "nobody will run it"),
+        (lambda: prompts_for_half_width(0.5, 0.0001), "claim a larger difference"),
         (lambda: prompts_for_half_width(2, 0.1), "share lies"),
     ],
 )

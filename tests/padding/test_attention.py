@@ -1,11 +1,12 @@
-import pipezoo
 import pytest
 import torch
 import torch.nn.functional as F
+from support import pipezoo
+from support.shared import shared
 
 from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.padding import pad_attention
-from t2i_tools.padding.keeps import text_rows
+from t2i_tools.padding.conditions import text_rows
 
 PROMPT = "two red cats"
 # Name -> keys of the attentions in question, places of the text among them and of the image among the queries.
@@ -30,7 +31,7 @@ def test_against_the_whole_softmax(pipe, name, monkeypatch):
         return plain(query, key, value, *args, **options)
 
     call = pipezoo.settings(pipe) | {"num_inference_steps": 1, "guidance_scale": 0.0 if name == "z_image" else 1.0}
-    report = pad_attention(pipe, PROMPT, rows=10_000, generator=torch.Generator().manual_seed(0), **call)
+    report = pad_attention(pipe, PROMPT, queries=10_000, generator=torch.Generator().manual_seed(0), **call)
     monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
     pipe(PROMPT, generator=torch.Generator().manual_seed(0), **call)
     rows = text_rows(pipe, PROMPT)
@@ -60,10 +61,10 @@ def test_guidance_is_left_out(pipe):
         assert a["pads"] == pytest.approx(b["pads"], abs=1e-5)
 
 
-def test_where_the_softmax_is_not_to_be_seen(pipes):
+def test_where_the_softmax_is_not_to_be_seen():
     from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
-    pipe = pipes("stable_diffusion")
+    pipe = shared("stable_diffusion")
     pipe.unet.set_attn_processor(AttnProcessor())
     try:
         with pytest.raises(UnsupportedModelError, match="native"):

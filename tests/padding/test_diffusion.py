@@ -3,29 +3,23 @@ import re
 from functools import partial
 
 import numpy as np
-import pipezoo
 import pytest
 import torch
+from support import pipezoo
+from support.comparing import distance
+from support.shared import hooks, shared
 
 from t2i_tools.errors import InputError, UnsupportedModelError
-from t2i_tools.models import denoiser
-from t2i_tools.padding import diffusion_intervention, encoder_intervention, intervene, mask_policy
-from t2i_tools.padding.diffusion import Intervention
-from t2i_tools.padding.encoder import clean_texts
-from t2i_tools.padding.exchange import Plan, Run
-from t2i_tools.padding.keeps import own_rows, text_rows
+from t2i_tools.models.anatomy import denoiser
+from t2i_tools.padding import compare_conditions, diffusion_intervention, encoder_intervention, pad_policy
+from t2i_tools.padding.conditions import kept_rows, text_rows
+from t2i_tools.padding.encoding import clean_texts
+from t2i_tools.padding.hooks import Plan, Run
+from t2i_tools.padding.runs import Intervention
 
 PROMPT, OTHER = "two red cats", "a photo on the cats, two"
-CROSS = ("stable_diffusion", "stable_diffusion_xl", "pixart")
+CROSS = ("stable_diffusion", "stable_diffusion_xl", "pixart", "nucleus_moe", "prx")
 KEEPS = ("prompt", "pads", "clean", "eos", ("pads", 0, 5), ("random", 5, 0), slice(0, 4), "swapped", "noise")
-
-
-def hooks(model):
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-
-
-def distance(one, other):
-    return float((one - other).abs().max())
 
 
 def latents_of(output):
@@ -35,7 +29,8 @@ def latents_of(output):
 def intervened(pipe, keeps, prompt=PROMPT, **options):
     generator = torch.Generator().manual_seed(0)
     return [
-        latents_of(o) for o in intervene(pipe, prompt, keeps, generator=generator, **pipezoo.settings(pipe), **options)
+        latents_of(o)
+        for o in compare_conditions(pipe, prompt, keeps, generator=generator, **pipezoo.settings(pipe), **options)
     ]
 
 
@@ -53,8 +48,8 @@ def test_a_row_by_itself_changes_nothing(pipe):
         other = Run([[text + 1 for text in texts] for texts in run.given], run.blocks)  # else it sees no difference
         rows = text_rows(pipe, PROMPT)
         leave = rows.pads if type(pipe).__name__ == "Lumina2Pipeline" else np.zeros_like(rows.pads)
-        made = intervention.exchange.follow(
-            Plan(run, other, own_rows("prompt", rows)[None], leave[None]), lambda: pipezoo.call(pipe, PROMPT)
+        made = intervention.exchange.replay(
+            Plan(run, other, kept_rows("prompt", rows)[None], leave[None]), lambda: pipezoo.call(pipe, PROMPT)
         )
         assert all(row["calls"] for row in intervention.exchange.report())
     assert distance(made, plain) <= 1e-6
@@ -83,8 +78,21 @@ PLACES = {
     "qwen_image": [(r"^transformer_blocks\.\d+$", "encoder_hidden_states", 0)],
     "cogview4": [(r"^transformer_blocks\.\d+$", 1, 0)],
     "lumina2": [(r"^(context_refiner|layers)\.\d+$", 0, 0)],
+    "bria": [(r"transformer_blocks\.\d+$", "encoder_hidden_states", 0)],
+    "cogview3": [(r"^transformer_blocks\.\d+$", "encoder_hidden_states", 0)],
+    "ernie_image": [(r"^layers\.\d+$", 0, 16)],
+    "flux2_klein": [
+        (r"^transformer_blocks\.\d+$", "encoder_hidden_states", 0),
+        (r"^single_transformer_blocks\.\d+$", "hidden_states", 0),
+    ],
+    "krea2": [(r"^text_fusion\.refiner_blocks\.\d+$", 0, 0), (r"^transformer_blocks\.\d+$", 0, 0)],
+    "ovis_image": [(r"transformer_blocks\.\d+$", "encoder_hidden_states", 0)],
     "z_image": [(r"^context_refiner\.\d+$", 0, 0), (r"^layers\.\d+$", 0, 32)],
 }
+
+
+# Guidance is a call of its own, after the prompt's.
+TWO_CALLS = ("chroma", "lumina2", "cogview4", "ovis_image", "flux2_klein", "krea2")
 
 
 def in_one_batch(pipe, name, clean, own):
@@ -96,13 +104,15 @@ def in_one_batch(pipe, name, clean, own):
     handles = [model.register_forward_pre_hook(lambda *_: calls.append(1))]
 
     def copy_rows(argument, first, module, args, kwargs):
-        if name in ("chroma", "lumina2", "cogview4") and len(calls) % 2 == 0:  # guidance's own call
+        if name in TWO_CALLS and len(calls) % 2 == 0:  # guidance's own call
             return args, kwargs
         value = (kwargs[argument] if isinstance(argument, str) else args[argument]).clone()
+        value = value.transpose(0, 1) if name == "ernie_image" else value
         last = 3 if name == "z_image" else len(value)
         text = slice(first, first + len(own))
         length = value[:, text].shape[1]
         value[last - 1, text] = torch.where(own[:length, None], value[last - 2, text], value[last - 3, text])
+        value = value.transpose(0, 1) if name == "ernie_image" else value
         if isinstance(argument, str):
             return args, kwargs | {argument: value}
         return (*args[:argument], value, *args[argument + 1 :]), kwargs
@@ -125,17 +135,22 @@ def in_one_batch(pipe, name, clean, own):
 def test_against_the_papers_way(pipe, name, keep):
     clean = clean_texts(pipe, PROMPT, "empty")["prompt"]
     rows = text_rows(pipe, PROMPT)
-    own = own_rows(keep, rows)
+    own = kept_rows(keep, rows)
     if name == "lumina2":  # where the pads would be, the image is
         own = own[: int(rows.prompt.sum())]
     (made,), plain = intervened(pipe, [keep]), pipezoo.call(pipe, PROMPT)
     expected = in_one_batch(pipe, name, clean, own)
     assert distance(made, expected) <= 2e-5 * max(1.0, float(plain.abs().max()))
-    if (name, keep) not in [("qwen_image", "prompt"), ("lumina2", "prompt")]:  # of which the denoiser sees no pads
+    if keep != "prompt" or name not in (
+        "qwen_image",
+        "lumina2",
+        "ernie_image",
+        "krea2",
+    ):  # of which the denoiser sees no pads
         assert distance(made, plain) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["pixart", "lumina2", "qwen_image"])
+@pytest.mark.parametrize("name", ["pixart", "lumina2", "qwen_image", "ernie_image", "krea2", "nucleus_moe", "prx"])
 def test_masked_pads_change_nothing(pipe):
     plain = pipezoo.call(pipe, PROMPT)
     (made,) = intervened(pipe, ["prompt"])
@@ -159,15 +174,16 @@ def test_guidance_is_left_alone(pipe):
 def test_batches_and_several_images(pipe):
     """As the images one by one, each from its own noise, up to rounding."""
     prompts, generators = [PROMPT, "a photo"], [torch.Generator().manual_seed(seed) for seed in range(4)]
-    call = pipezoo.settings(pipe) | {"num_images_per_prompt": 2}
+    unguided = {"guidance_scale": 1.0} if "PRX" in type(pipe).__name__ else {}  # guidance takes one image there
+    call = pipezoo.settings(pipe) | {"num_images_per_prompt": 2} | unguided
     with diffusion_intervention(pipe, "pads"):
         together = latents_of(pipe(prompt=prompts, generator=generators, **call))
     assert len(together) == 4
-    if type(pipe).__name__ in ("QwenImagePipeline", "CogView4Pipeline", "Lumina2Pipeline"):
-        return  # the shorter text is filled up: another image; Lumina2 mixes the masks up for several images a prompt
+    if type(pipe).__name__ in ("QwenImagePipeline", "CogView4Pipeline", "Lumina2Pipeline", "PRXPipeline"):
+        return  # the shorter text is padded: another image; the last two mix masks up for several images per prompt
     for seed in range(4):
         with diffusion_intervention(pipe, "pads"):
-            alone = pipezoo.call(pipe, prompts[seed // 2], seed=seed)
+            alone = pipezoo.call(pipe, prompts[seed // 2], seed=seed, **unguided)
         assert distance(together[seed : seed + 1], alone) <= 1e-4 * max(1.0, float(alone.abs().max()))
 
 
@@ -182,8 +198,8 @@ def test_it_comes_off_without_a_trace(pipe):
     assert all(row["calls"] and row["rows"] for row in handle.report())
 
 
-def test_after_a_failure_inside_a_call(pipes):
-    pipe = pipes("stable_diffusion_3")
+def test_after_a_failure_inside_a_call():
+    pipe = shared("stable_diffusion_3")
     plain = pipezoo.call(pipe, PROMPT)
 
     def fail(pipe, step, time, values):
@@ -197,6 +213,7 @@ def test_after_a_failure_inside_a_call(pipes):
     assert torch.equal(pipezoo.call(pipe, PROMPT), plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stable_diffusion_3", pytest.param("flux", marks=pytest.mark.slow)])
 def test_compiled(name):
     """Attached before or after, without a graph break, and gone after the removal."""
@@ -229,8 +246,8 @@ def test_a_part_of_steps_and_layers(pipe, layers):
     assert all(re.search(layers, row["layer"]) and row["calls"] == 2 for row in handle.report())
 
 
-def test_other_clean_prompts_and_pooled_vectors(pipes):
-    pipe = pipes("stable_diffusion_3")
+def test_other_clean_prompts_and_pooled_vectors():
+    pipe = shared("stable_diffusion_3")
     made = [intervened(pipe, ["prompt"], clean=clean)[0] for clean in ("empty", "pad", "zeros")]
     made += [intervened(pipe, ["prompt"], pooled="clean")[0]]
     assert all(distance(a, b) > 1e-6 for i, a in enumerate(made) for b in made[:i])
@@ -239,9 +256,9 @@ def test_other_clean_prompts_and_pooled_vectors(pipes):
     assert distance(clean, pipezoo.call(pipe, "")) <= 1e-6
 
 
-def test_conditions_share_the_clean_run(pipes, monkeypatch):
+def test_conditions_share_the_clean_run(monkeypatch):
     """c conditions take c + 2 runs, and give what each gives alone in 3."""
-    pipe = pipes("stable_diffusion_3")
+    pipe = shared("stable_diffusion_3")
     calls = []
     forward = type(pipe.transformer).forward
     monkeypatch.setattr(type(pipe.transformer), "forward", lambda *a, **k: calls.append(1) or forward(*a, **k))
@@ -256,23 +273,23 @@ def test_conditions_share_the_clean_run(pipes, monkeypatch):
 
 
 @pytest.mark.parametrize("keep", ["full", "pads"])
-def test_callbacks_are_called_once_a_step(pipes, keep):
+def test_callbacks_are_called_once_a_step(keep):
     """Not in the runs that are there to be recorded."""
     steps = []
-    with diffusion_intervention(pipes("stable_diffusion_3"), keep):
-        pipezoo.call(pipes("stable_diffusion_3"), callback_on_step_end=lambda p, step, t, v: steps.append(step) or v)
+    with diffusion_intervention(shared("stable_diffusion_3"), keep):
+        pipezoo.call(shared("stable_diffusion_3"), callback_on_step_end=lambda p, step, t, v: steps.append(step) or v)
     assert steps == [0, 1, 2]
 
 
-def test_beside_a_controlnet(pipes):
+def test_beside_a_controlnet():
     """Which reads the prompt, whatever is exchanged in the denoiser."""
     from diffusers import FluxControlNetModel, FluxControlNetPipeline
 
-    pipe = pipes("flux")
+    pipe = shared("flux")
     slim = {"num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2}
     control = FluxControlNetModel.from_transformer(pipe.transformer, **slim)
     controlled = FluxControlNetPipeline(**pipe.components, controlnet=control)
-    for plugin, choice in ((diffusion_intervention, "pads"), (mask_policy, "all")):
+    for plugin, choice in ((diffusion_intervention, "pads"), (pad_policy, "none")):
         with pytest.raises(UnsupportedModelError, match="the ControlNet of this FluxControlNetPipeline reads"):
             plugin(controlled, choice)
     image = {"control_image": torch.rand(1, 3, 64, 64)}
@@ -282,16 +299,16 @@ def test_beside_a_controlnet(pipes):
     assert not torch.equal(full, clean)
 
 
-def test_cross_attention_holds_its_text_once(pipes):
-    pipe = pipes("stable_diffusion_xl")
+def test_cross_attention_holds_its_text_once():
+    pipe = shared("stable_diffusion_xl")
     intervention = Intervention(pipe, ["pads"], None, None, "empty", "full", None)
     with intervention.attach():
         _, run = intervention.exchange.record(lambda: pipezoo.call(pipe, PROMPT))
     assert len({text.data_ptr() for block in run.blocks for text in block.values()}) == 1
 
 
-def test_the_generator_ends_as_after_one_call(pipes):
-    pipe, generator = pipes("stable_diffusion"), torch.Generator().manual_seed(3)
+def test_the_generator_ends_as_after_one_call():
+    pipe, generator = shared("stable_diffusion"), torch.Generator().manual_seed(3)
     pipe(PROMPT, generator=generator, **pipezoo.settings(pipe))
     state = generator.get_state()
     generator = torch.Generator().manual_seed(3)
@@ -300,17 +317,17 @@ def test_the_generator_ends_as_after_one_call(pipes):
     assert torch.equal(generator.get_state(), state)
 
 
-def test_without_a_generator_the_runs_share_their_noise(pipes):
-    pipe = pipes("stable_diffusion")
+def test_without_a_generator_the_runs_share_their_noise():
+    pipe = shared("stable_diffusion")
     with diffusion_intervention(pipe, "full"):
         made = [latents_of(pipe(PROMPT, **pipezoo.settings(pipe))) for _ in "ab"]
     assert not torch.equal(*made)
-    full, same = (latents_of(o) for o in intervene(pipe, PROMPT, ["full", "full"], **pipezoo.settings(pipe)))
+    full, same = (latents_of(o) for o in compare_conditions(pipe, PROMPT, ["full", "full"], **pipezoo.settings(pipe)))
     assert torch.equal(full, same)
 
 
-def test_another_pipeline_with_the_same_denoiser_is_not_told(pipes):
-    pipe = pipes("stable_diffusion")
+def test_another_pipeline_with_the_same_denoiser_is_not_told():
+    pipe = shared("stable_diffusion")
     twin = copy.copy(pipe)
     plain = pipezoo.call(twin, PROMPT)
     with diffusion_intervention(pipe, "clean"):
@@ -318,8 +335,8 @@ def test_another_pipeline_with_the_same_denoiser_is_not_told(pipes):
     assert type(twin) is type(pipe)
 
 
-def test_another_ends_the_first_and_they_come_off_in_any_order(pipes):
-    pipe, kind = pipes("stable_diffusion"), type(pipes("stable_diffusion"))
+def test_another_ends_the_first_and_they_come_off_in_any_order():
+    pipe, kind = shared("stable_diffusion"), type(shared("stable_diffusion"))
     plain, (pads,) = pipezoo.call(pipe, PROMPT), intervened(pipe, ["pads"])
     earlier = diffusion_intervention(pipe, "clean")
     later = diffusion_intervention(pipe, "pads")  # ends the earlier one
@@ -331,12 +348,12 @@ def test_another_ends_the_first_and_they_come_off_in_any_order(pipes):
     assert torch.equal(pipezoo.call(pipe, PROMPT), plain)
 
 
-def test_what_cannot_be_intervened_in(pipes):
-    pipe = pipes("stable_diffusion")
+def test_what_cannot_be_intervened_in():
+    pipe = shared("stable_diffusion")
     with pytest.raises(InputError, match="unknown condition"):
         diffusion_intervention(pipe, "words")
     with pytest.raises(InputError, match="other="):
-        intervene(pipe, PROMPT, ["pads", "swapped"])
+        compare_conditions(pipe, PROMPT, ["pads", "swapped"])
     with pytest.raises(InputError, match="regular expression"):
         diffusion_intervention(pipe, "pads", layers="(")
     with pytest.raises(InputError, match="matches none"):
@@ -344,16 +361,16 @@ def test_what_cannot_be_intervened_in(pipes):
     embeds = encoder_intervention(pipe, PROMPT, "full")
     with diffusion_intervention(pipe, "pads"), pytest.raises(InputError, match="as text"):
         pipezoo.call(pipe, **embeds)
-    with diffusion_intervention(pipes("flux"), "pads"), pytest.raises(InputError, match="prompt_2"):
-        pipezoo.call(pipes("flux"), PROMPT, prompt_2="another")
+    with diffusion_intervention(shared("flux"), "pads"), pytest.raises(InputError, match="prompt_2"):
+        pipezoo.call(shared("flux"), PROMPT, prompt_2="another")
     with diffusion_intervention(pipe, "pads") as handle, pytest.warns(UserWarning, match="not been called"):
         handle.report()
 
 
 def test_unknown_denoisers():
-    import zoo
+    from support import zoo
 
-    from t2i_tools.padding.sites import find_sites
+    from t2i_tools.padding.hooks import find_blocks
 
-    with pytest.raises(UnsupportedModelError, match="HunyuanDiT.*supported"):
-        find_sites(zoo.build("hunyuan_dit"))
+    with pytest.raises(UnsupportedModelError, match="HunyuanDiT.*two encoders"):
+        find_blocks(zoo.build("hunyuan_dit"))

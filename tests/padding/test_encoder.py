@@ -1,16 +1,17 @@
 from functools import partial
 
-import pipezoo
 import pytest
 import torch
+from support import pipezoo
+from support.shared import shared
 
 from t2i_tools.errors import InputError, UnsupportedModelError
-from t2i_tools.loading import open_pipeline
 from t2i_tools.longclip import long_prompts
+from t2i_tools.models.loading import open_pipeline
+from t2i_tools.models.prompts import token_spans
 from t2i_tools.padding import diffusion_intervention, encoder_intervention
-from t2i_tools.padding.encoder import encode, encode_clean, joined
-from t2i_tools.padding.keeps import text_rows
-from t2i_tools.prompts import token_spans
+from t2i_tools.padding.conditions import text_rows
+from t2i_tools.padding.encoding import encode, encode_clean, joined
 
 PROMPT, OTHER = "two red cats", "a photo on the cats, two"
 FIXED = ("stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "chroma", "pixart", "aura_flow")
@@ -40,7 +41,7 @@ def test_rows_come_from_where_they_should(pipe):
 
 
 @pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_3"])
-def test_encoders_that_are_fetched_layer_by_layer(pipes, name):
+def test_encoders_that_are_fetched_layer_by_layer(name):
     """As `enable_sequential_cpu_offload` does: weights are elsewhere until a layer is called."""
     from accelerate import cpu_offload
 
@@ -48,7 +49,7 @@ def test_encoders_that_are_fetched_layer_by_layer(pipes, name):
     for part in (part for part in offloaded.components.values() if isinstance(part, torch.nn.Module)):
         cpu_offload(part, torch.device("cpu"), offload_buffers=len(part._parameters) > 0)
     made = pipezoo.call(offloaded, **encoder_intervention(offloaded, PROMPT, "pads"))
-    assert torch.equal(made, pipezoo.call(pipes(name), **encoder_intervention(pipes(name), PROMPT, "pads")))
+    assert torch.equal(made, pipezoo.call(shared(name), **encoder_intervention(shared(name), PROMPT, "pads")))
 
 
 @pytest.mark.parametrize("name", FIXED)
@@ -138,16 +139,17 @@ def test_the_pooled_vector(pipe):
 
 def test_batches_and_several_images(pipe):
     embeds = encoder_intervention(pipe, [PROMPT, "a photo"], "prompt", num_images_per_prompt=2)
-    assert len(pipezoo.call(pipe, **embeds)) == 4
+    unguided = {"guidance_scale": 1.0} if "PRX" in type(pipe).__name__ else {}  # guidance takes one image there
+    assert len(pipezoo.call(pipe, **embeds, **unguided)) == 4
     for index, prompt in enumerate([PROMPT, PROMPT, "a photo", "a photo"]):
         alone = text(encoder_intervention(pipe, prompt, "prompt"))
         assert torch.equal(embeds["prompt_embeds"][index][: len(alone)], alone)
 
 
-def test_sd3_without_its_t5(pipes, tmp_path):
+def test_sd3_without_its_t5(tmp_path):
     """Zeros stand in the place of its rows: filling, as many as max_sequence_length. It opens again, too."""
-    parts = {**pipes("stable_diffusion_3").components, "text_encoder_3": None, "tokenizer_3": None}
-    pipe = type(pipes("stable_diffusion_3"))(**parts)
+    parts = {**shared("stable_diffusion_3").components, "text_encoder_3": None, "tokenizer_3": None}
+    pipe = type(shared("stable_diffusion_3"))(**parts)
     pipe.set_progress_bar_config(disable=True)
     rows = text_rows(pipe, PROMPT, max_sequence_length=3)
     assert (len(rows), rows.prompt.sum(), rows.pads[-3:].all()) == (77 + 3, 5, True)
@@ -162,13 +164,13 @@ def test_sd3_without_its_t5(pipes, tmp_path):
     assert torch.equal(pipezoo.call(again, PROMPT, **short), plain)
 
 
-def test_wrong_input(pipes):
-    pipe = pipes("stable_diffusion")
+def test_wrong_input():
+    pipe = shared("stable_diffusion")
     for arguments, says in [
-        ({"keep": "words"}, "unknown condition"),
-        ({"keep": "swapped"}, "other="),
-        ({"keep": "pads", "clean": "none"}, "clean is"),
-        ({"keep": "pads", "pooled": "none"}, "pooled is"),
+        ({"condition": "words"}, "unknown condition"),
+        ({"condition": "swapped"}, "other="),
+        ({"condition": "pads", "clean": "none"}, "clean is"),
+        ({"condition": "pads", "pooled": "none"}, "pooled is"),
     ]:
         with pytest.raises(InputError, match=says):
             encoder_intervention(pipe, PROMPT, **arguments)
@@ -176,8 +178,8 @@ def test_wrong_input(pipes):
         encoder_intervention(pipe, [], "pads")
 
 
-def test_a_plugin_that_changes_the_reading_is_noticed(pipes, monkeypatch):
-    pipe = pipes("stable_diffusion")
+def test_a_plugin_that_changes_the_reading_is_noticed(monkeypatch):
+    pipe = shared("stable_diffusion")
     longer = lambda self, prompt, device=None: (torch.zeros(1, 154, 32), None)  # noqa: E731
     monkeypatch.setattr(type(pipe), "encode_prompt", longer)
     with pytest.raises(UnsupportedModelError, match="77 rows of text and the encoders give 154"):

@@ -3,15 +3,15 @@
 from itertools import permutations
 
 import numpy as np
-import pipezoo
 import pytest
 import torch
 import torch.nn.functional as F
+from support import pipezoo
 
-from t2i_tools.models import denoiser
-from t2i_tools.padding import encoder_intervention, intervene
-from t2i_tools.padding.sites import is_cross_attention
-from t2i_tools.padding.verdict import decide
+from t2i_tools.models.anatomy import denoiser
+from t2i_tools.models.families import find_family
+from t2i_tools.padding import compare_conditions, encoder_intervention
+from t2i_tools.padding.formula import decide
 
 WORDS = ("two", "cats", "a", "on", "red", "the", "photo")  # one token each for CLIP and T5 alike
 KEEPS = ("full", "prompt", "pads", "clean", "swapped")
@@ -40,13 +40,14 @@ def constant_pads(tokens):
     return change
 
 
-def copying_encoder(seed):
-    """Cross-attention; the encoder writes the prompt's words into its pads over and over."""
+def copying_encoder(seed, share=1.0):
+    """Cross-attention; the encoder writes a share of the prompt's words into its pads over and over."""
     pipe = planted("stable_diffusion", seed)
 
     def change(rows):
         words = rows[:, 1 : CLIP_TOKENS - 1]
-        rows[:, CLIP_TOKENS:] = words.repeat(1, 25, 1)[:, : rows.shape[1] - CLIP_TOKENS]
+        copies = words.repeat(1, 25, 1)[:, : rows.shape[1] - CLIP_TOKENS]
+        rows[:, CLIP_TOKENS:] = share * copies + (1 - share) * 0.5
 
     change_rows(pipe.text_encoder, change)
     return pipe
@@ -140,16 +141,18 @@ def verdict(pipe, seed, number=8):
             generator.set_state(state)
             embeds = encoder_intervention(pipe, prompt, keep, other=other, pooled="clean")
             made["encoder"].append(latents(pipe(**embeds, **call, generator=generator)))
-        if not is_cross_attention(denoiser(pipe)):
+        if not find_family(denoiser(pipe)).cross_attention:
             generator.set_state(state)
-            outputs = intervene(pipe, prompt, KEEPS[1:], other=other, pooled="clean", generator=generator, **call)
+            outputs = compare_conditions(
+                pipe, prompt, KEEPS[1:], other=other, pooled="clean", generator=generator, **call
+            )
             made["diffusion"] = [made["encoder"][0], *map(latents, outputs)]
         for route, images in made.items():
             for keep, image in zip(KEEPS, images, strict=True):
                 scores[route][keep].append(-float((image - images[0]).norm()))
     arrays = {route: {keep: np.array(values) for keep, values in by.items()} for route, by in scores.items()}
     diffusion = arrays["diffusion"] if arrays["diffusion"]["full"].size else arrays["encoder"]
-    return decide(arrays["encoder"], diffusion, prompts)
+    return decide({"similarity": {"encoder": arrays["encoder"], "diffusion": diffusion}}, prompts)
 
 
 @pytest.mark.parametrize("model", PLANTED, ids=lambda model: model.__name__)
@@ -166,7 +169,17 @@ def test_with_twenty_seeds(model, seed):
     assert found.word == PLANTED[model], str(found.use)
 
 
+@pytest.mark.slow
 def test_what_is_needed_of_carrying_pads():
     """Without the pads that carry it, nothing of the prompt is left; without idle ones nothing is lost."""
-    assert verdict(carrying_pads(0), 0).need["diffusion"].low > 0.9
-    assert verdict(idle_pads(0), 0).need["diffusion"].high < 0.1
+    assert verdict(carrying_pads(0), 0).need["similarity"]["diffusion"].low > 0.9
+    assert verdict(idle_pads(0), 0).need["similarity"]["diffusion"].high < 0.1
+
+
+@pytest.mark.slow
+def test_graded_models_are_put_in_order():
+    """The more of the words the encoder writes into its pads, the more these carry; hardly any is no, all of it yes."""
+    found = [verdict(copying_encoder(0, share), 0) for share in (0.1, 0.4, 0.7, 1.0)]
+    estimates = [one.use["similarity"]["encoder"].estimate for one in found]
+    assert estimates == sorted(estimates)
+    assert (found[0].carries.word, found[-1].carries.word) == ("no", "yes")

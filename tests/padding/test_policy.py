@@ -1,41 +1,69 @@
 import copy
 
-import pipezoo
 import pytest
 import torch
 import torch.nn.functional as F
+from support import pipezoo
+from support.comparing import distance
+from support.shared import shared
 
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.longclip import long_prompts
-from t2i_tools.models import denoiser
-from t2i_tools.padding import encoder_intervention, mask_policy
-from t2i_tools.padding.calls import known_texts, recognise
-from t2i_tools.padding.keeps import text_rows
+from t2i_tools.models.anatomy import denoiser
+from t2i_tools.models.prompts import token_spans
+from t2i_tools.padding import encoder_intervention, pad_policy
+from t2i_tools.padding.conditions import text_rows
+from t2i_tools.padding.encoding import known_texts, recognise
 
 PROMPT = "two cats"
-SEES_PADS = ("stable_diffusion", "stable_diffusion_3", "flux", "chroma", "aura_flow", "cogview4")
+SEES_PADS = (
+    "stable_diffusion",
+    "stable_diffusion_3",
+    "flux",
+    "chroma",
+    "aura_flow",
+    "cogview4",
+    "z_image",
+    "bria",
+    "cogview3",
+    "flux2_klein",
+    "ovis_image",
+)
+POLICIES = ("none", "mask", "trim", "keep-one", "filler")
+REFUSED = (
+    ("z_image", "trim", "its denoiser does: take mask"),
+    ("cogview4", "trim", "multiple of 16"),
+    ("qwen_image", "filler", "pads no prompt"),
+)
+SEEN_BY_ENCODER = ("stable_diffusion_3", "flux", "cogview3")  # T5 is given no mask there
 # Where text stands among the keys of the joint attentions, first row and behind the image or not, written down anew.
-FIRST, BEHIND = {"aura_flow": 8}, ("stable_diffusion_3",)
-
-
-def distance(one, other):
-    return float((one - other).abs().max())
+FIRST, BEHIND = {"aura_flow": 8}, ("stable_diffusion_3", "z_image")
+REFINED = ("z_image",)  # the text by itself, before it meets the image
+ALONE = {"z_image": 64}  # keys of the image by itself
 
 
 def without_guidance(pipe, prompt=PROMPT, **options):
-    return pipezoo.call(pipe, prompt, guidance_scale=1.0, **options)
+    if "ZImage" in type(pipe).__name__:  # whose guidance is off at 0; more tokens of image than rows of text
+        options |= {"guidance_scale": 0.0, "height": 128, "width": 128}
+    return pipezoo.call(pipe, prompt, **{"guidance_scale": 1.0, **options})
 
 
 @pytest.fixture
 def masked_softmax(monkeypatch):
-    """`masked_softmax(name, hidden)`: hidden rows of the text get no attention, in the softmax itself (the oracle)."""
-    plain = F.scaled_dot_product_attention
+    """`masked_softmax(pipe, name, hidden)`: hidden rows of the text get no attention in the denoiser (the oracle)."""
+    plain, hooks, inside = F.scaled_dot_product_attention, [], []
 
-    def mask(name, hidden):
+    def mask(pipe, name, hidden):
+        hooks.append(denoiser(pipe).register_forward_pre_hook(lambda *_: inside.append(1)))
+        hooks.append(denoiser(pipe).register_forward_hook(lambda *_: inside.clear()))
+
         def attention(query, key, value, *args, **options):
             keys, length = key.shape[-2], len(hidden)
+            if not inside or keys == ALONE.get(name):
+                return plain(query, key, value, *args, **options)
             crossing = name == "stable_diffusion" and keys == length != query.shape[-2]
-            if crossing or (name != "stable_diffusion" and keys > length):
+            refined = name in REFINED and keys == length
+            if crossing or refined or (name != "stable_diffusion" and keys > length):
                 start = keys - length if name in BEHIND else FIRST.get(name, 0)
                 bias = torch.zeros(keys, dtype=query.dtype)
                 bias[start : start + length][hidden] = -torch.inf
@@ -45,54 +73,104 @@ def masked_softmax(monkeypatch):
 
         monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
 
-    return mask
+    yield mask
+    for hook in hooks:
+        hook.remove()
 
 
 @pytest.mark.parametrize("name", SEES_PADS)
-@pytest.mark.parametrize("policy", ["all", "keep-one"])
+@pytest.mark.parametrize("policy", ["mask", "keep-one"])
 def test_as_masked_in_the_softmax(pipe, name, policy, masked_softmax):
     plain = without_guidance(pipe)
-    with mask_policy(pipe, policy):
+    with pad_policy(pipe, policy):
         made = without_guidance(pipe)
     assert torch.equal(without_guidance(pipe), plain)
     rows = text_rows(pipe, PROMPT)
     hidden = torch.from_numpy(rows.pads.copy())
     if policy == "keep-one":
         hidden[hidden.nonzero()[0]] = False
-    masked_softmax(name, hidden)
+    masked_softmax(pipe, name, hidden)
     assert distance(made, without_guidance(pipe)) <= 1e-5 * max(1.0, float(plain.abs().max()))
     assert distance(made, plain) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["pixart", *(name for name in SEES_PADS if name not in ("cogview4", "z_image"))])
+def test_trimmed_is_the_prompt_encoded_at_its_own_length(pipe, name):
+    """The oracle: embeddings of that length, made by the pipeline itself and masked."""
+    with pad_policy(pipe, "mask"):
+        masked = without_guidance(pipe)
+        length = (
+            {} if name == "stable_diffusion" else {"max_sequence_length": len(token_spans(pipe, PROMPT)[-1].prompt)}
+        )
+        short = without_guidance(pipe, **length)
+    with pad_policy(pipe, "trim"):
+        trimmed = without_guidance(pipe)
+    bound = 1e-4 * max(1.0, float(masked.abs().max()))
+    assert distance(trimmed, short) <= bound
+    assert (distance(trimmed, masked) > 1e-3) == (name in SEEN_BY_ENCODER)
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_xl", "chroma", "aura_flow", "pixart"])
+def test_filler_is_the_prompt_with_commas(pipe):
+    """The oracle: the same prompt, written out with its commas, under the policy that hides what is left."""
+    each = 1 if "StableDiffusion" in type(pipe).__name__ else 2  # tokens of a comma in this vocabulary
+    pads = int(text_rows(pipe, PROMPT).pads.sum())
+    written = " ".join([PROMPT, *"," * (pads // each)])
+    with pad_policy(pipe, "mask"):
+        made = without_guidance(pipe, written)
+    with pad_policy(pipe, "filler") as handle:
+        filled = without_guidance(pipe)
+    if "StableDiffusionXL" not in type(pipe).__name__:  # whose pooled vector stays the prompt's
+        assert distance(filled, made) <= 1e-4 * max(1.0, float(made.abs().max()))
+    assert handle.report()[0]["rows replaced"] >= pads // each * each
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_family_follows_or_refuses(pipe, name, policy):
+    """And its end leaves the pipeline as it was, to the bit."""
+    short = {"max_sequence_length": 60} if name == "lumina2" else {}  # the tiny model has no more positions
+    if (name, policy) in [row[:2] for row in REFUSED]:
+        return
+    plain = pipezoo.call(pipe, PROMPT, **short)
+    with pad_policy(pipe, policy) as handle:
+        made = pipezoo.call(pipe, [PROMPT, "a red photo"], **short)
+    assert len(made) == 2
+    (row,) = handle.report()
+    assert row["calls"] > 0 and row["texts"] >= 2 * 3
+    if policy != "trim":
+        assert (row["rows replaced"] > 0) == (policy == "filler")
+    assert torch.equal(pipezoo.call(pipe, PROMPT, **short), plain)
 
 
 @pytest.mark.parametrize("name", SEES_PADS)
 def test_masked_pads_do_not_count_whatever_they_are(pipe):
     """Also with guidance, in a batch of prompts of different lengths: the causal claim, tried by noise in the pads."""
-    with mask_policy(pipe, "all"):
+    with pad_policy(pipe, "mask"):
         made = pipezoo.call(pipe, [PROMPT, "a red photo"])
         alone = pipezoo.call(pipe, PROMPT)
     assert len(made) == 2
-    if "CogView4" not in type(pipe).__name__:  # of whose texts the shorter is filled up in a batch
+    if "CogView4" not in type(pipe).__name__:  # of whose texts the shorter is padded in a batch
         generators = [torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)]
-        with mask_policy(pipe, "all"):
+        with pad_policy(pipe, "mask"):
             made = pipezoo.call(pipe, [PROMPT, "a red photo"], generator=generators)
         assert distance(made[:1], alone) <= 1e-4 * max(1.0, float(alone.abs().max()))
 
 
-@pytest.mark.parametrize("name", ["pixart", "lumina2", "qwen_image"])
+@pytest.mark.parametrize("name", ["pixart", "lumina2", "qwen_image", "krea2", "nucleus_moe", "prx"])
 def test_where_pads_are_masked_already(pipe):
     short = {"max_sequence_length": 30} if "Lumina2" in type(pipe).__name__ else {}
     plain = pipezoo.call(pipe, PROMPT, **short)
-    with mask_policy(pipe, "all"):
+    with pad_policy(pipe, "mask"):
         assert torch.equal(pipezoo.call(pipe, PROMPT, **short), plain)
-    with mask_policy(pipe, "none"):
+    with pad_policy(pipe, "none"):
         seen = pipezoo.call(pipe, PROMPT, **short)
-    assert torch.equal(seen, plain) == ("Qwen" in type(pipe).__name__)  # one prompt alone has no filling there
+    assert torch.equal(seen, plain) == ("Qwen" in type(pipe).__name__)  # one prompt alone has no padding there
 
 
 @pytest.mark.parametrize("name", ["stable_diffusion_3", "flux", "stable_diffusion"])
 def test_nothing_masked_is_the_plain_call(pipe):
     plain = pipezoo.call(pipe, PROMPT)
-    with pytest.raises(KeyError), mask_policy(pipe, "none"):
+    with pytest.raises(KeyError), pad_policy(pipe, "none"):
         assert distance(pipezoo.call(pipe, PROMPT), plain) <= 1e-6
         raise KeyError
     assert "forward" not in vars(denoiser(pipe))
@@ -103,7 +181,7 @@ def test_offloaded_while_it_is_on():
     """What then wraps the denoiser's forward stays; accelerate's fetches the weights."""
     pipe = pipezoo.build("flux")
     plain = pipezoo.call(pipe, PROMPT)
-    handle = mask_policy(pipe, "all")
+    handle = pad_policy(pipe, "mask")
     masked = pipezoo.call(pipe, PROMPT)
     pipe.enable_model_cpu_offload(device="cpu")
     assert torch.equal(pipezoo.call(pipe, PROMPT), masked)
@@ -113,14 +191,14 @@ def test_offloaded_while_it_is_on():
     assert torch.equal(pipezoo.call(pipe, PROMPT), plain)
 
 
-def test_a_copy_of_the_denoiser_goes_its_own_way(pipes):
-    pipe = pipes("flux")
+def test_a_copy_of_the_denoiser_goes_its_own_way():
+    pipe = shared("flux")
     plain = pipezoo.call(pipe, PROMPT)
-    with mask_policy(pipe, "all"):
+    with pad_policy(pipe, "mask"):
         masked = pipezoo.call(pipe, PROMPT)
         other = copy.copy(pipe)
         other.transformer = copy.deepcopy(pipe.transformer)
-        mask_policy(other, "none").remove()
+        pad_policy(other, "none").remove()
         assert torch.equal(pipezoo.call(other, PROMPT), plain)
         other.transformer.proj_out.weight.zero_()
         assert not torch.equal(pipezoo.call(other, PROMPT), plain)
@@ -129,9 +207,9 @@ def test_a_copy_of_the_denoiser_goes_its_own_way(pipes):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_texts_are_known_up_to_rounding(pipes, dtype):
+def test_texts_are_known_up_to_rounding(dtype):
     """Of a batch, a prompt's rows may come out another way than of the prompt alone; another prompt's are others."""
-    cats, dogs = known_texts(pipes("stable_diffusion"), ["two red cats", "two red dogs"], {})
+    cats, dogs = known_texts(shared("stable_diffusion"), ["two red cats", "two red dogs"], {})
     rounded = (cats.text * (1 + torch.finfo(dtype).eps * torch.randn_like(cats.text))).to(dtype)
     assert recognise(rounded, [dogs, cats]) is cats
     assert recognise(rounded, [dogs]) is None
@@ -140,17 +218,18 @@ def test_texts_are_known_up_to_rounding(pipes, dtype):
 def test_prompts_in_several_windows_are_refused():
     """No tokenizer tells what their rows stand for."""
     pipe = pipezoo.build("stable_diffusion")
-    with long_prompts(pipe, "chunk"), mask_policy(pipe, "none"):
+    with long_prompts(pipe, "chunk"), pad_policy(pipe, "none"):
         pipezoo.call(pipe, PROMPT)
         with pytest.raises(UnsupportedModelError, match="77 rows of text and the encoders give 154"):
             pipezoo.call(pipe, "two red cats on the photo " * 20)
 
 
-def test_what_cannot_be_masked(pipes):
+def test_what_cannot_be_masked():
     with pytest.raises(InputError, match="unknown policy"):
-        mask_policy(pipes("flux"), "some")
-    with pytest.raises(UnsupportedModelError, match="ZImage"):
-        mask_policy(pipes("z_image"), "all")
-    pipe = pipes("stable_diffusion")
-    with mask_policy(pipe, "all"), pytest.raises(InputError, match="as text"):
+        pad_policy(shared("flux"), "some")
+    for name, policy, why in REFUSED:
+        with pytest.raises(UnsupportedModelError, match=why):
+            pad_policy(shared(name), policy)
+    pipe = shared("stable_diffusion")
+    with pad_policy(pipe, "mask"), pytest.raises(InputError, match="as text"):
         pipezoo.call(pipe, **encoder_intervention(pipe, PROMPT, "full"))

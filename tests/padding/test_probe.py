@@ -3,20 +3,19 @@ import json
 import numpy as np
 import pytest
 import torch
+from support.shared import shared
 
-from t2i_tools.default import load_default_clip
+from t2i_tools.bundled import load_bundled_clip
 from t2i_tools.errors import InputError, ModelError
-from t2i_tools.metrics import image_embeddings, text_embeddings
-from t2i_tools.padding import encoder_intervention, intervene, probe_padding
+from t2i_tools.padding import compare_conditions, encoder_intervention, probe_padding
 
-PIXELS = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
 PROMPTS = ["two red cats", "a photo", "the cats on a photo"]
 CALL = {"num_inference_steps": 2, "height": 64, "width": 64}
 
 
 @pytest.fixture(scope="module")
 def clip():
-    return (*load_default_clip(), PIXELS)
+    return load_bundled_clip()
 
 
 class Finder:
@@ -32,8 +31,9 @@ class Finder:
         return [Detections([label] * n, torch.zeros(n, 4), torch.ones(n)) for _ in images]
 
 
-def test_every_figure_of_an_mmdit(pipes, clip):
-    pipe, seen = pipes("stable_diffusion_3"), []
+@pytest.mark.slow
+def test_every_figure_of_an_mmdit(clip):
+    pipe, seen = shared("stable_diffusion_3"), []
     found = probe_padding(
         pipe, PROMPTS, seeds=(0, 1), clip=clip, pictures=1, on_image=lambda *done: seen.append(done), **CALL
     )
@@ -50,10 +50,10 @@ def test_every_figure_of_an_mmdit(pipes, clip):
     for keep in conditions:
         embeds = encoder_intervention(pipe, PROMPTS[0], keep, other=other)
         images.append(pipe(**embeds, generator=generator.manual_seed(0), **CALL).images[0])
-    outputs = intervene(pipe, PROMPTS[0], conditions, other=other, generator=generator.manual_seed(0), **CALL)
+    outputs = compare_conditions(pipe, PROMPTS[0], conditions, other=other, generator=generator.manual_seed(0), **CALL)
     images += [output.images[0] for output in outputs]
-    rows = image_embeddings(clip[0], images, **PIXELS)
-    text = text_embeddings(*clip[:2], [PROMPTS[0]])[0][0]
+    rows = clip.embed_images(images)
+    text = clip.embed_texts([PROMPTS[0]])[0][0]
     for cell, image, row in zip(found.cells, images, rows, strict=True):
         assert cell.pictures[0].tobytes() == image.tobytes()
         assert cell.clip[0] == pytest.approx(100 * float(row @ text), abs=1e-4)
@@ -67,11 +67,11 @@ def partner(prompts):
     return [one for i, j in enumerate(derangement(len(prompts))) for one in (prompts[i], prompts[j])]
 
 
-def test_cross_attention_is_run_once_and_judged(pipes, clip):
+def test_cross_attention_is_run_once_and_judged(clip):
     objects = {prompt: {"cat": 2, "dog": 2} for prompt in PROMPTS}
     found = probe_padding(
-        pipes("stable_diffusion"), PROMPTS, (0, 1, 2), clip=clip, counter=Finder({"cat": 3, "dog": 1}), objects=objects,
-        conditions=("pads", ("pads", 0, 5)), **CALL
+        shared("stable_diffusion"), PROMPTS, (0, 1, 2),
+        clip=clip, counter=Finder({"cat": 3, "dog": 1}), objects=objects, conditions=("pads", ("pads", 0, 5)), **CALL
     )  # fmt: skip
     assert [cell.condition for cell in found.cells] == ["full", "prompt", "pads", "clean", "pads 1 of 5"]
     assert "equal the encoder's" in found.note
@@ -82,27 +82,28 @@ def test_cross_attention_is_run_once_and_judged(pipes, clip):
     assert len(str(table).splitlines()) == 6
     told = json.loads(json.dumps(found.as_dict(), default=str))
     assert told["verdict"] == found.verdict.word
+    assert told["padding"] == {"text_encoder": "end token"}
     assert np.mean(told["cells"][2]["clip"]) == pytest.approx(table[2]["CLIP score"].estimate)
 
 
-def test_one_prompt_has_figures_and_no_verdict(pipes, clip):
-    found = probe_padding(pipes("stable_diffusion"), "two cats", clip=clip, **CALL)
+def test_one_prompt_has_figures_and_no_verdict(clip):
+    found = probe_padding(shared("stable_diffusion"), "two cats", clip=clip, **CALL)
     assert found.verdict.word == "undecided"
     assert [cell.condition for cell in found.cells] == ["full", "prompt", "pads", "clean"]
     assert isinstance(found.table()[0]["CLIP score"], float)
 
 
-def test_a_masked_model_says_so(pipes, clip):
+def test_a_masked_model_says_so(clip):
     prompts = [f"two {word} cats" for word in ("red", "big", "old", "new", "wet", "dry", "hot", "sad")]
     options = {"use_resolution_binning": False, "clean_caption": False}
-    found = probe_padding(pipes("pixart"), prompts, clip=clip, **options, **CALL)
+    found = probe_padding(shared("pixart"), prompts, clip=clip, **options, **CALL)
     assert found.verdict.word == "masked"
     full, prompt = (next(c for c in found.cells if c.condition == name) for name in ("full", "prompt"))
     assert full.clip == prompt.clip
 
 
-def test_wrong_input(pipes, clip):
-    pipe = pipes("stable_diffusion")
+def test_wrong_input(clip):
+    pipe = shared("stable_diffusion")
     with pytest.raises(InputError, match="nothing to probe"):
         probe_padding(pipe, [], clip=clip)
     with pytest.raises(InputError, match="go together"):

@@ -1,6 +1,9 @@
-import pipezoo
+from functools import cache
+
 import pytest
 import torch
+from support import pipezoo
+from support.shared import shared, watch
 
 from t2i_tools import pipelines
 
@@ -23,34 +26,13 @@ MODULES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Bits are compared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="session")
-def family():
-    """`family(name)`: one of pipezoo's pipelines, built once; tests leave it as it is."""
-    built = {}
-
-    def get(name):
-        if name not in built:
-            built[name] = sixteen_channels(get) if name == "sixteen_channels" else pipezoo.build(name)
-        return built[name]
-
-    return get
-
-
-def sixteen_channels(family):
+@cache
+def sixteen_channels():
     """A Stable Diffusion 3 with as many channels as the real one, which its inpainting insists on."""
-    pipe = family("stable_diffusion_3")
+    pipe = shared("stable_diffusion_3")
     torch.manual_seed(0)
     model = type(pipe.transformer).from_config({**pipe.transformer.config, "in_channels": 16, "out_channels": 16})
-    return type(pipe)(**{**pipe.components, "vae": pipezoo.vae(16).eval(), "transformer": model.eval()})
+    return watch(type(pipe)(**{**pipe.components, "vae": pipezoo.vae(16).eval(), "transformer": model.eval()}))
 
 
 @pytest.fixture(params=MODULES)
@@ -66,9 +48,9 @@ def kind(module):
 
 
 @pytest.fixture
-def pair(family, module, kind):
+def pair(module, kind):
     """The module's pipeline, and diffusers' own around the same parts."""
-    parts = family(MODULES[module])
+    parts = sixteen_channels() if MODULES[module] == "sixteen_channels" else shared(MODULES[module])
     pair = kind.from_pipe(parts), pipelines.adaptive.stock_class(kind)(**kind.from_pipe(parts).components)
     for pipe in pair:
         pipe.set_progress_bar_config(disable=True)

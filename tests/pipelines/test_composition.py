@@ -6,16 +6,17 @@ The oracle: diffusers' own pipeline with the handles installed first; and where 
 import warnings
 
 import diffusers
-import pipezoo
 import pytest
 import torch
-from adaptives import KINDS, adaptive, call, close, fresh, installed, plain_twin, plugins
+from support import pipezoo
+from support.adaptives import KINDS, adaptive, call, fresh, installed, plain_twin, plugins
+from support.comparing import close
 from torch import nn
 
 import t2i_tools as t2i
 from t2i_tools import pipelines
-from t2i_tools.models import denoiser, text_encoders
-from t2i_tools.parts import schedulers, use_scheduler
+from t2i_tools.models.anatomy import denoiser, text_encoders
+from t2i_tools.models.parts import schedulers, use_scheduler
 from t2i_tools.pipelines.adaptive import stock_class
 
 

@@ -4,11 +4,12 @@ import json
 import shutil
 
 import diffusers
-import pipezoo
 import pytest
 import torch
-from checkpoint import single_file
 from diffusers import AutoencoderTiny, DiffusionPipeline
+from support import pipezoo
+from support.checkpoint import single_file
+from support.shared import shared
 
 import t2i_tools as t2i
 from t2i_tools import pipelines
@@ -24,11 +25,11 @@ def make(pipe, **options):
 
 
 @pytest.fixture(scope="module")
-def saved(family, tmp_path_factory):
+def saved(tmp_path_factory):
     """A Stable Diffusion and a PixArt on disk."""
     folder = tmp_path_factory.mktemp("saved")
     for name in ("stable_diffusion", "pixart"):
-        family(name).save_pretrained(folder / name)
+        shared(name).save_pretrained(folder / name)
     return folder
 
 
@@ -62,17 +63,17 @@ def test_each_file_is_a_custom_pipeline(name, modules_cache):
 
 
 @pytest.mark.parametrize(("model", "module"), [("stable_diffusion", "stable_diffusion"), ("pixart", "pixart_sigma")])
-def test_custom_pipeline(family, saved, modules_cache, tmp_path, model, module):
+def test_custom_pipeline(saved, modules_cache, tmp_path, model, module):
     path = f"{SOURCES}/{module}.py"
     pipe = DiffusionPipeline.from_pretrained(saved / model, custom_pipeline=path, trust_remote_code=True)
-    plain = make(family(model), width=128)
+    plain = make(shared(model), width=128)
     assert torch.equal(make(pipe, width=128), plain)
     assert not torch.equal(make(pipe, width=128, entropy_scaling=True), plain)
     pipe.save_pretrained(tmp_path / "again")
     assert torch.equal(make(DiffusionPipeline.from_pretrained(tmp_path / "again"), width=128), plain)
 
 
-def test_a_folder_as_on_the_hub(family, saved, modules_cache, tmp_path):
+def test_a_folder_as_on_the_hub(saved, modules_cache, tmp_path):
     """With the code beside the weights and named in the index, or in a folder of its own."""
     hub = shutil.copytree(saved / "stable_diffusion", tmp_path / "hub")
     shutil.copy(f"{SOURCES}/stable_diffusion.py", hub / "pipeline.py")
@@ -87,11 +88,11 @@ def test_a_folder_as_on_the_hub(family, saved, modules_cache, tmp_path):
         DiffusionPipeline.from_pretrained(saved / "stable_diffusion", **code),
     ):
         assert type(pipe).__name__ == "AdaptiveStableDiffusionPipeline"
-        assert torch.equal(make(pipe, long_prompts="chunk"), make(family("stable_diffusion")))
+        assert torch.equal(make(pipe, long_prompts="chunk"), make(shared("stable_diffusion")))
 
 
-def test_what_is_saved_opens_in_plain_diffusers(family, tmp_path):
-    stock = family("stable_diffusion")
+def test_what_is_saved_opens_in_plain_diffusers(tmp_path):
+    stock = shared("stable_diffusion")
     pipe = pipelines.AdaptiveStableDiffusionPipeline.from_pipe(stock)
     make(pipe, width=96, entropy_scaling=True, long_prompts="stretch")
     pipe.save_pretrained(tmp_path)
@@ -126,8 +127,8 @@ class TestFromPipe:
         cast = type(pipe).from_pipe(stock, dtype=torch.float64)
         assert {part.dtype for part in cast.components.values() if hasattr(part, "dtype")} == {torch.float64}
 
-    def test_a_tiny_autoencoder(self, family):
-        stock = family("stable_diffusion")
+    def test_a_tiny_autoencoder(self):
+        stock = shared("stable_diffusion")
         tiny = AutoencoderTiny(
             encoder_block_out_channels=(4,) * 4,
             decoder_block_out_channels=(4,) * 4,
@@ -140,17 +141,17 @@ class TestFromPipe:
         drawn = make(swapped, output_type="pt")
         assert drawn.shape == make(pipe, image=drawn, output_type="pt").shape == (1, 3, 64, 64)
 
-    def test_there_and_back(self, family):
+    def test_there_and_back(self):
         """Settings that a pipeline has no use for are kept for the next, as diffusers does."""
-        stock = family("stable_diffusion_xl")
+        stock = shared("stable_diffusion_xl")
         first = pipelines.AdaptiveStableDiffusionXLPipeline.from_pipe(stock)
         second = pipelines.AdaptiveStableDiffusionXLInpaintPipeline.from_pipe(first)
         back = type(stock).from_pipe(pipelines.AdaptiveStableDiffusionXLPipeline.from_pipe(second))
         assert torch.equal(make(back), make(stock))
         assert back.config._requires_aesthetics_score is second.config.requires_aesthetics_score
 
-    def test_plugins_go_with_the_parts(self, family):
-        stock = family("stable_diffusion")
+    def test_plugins_go_with_the_parts(self):
+        stock = shared("stable_diffusion")
         plain = make(stock, width=96)
         with t2i.entropy_scaling(stock):
             pipe = pipelines.AdaptiveStableDiffusionPipeline.from_pipe(stock)
@@ -158,6 +159,6 @@ class TestFromPipe:
         assert not torch.equal(scaled, plain)
         assert torch.equal(make(pipe, width=96), plain)
 
-    def test_of_another_family(self, family):
+    def test_of_another_family(self):
         with pytest.raises(t2i.UnsupportedModelError, match="needs text_encoder_2, tokenizer_2, which Stable"):
-            pipelines.AdaptiveStableDiffusionXLPipeline.from_pipe(family("stable_diffusion"))
+            pipelines.AdaptiveStableDiffusionXLPipeline.from_pipe(shared("stable_diffusion"))

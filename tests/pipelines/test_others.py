@@ -1,10 +1,11 @@
 """Pipelines of diffusers that have no class here, made adaptive by the mixin."""
 
 import diffusers
-import pipezoo
 import pytest
 import torch
 from PIL import Image
+from support import pipezoo
+from support.shared import shared
 
 import t2i_tools as t2i
 from t2i_tools.pipelines import Adaptive
@@ -25,8 +26,8 @@ class Portrait(AdaptiveControlNet):
         return super().__call__(*args, **{**kwargs, "height": 96, "width": 64})
 
 
-def test_lumina2(family):
-    stock = family("lumina2")
+def test_lumina2():
+    stock = shared("lumina2")
     pipe = AdaptiveLumina2.from_pipe(stock)
     pipe.system_prompt = stock.system_prompt
     pipe.set_progress_bar_config(disable=True)
@@ -34,13 +35,14 @@ def test_lumina2(family):
         expected = pipezoo.call(stock)
     assert torch.equal(pipezoo.call(pipe, entropy_scaling={"native": (128, 128)}), expected)
     assert torch.equal(pipezoo.call(pipe), pipezoo.call(stock))
-    with pytest.raises(t2i.UnsupportedModelError, match="no CLIP"):
-        pipezoo.call(pipe, long_prompts="chunk")
+    with t2i.long_prompts(stock, "chunk"):
+        expected = pipezoo.call(stock, "two (red:1.5) cats")
+    assert torch.equal(pipezoo.call(pipe, "two (red:1.5) cats", long_prompts="chunk"), expected)
 
 
 @pytest.mark.parametrize(("kind", "size"), [(AdaptiveControlNet, (64, 96)), (Portrait, (96, 64))])
-def test_controlnet(family, kind, size):
-    stock = family("stable_diffusion")
+def test_controlnet(kind, size):
+    stock = shared("stable_diffusion")
     torch.manual_seed(0)
     control = diffusers.ControlNetModel.from_unet(stock.unet, conditioning_channels=3)
     pipe = kind.from_pipe(stock, controlnet=control.eval())

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from adaptives import KINDS, adaptive, call, fresh, plugins
 from diffusers.models import attention_dispatch, attention_processor
+from support.adaptives import KINDS, adaptive, call, fresh, plugins
+from support.comparing import distance
 
 import t2i_tools as t2i
-from t2i_tools.models import denoiser
+from t2i_tools.models.anatomy import denoiser
 
 # What `enable_xformers_memory_efficient_attention()` puts in; Flux takes `set_attention_backend("xformers")`.
 PROCESSORS = {
@@ -77,10 +78,6 @@ def images(name, dtype, monkeypatch=None):
     with t2i.diffusion_intervention(pipe, "eos" if name != "pixart" else "prompt"):
         made = adaptive(pipe, given, output_type="pt")
     return plain.float(), made.float()
-
-
-def distance(one, other):
-    return float((one - other).abs().max())
 
 
 @pytest.mark.parametrize("name", KINDS)

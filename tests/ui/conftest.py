@@ -1,6 +1,8 @@
 """One server for all tests of the app, with a tiny model and parts of every kind beside the bundled one."""
 
 import copy
+import os
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ def models(tmp_path_factory, tiny_folder, tiny_pipeline):
 
     from t2i_tools.longclip import stretch_clip
 
-    folder = tmp_path_factory.mktemp("shelf")
+    folder = tmp_path_factory.mktemp("registry")
     (folder / "tiny").symlink_to(tiny_folder)
     vae, encoder, tokenizer = map(
         copy.deepcopy, (tiny_pipeline.vae, tiny_pipeline.text_encoder, tiny_pipeline.tokenizer)
@@ -30,6 +32,9 @@ def models(tmp_path_factory, tiny_folder, tiny_pipeline):
     name = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_k"
     width = tiny_pipeline.unet.get_submodule(name).in_features
     pair = {"lora_A": torch.ones(2, width), "lora_B": torch.ones(width, 2)}
+    (folder / "embeddings").mkdir()
+    vectors = torch.randn(2, encoder.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    save_file({"emb_params": vectors}, folder / "embeddings" / "mystyle.safetensors")
     (folder / "loras").mkdir()
     save_file({f"unet.{name}.{side}.weight": v for side, v in pair.items()}, folder / "loras" / "stripes.safetensors")
     return folder
@@ -37,8 +42,8 @@ def models(tmp_path_factory, tiny_folder, tiny_pipeline):
 
 @pytest.fixture(scope="session")
 def options(tmp_path_factory, models):
-    from t2i_tools.ui.limits import Limits
     from t2i_tools.ui.options import AppOptions
+    from t2i_tools.workflows.limits import Limits
 
     limits = Limits(pixels=256 * 256, steps=60, images=6, queue=60)
     return AppOptions(output=tmp_path_factory.mktemp("app"), models=models, port=None, limits=limits, device="cpu")
@@ -46,27 +51,48 @@ def options(tmp_path_factory, models):
 
 @pytest.fixture(scope="session")
 def server(options):
-    """(url, desk) of a running server."""
+    """(url, service) of a running server."""
     from t2i_tools.ui import launch
 
-    page, desk = launch(options, block=False)
-    yield page.local_url, desk
-    desk.close()
+    page, service = launch(options, block=False)
+    yield page.local_url, service
+    service.close()
+
+
+@contextmanager
+def another_server(options):
+    """(url, service) of a second server in this process, which is over before another test begins.
+
+    Gradio has one folder for uploads per process.
+    """
+    from t2i_tools.ui import launch
+
+    uploads = os.environ.get("GRADIO_TEMP_DIR")
+    page, service = launch(options, block=False)
+    try:
+        yield page.local_url, service
+    finally:
+        service.close()
+        page.close()
+        if uploads:
+            os.environ["GRADIO_TEMP_DIR"] = uploads
 
 
 @pytest.fixture(scope="session")
-def tokens(server, tiny_pipeline):
-    """Count tokens on the shelf: of three stars and of two cats."""
+def tokens(models, tiny_pipeline):
+    """Count tokens in the models' folder: of three stars and of two cats."""
     from t2i_tools.counting.token import start_token
 
     for n, label in ((3, "star"), (2, "cat")):
         token = start_token(tiny_pipeline, n, label, word=f"<count-{n}-{label}>")
-        token.save(server[1].shelf.own_tokens / f"{label}-{n}.safetensors")
+        token.save(models / "tokens" / f"{label}-{n}.safetensors")
     return ["star-3", "cat-2"]
 
 
 @pytest.fixture
-def client(server):
+def client(server, monkeypatch):
     from gradio_client import Client
 
+    # Gradio has one folder for uploads per process: that of the server launched last, in tests of any order.
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(server[1].output / "files"))
     return Client(server[0], verbose=False, httpx_kwargs={"timeout": 120})

@@ -6,8 +6,8 @@ import pytest
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 
-from t2i_tools.evaluation.protocol import test_runs as runs_of
-from t2i_tools.imagefile import read_settings
+from t2i_tools.evaluation.reports.protocol import test_runs as runs_of
+from t2i_tools.images.metadata import read_settings
 
 BATCH = {"steps": 1, "counts": "2,3", "number": 2}
 PROTOCOL = {"split": "test", "unit": "cell"}
@@ -69,7 +69,7 @@ def test_a_grid_takes_tokens_and_weights_by_name(client, tokens):
 def test_an_uploaded_token_is_there_under_its_name(client, tokens, server):
     from t2i_tools.counting import CountToken
 
-    file = server[1].shelf.tokens()["star-3"]
+    file = server[1].registry.tokens()["star-3"]
     other = server[1].output / "files" / "star-3.safetensors"
     token = CountToken.load(file)
     token.n = 4
@@ -77,5 +77,11 @@ def test_an_uploaded_token_is_there_under_its_name(client, tokens, server):
     assert client.predict(file=handle_file(file), api_name="/token") == "star-3"
     name = client.predict(file=handle_file(other), api_name="/token")
     assert name.startswith("star-3-")  # another of the same name does not take its place
-    assert CountToken.load(server[1].shelf.tokens()[name]).n == 4
-    assert CountToken.load(server[1].shelf.tokens()["star-3"]).n == 3
+    mine = server[1].registry.of(f"client {client.session_hash}")
+    assert CountToken.load(mine.tokens()[name]).n == 4
+    assert name not in server[1].registry.of("somebody else").tokens()
+    assert CountToken.load(server[1].registry.tokens()["star-3"]).n == 3
+    assert client.predict(name=name, api_name="/forget_token") == {"forgotten": name}
+    assert name not in mine.tokens()
+    with pytest.raises(AppError, match="unknown count token of yours 'cat-2'"):  # it is everybody's
+        client.predict(name="cat-2", api_name="/forget_token")

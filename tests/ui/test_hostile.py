@@ -10,7 +10,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save
 
-from t2i_tools.ui.kinds import KINDS
+from t2i_tools.bundled import load_bundled
+from t2i_tools.counting.token import start_token
+from t2i_tools.ui.jobs import KINDS
 
 from .conftest import QUICK
 
@@ -21,6 +23,7 @@ VALUES = [
     *({**OK, "model": path} for path in PATHS),
     *({**OK, "loras": [path]} for path in PATHS),
     *({**OK, "count_tokens": [path]} for path in PATHS),
+    *({**OK, "embeddings": [path]} for path in PATHS),
     *({**OK, "vae": path} for path in PATHS),
     *({**OK, "long_prompts": "stretch", "long_clip": path} for path in PATHS),
     *({**OK, "noise": path} for path in PATHS),
@@ -181,17 +184,31 @@ def test_settings_in_uploads(url, name):
 
 @pytest.mark.parametrize("name", TOKENS)
 def test_uploaded_count_tokens(url, server, name):
-    before = set(server[1].shelf.tokens())
+    before = set(server[1].output.glob("tokens/**/*"))
     message = is_one_line(ask(url, "token", {"file": upload(url, name, TOKENS[name])}))
     assert name in message  # by its name, without the folder it was put into
     assert str(server[1].output) not in message
-    assert set(server[1].shelf.tokens()) == before
+    assert set(server[1].output.glob("tokens/**/*")) == before
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_count_tokens_that_were_not_uploaded(url, path):
     assert is_one_line(ask(url, "token", {"file": {"path": path}}))
     assert is_one_line(ask(url, "token", {"file": {"path": path, "meta": {"_type": "gradio.FileData"}}}))
+
+
+def test_a_file_outside_that_really_exists_is_refused_unread(url, tmp_path):
+    image, token = tmp_path / "outside.png", tmp_path / "outside.safetensors"
+    image.write_bytes(picture(json.dumps({"prompt": SECRET})))
+    start_token(load_bundled(), 3, "cat").save(token)
+    for endpoint, values, name, path in (
+        ("settings", {}, "image", image),
+        ("generate", OK, "image", image),
+        ("token", {}, "file", token),
+    ):
+        message = is_one_line(ask(url, endpoint, {**values, name: {"path": str(path)}}))
+        assert f"'{path.name}' was not uploaded here" in message
+        assert SECRET not in message
 
 
 @pytest.mark.parametrize("body", [{"data": [1]}, {"data": 5}, {"data": []}, {}, {"data": [None] * 60}])
@@ -208,11 +225,16 @@ def test_calls_without_names(url, endpoint, body):
 
 
 def test_no_file_from_outside_is_served(url, server, tmp_path):
-    desk = server[1]
+    service = server[1]
     (tmp_path / "secret.txt").write_text(SECRET)
-    (desk.output / "beside.txt").write_text(SECRET)
-    paths = [tmp_path / "secret.txt", "/etc/passwd", desk.output / "jobs.sqlite3", desk.output / "beside.txt"]
-    paths += [f"{desk.files}/../jobs.sqlite3", f"{desk.files}/..%2fbeside.txt", desk.output / ".lock", "http://[::1]/"]
+    (service.output / "beside.txt").write_text(SECRET)
+    paths = [tmp_path / "secret.txt", "/etc/passwd", service.output / "jobs.sqlite3", service.output / "beside.txt"]
+    paths += [
+        f"{service.files}/../jobs.sqlite3",
+        f"{service.files}/..%2fbeside.txt",
+        service.output / ".lock",
+        "http://[::1]/",
+    ]
     for path in paths:
         answer = httpx.get(f"{url}gradio_api/file={path}")
         assert answer.status_code in (400, 403, 404), path

@@ -1,9 +1,11 @@
 """The queue on disk: order, limits, restarts."""
 
+import sqlite3
+
 import pytest
 
 from t2i_tools.errors import InputError
-from t2i_tools.ui.jobs import ATTEMPTS, CANCELLED, DONE, FAILED, QUEUED, RUNNING, Jobs
+from t2i_tools.ui.queue import ATTEMPTS, CANCELLED, DONE, FAILED, QUEUED, RUNNING, TABLE, Jobs
 
 
 @pytest.fixture
@@ -11,16 +13,16 @@ def jobs(tmp_path):
     return Jobs(tmp_path / "jobs.sqlite3")
 
 
-def add(jobs, owner="me", most=100):
-    return jobs.add(owner, "generate", {"prompt": "a cat"}, most)
+def add(jobs, owner="me", most=100, most_per_owner=100):
+    return jobs.add(owner, "generate", {"prompt": "a cat"}, most, most_per_owner)
 
 
 def test_first_come_first_served(jobs):
     first, second = add(jobs), add(jobs, "you")
-    assert (jobs.ahead(first), jobs.ahead(second)) == (0, 1)
+    assert (len(jobs.before(first)), len(jobs.before(second))) == (0, 1)
     assert jobs.take().id == first.id
     assert jobs.get(first.id).state == RUNNING
-    assert jobs.ahead(second) == 1
+    assert len(jobs.before(second)) == 1
     jobs.finish(first, DONE, {"files": ["x.png"]})
     assert jobs.get(first.id).result == {"files": ["x.png"]}
     assert jobs.take().id == second.id
@@ -33,6 +35,60 @@ def test_full_queue_is_refused_in_one_line(jobs):
         add(jobs, most=2)
     jobs.take()
     assert add(jobs, most=2).state == QUEUED
+
+
+def test_owners_are_served_by_turns(jobs):
+    mine = [add(jobs) for _ in range(4)]
+    yours = [add(jobs, "you") for _ in range(2)]
+    theirs = add(jobs, "they")
+    expected = [mine[0], yours[0], theirs, mine[1], yours[1], mine[2], mine[3]]
+    assert [len(jobs.before(job)) for job in expected] == list(range(7))
+    taken = []
+    while job := jobs.take():
+        taken.append(job.number)
+        jobs.finish(job, DONE, {})
+    assert taken == [job.number for job in expected]
+
+
+def test_a_long_job_makes_room_and_goes_on_where_it_was(jobs):
+    long, short = add(jobs), add(jobs, "you")
+    running = jobs.take()
+    assert running.id == long.id and jobs.others_wait(running)
+    jobs.put_back(running, {"files": ["a.png"]}, 12.0)
+    assert jobs.take().id == short.id
+    again = jobs.take()
+    assert (again.id, again.result, again.worked, again.attempts) == (long.id, {"files": ["a.png"]}, 12.0, 1)
+    assert not jobs.others_wait(again)
+    for _ in range(2 * ATTEMPTS):  # making room is no attempt that failed
+        jobs.put_back(again, {}, 12.0)
+        again = jobs.take()
+    jobs.recover()
+    assert jobs.take().id == short.id or jobs.get(long.id).state == QUEUED
+
+
+def test_one_owner_does_not_take_all_places(jobs):
+    for _ in range(3):
+        add(jobs, most_per_owner=3)
+    jobs.take()
+    with pytest.raises(InputError, match="^3 jobs of yours are open, all that this server takes"):
+        add(jobs, most_per_owner=3)
+    assert add(jobs, "you", most_per_owner=3).state == QUEUED
+
+
+def test_a_table_of_an_earlier_version_is_widened(tmp_path):
+    with sqlite3.connect(tmp_path / "old.sqlite3") as old:
+        old.execute(TABLE)
+        old.execute("INSERT INTO jobs (id, owner, kind, asked, created) VALUES ('a', 'me', 'count', '{}', 0)")
+    jobs = Jobs(tmp_path / "old.sqlite3")
+    assert (jobs.take().id, jobs.get("a").worked) == ("a", 0.0)
+
+
+def test_what_jobs_of_a_kind_usually_take(jobs):
+    assert jobs.usual_seconds("generate") == 0
+    for seconds in (1.0, 3.0):
+        add(jobs)
+        jobs.finish(jobs.take(), DONE, {}, worked=seconds)
+    assert jobs.usual_seconds("generate") == 2.0
 
 
 def test_only_what_waits_can_be_dropped(jobs):

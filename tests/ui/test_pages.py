@@ -5,35 +5,35 @@ from dataclasses import replace
 import pytest
 
 from t2i_tools.errors import InputError
-from t2i_tools.ui.kinds import KINDS
+from t2i_tools.ui.jobs import KINDS
 
 
 @pytest.fixture(scope="module")
 def pages(options, tmp_path_factory):
-    """desk, and kind -> (fields, read, results, show) of its page."""
+    """service, and kind -> (fields, read, results, show) of its page."""
     from t2i_tools.ui.app import build
-    from t2i_tools.ui.desk import Desk
-    from t2i_tools.ui.panel import Panel
+    from t2i_tools.ui.job_panel import JobPanel
+    from t2i_tools.ui.service import Service
 
     wired = {}
 
-    def connect(panel, page, run, cancel, fields, read, results, show, also=()):
+    def connect(panel, page, run, cancel, fields, read, results, show, also=(), places=None):
         wired[panel.kind] = (fields, read, results, show)
 
-    desk = Desk(replace(options, output=tmp_path_factory.mktemp("pages")))
+    service = Service(replace(options, output=tmp_path_factory.mktemp("pages")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Panel, "connect", connect)
-        build(desk)
-    yield desk, wired
-    desk.jobs.close()
+        patch.setattr(JobPanel, "connect", connect)
+        build(service)
+    yield service, wired
+    service.jobs.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_page_as_it_opens_is_a_job_that_can_be_shown(pages, kind):
-    desk, wired = pages
+    service, wired = pages
     fields, read, results, show = wired[kind]
-    job = desk.submit("me", kind, read({name: field.value for name, field in fields.items()}))
-    assert desk.jobs.get(job.id).state == "queued"
+    job = service.submit("me", kind, read({name: field.value for name, field in fields.items()}))
+    assert service.jobs.get(job.id).state == "queued"
     assert len(show(job)) == len(results)
 
 
@@ -43,3 +43,13 @@ def test_two_classes_of_a_count_are_two(pages):
     assert read({**shown, "second": "dog"})["counts"] == {"cat": 5, "dog": 2}
     with pytest.raises(InputError, match="both classes are cat"):
         read({**shown, "second": "cat"})
+
+
+def test_the_grid_notes_the_words_of_all_its_cells(pages):
+    from t2i_tools.ui.pages.grid import prompts_of
+
+    fields = pages[1]["grid"][0]
+    shown = {name: field.value for name, field in fields.items()}
+    red, blue = prompts_of(shown, 9)
+    assert (red, blue) == ("three cats on a red background", "three cats on a blue background")
+    assert prompts_of(shown, 5) == prompts_of({**shown, "down_values": ""}, 9) == [shown["prompt"]]  # six cells; none

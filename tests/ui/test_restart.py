@@ -6,10 +6,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 
 import pytest
+from support.waiting import wait_until
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def app(output, models):
         process.wait()
 
 
-def pictures(output):
+def images(output):
     return {path: path.stat().st_mtime_ns for path in output.glob("files/0*/*.png")}
 
 
@@ -33,6 +33,7 @@ def states(output):
         return database.execute("SELECT state, attempts FROM jobs ORDER BY number").fetchall()
 
 
+@pytest.mark.slow
 def test_all_ten_are_done_and_none_twice(tmp_path, tiny_folder):
     client = pytest.importorskip("gradio_client").Client
     output, models = tmp_path / "out", tmp_path / "models"
@@ -42,19 +43,17 @@ def test_all_ten_are_done_and_none_twice(tmp_path, tiny_folder):
         asking = client(url, verbose=False)
         for index in range(10):
             asking.submit(prompt=f"job {index}", seed=index, number=2, steps=30, api_name="/generate")
-        while not (len(states(output)) == 10 and len(pictures(output)) >= 3):
-            time.sleep(0.02)
+        wait_until(lambda: len(states(output)) == 10 and len(images(output)) >= 3)
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
-    before = pictures(output)
+    before = images(output)
     assert 3 <= len(before) < 20
     assert "queued" in [state for state, _ in states(output)]
     with app(output, models):
-        while {state for state, _ in states(output)} & {"queued", "running"}:
-            time.sleep(0.1)
+        wait_until(lambda: not {state for state, _ in states(output)} & {"queued", "running"}, every=0.1)
     assert [state for state, _ in states(output)] == ["done"] * 10
     assert sum(attempts for _, attempts in states(output)) <= 11  # one was begun twice
-    after = pictures(output)
+    after = images(output)
     assert len(after) == 20
     assert {path: after[path] for path in before} == before  # what was finished was not made again
     assert not list(output.glob("files/0*/.*.part"))

@@ -1,7 +1,6 @@
 """Searches for a count over the API: what they deliver, that they stop, go on, and can be made again."""
 
 import io
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,18 +8,19 @@ import pytest
 import torch
 from gradio_client import handle_file
 from PIL import Image
-from slow_steps import slow_steps
+from support.slow_steps import slow_steps
+from support.waiting import wait_until
 
-from t2i_tools.imagefile import read_settings
+from t2i_tools.images.metadata import read_settings
 
 from .conftest import QUICK
 
-SEARCH = {**QUICK, "budget": 4, "seed": 5, "counts": {"cat": 3}}
+SEARCH = {**QUICK, "budget": 4, "seed": 5, "counts": {"cat": 3}, "keep_tokens": True}
 
 
 def again(client, file):
     """The file that the settings of another make on the Generate page."""
-    back = client.predict(image=handle_file(file), api_name="/settings")
+    back, _ = client.predict(image=handle_file(file), api_name="/settings")
     ((made,), _) = client.predict(**back, api_name="/generate")
     return Path(made)
 
@@ -60,13 +60,19 @@ def test_two_classes_at_once(client):
     assert pixels(again(client, file).read_bytes()) == pixels(Path(file).read_bytes())
 
 
+def test_a_token_that_did_not_make_it_exact_is_not_kept(client):
+    asked = {**SEARCH, "keep_tokens": False, "method": "token"}
+    _, status = client.predict(**asked, api_name="/count")
+    assert [(row["exact"], row["tokens"]) for row in status["images"]] == [(False, [])]
+
+
 def test_until_so_many_are_exact(client, monkeypatch):
     """The detector sees one cat in all pictures, so that each is exact at once; and three never."""
-    from t2i_tools.default import load_default_counter
+    from t2i_tools.bundled import load_bundled_counter
     from t2i_tools.detectors import Detections
 
     one = Detections(["cat"], torch.tensor([[0.0, 0.0, 9.0, 9.0]]), torch.tensor([0.9]))
-    monkeypatch.setattr(type(load_default_counter()), "detect", lambda self, images, label=None: [one for _ in images])
+    monkeypatch.setattr(type(load_bundled_counter()), "detect", lambda self, images, label=None: [one for _ in images])
     asked = {**SEARCH, "until_exact": True, "number": 2, "method": "best_of"}
     _, status = client.predict(**{**asked, "counts": {"cat": 1}}, api_name="/count")
     assert [row["exact"] for row in status["images"]] == [True, True]
@@ -79,10 +85,9 @@ def test_stop_keeps_the_best(client, server):
     client.predict(prompt="a dog", **QUICK, api_name="/generate")
     with slow_steps(server[1]):
         job = client.submit(**{**SEARCH, "budget": 50}, method="best_of", api_name="/count")
-        while not (job.outputs() and "step 2" in job.outputs()[-1][1].get("note", "")):
-            time.sleep(0.02)
+        wait_until(lambda: job.outputs() and "step 2" in job.outputs()[-1][1].get("note", ""))
         assert client.predict(job=job.outputs()[-1][1]["job"], api_name="/cancel") == {"cancelled": 1}
-        files, status = job.result(timeout=20)
+        files, status = job.result(timeout=120)
     assert status["state"] == "cancelled"
     (row,) = status["images"]
     assert row["stopped"] == "interrupted"
@@ -90,28 +95,27 @@ def test_stop_keeps_the_best(client, server):
     assert read_settings(files[0])["seed"] == row["seed"]
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_after_the_server_has_ended(options, tmp_path):
     """A second server takes up a search whose first one ended in the middle, to the same bytes as a whole one."""
-    from t2i_tools.ui.desk import Desk
+    from t2i_tools.ui.service import Service
 
     def begun(folder):
-        desk = Desk(replace(options, output=tmp_path / folder))
-        desk.worker.start()
-        return desk
+        service = Service(replace(options, output=tmp_path / folder))
+        service.worker.start()
+        return service
 
     made = {}
     for name in ("whole", "broken"):
-        desk = begun(name)
-        job = desk.submit("me", "count", {**SEARCH, "method": "token", "number": 2, "budget": 20})
+        service = begun(name)
+        job = service.submit("me", "count", {**SEARCH, "method": "token", "number": 2, "budget": 20})
         if name == "broken":
-            while not ((live := desk.live(job)) and live.events):
-                time.sleep(0.005)
-            desk.close()
-            assert list(desk.output.glob("files/*/token/.search-*.safetensors"))
-            desk = begun(name)
-        while desk.jobs.get(job.id).open:
-            time.sleep(0.02)
-        made[name] = [pixels(path.read_bytes()) for path in desk.paths(desk.jobs.get(job.id))]
-        desk.close()
+            wait_until(lambda: (progress := service.progress(job)) and progress.events, every=0.005)  # noqa: B023
+            service.close()
+            assert list(service.output.glob("files/*/token/.search-*.safetensors"))
+            service = begun(name)
+        wait_until(lambda: not service.jobs.get(job.id).open)  # noqa: B023
+        made[name] = [pixels(path.read_bytes()) for path in service.paths(service.jobs.get(job.id))]
+        service.close()
     assert len(made["whole"]) == 2
     assert made["broken"] == made["whole"]

@@ -2,7 +2,6 @@
 
 import itertools
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +10,13 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from slow_steps import slow_steps
+from PIL.PngImagePlugin import PngInfo
+from support.slow_steps import slow_steps
+from support.waiting import wait_until
 
-from t2i_tools.imagefile import read_settings
+from t2i_tools.images.metadata import read_settings
 
-from .conftest import QUICK
+from .conftest import QUICK, another_server
 
 
 def test_generate_gives_files_with_their_settings(client):
@@ -55,26 +56,23 @@ def test_cancel_acts_within_a_step(client, server, all_of_them):
     client.predict(prompt="a dog", **QUICK, api_name="/generate")
     with slow_steps(server[1]) as told:
         job = client.submit(prompt="a dog", model="tiny", steps=60, api_name="/generate")
-        while not (job.outputs() and job.outputs()[-1][1].get("done")):
-            time.sleep(0.02)
-        name, live = job.outputs()[-1][1]["job"], server[1].worker._bench.live
+        wait_until(lambda: job.outputs() and job.outputs()[-1][1].get("done"))
+        name, progress = job.outputs()[-1][1]["job"], server[1].worker._context.progress
         answer = client.predict(job="" if all_of_them else name, api_name="/cancel")
         assert answer == {"cancelled": 1}
-        files, status = job.result(timeout=20)
+        files, status = job.result(timeout=120)
     assert (status["state"], files) == ("cancelled", [])
-    assert live.done <= told[0] + 1 < 60
+    assert progress.done <= told[0] + 1 < 60
 
 
 def test_cancel_of_a_job_that_waits(client):
     first = client.submit(prompt="a dog", model="tiny", steps=60, api_name="/generate")
-    while not first.outputs():
-        time.sleep(0.02)
+    wait_until(first.outputs)
     second = client.submit(prompt="a cat", model="tiny", steps=60, api_name="/generate")
-    while not second.outputs():
-        time.sleep(0.02)
+    wait_until(second.outputs)
     assert second.outputs()[0][1]["ahead"] >= 1
     client.predict(job=second.outputs()[0][1]["job"], api_name="/cancel")
-    assert second.result(timeout=20)[1]["state"] == "cancelled"
+    assert second.result(timeout=120)[1]["state"] == "cancelled"
     assert first.outputs()[-1][1]["state"] != "cancelled"
     client.predict(api_name="/cancel")
 
@@ -109,6 +107,8 @@ VARIANTS = {
     "Long-CLIP": {"prompt": "three stars and " * 40, "long_prompts": "stretch", "long_clip": "long"},
     "VAE and LoRA": {"vae": "loud", "loras": ["stripes:0.5"]},
     "from an image": {"image": True, "strength": 0.7, "steps": 4},
+    "textual inversion": {"prompt": "three stars in MyStyle", "embeddings": ["mystyle"]},
+    "textual inversion from an image": {"prompt": "a mystyle star", "embeddings": ["mystyle"], "image": True},
     "count token": {"prompt": "a photo of {count} stars", "count_tokens": ["star-3"]},
     "two count tokens": {"prompt": "{star} stars, {cat} cats", "count_tokens": ["star-3", "cat-2"]},
     "bundled model": {"model": "bundled", "entropy_scaling": "on"},
@@ -121,7 +121,8 @@ def round_trip(client, values, start):
     if values.get("image"):
         values["image"] = handle_file(start)
     (first,), _ = client.predict(**values, api_name="/generate")
-    back = client.predict(image=handle_file(first), api_name="/settings")
+    back, notes = client.predict(image=handle_file(first), api_name="/settings")
+    assert notes == []
     assert (back["seed"], back["model"]) == (values["seed"], values["model"])
     (second,), _ = client.predict(**back, api_name="/generate")
     return Path(first).read_bytes(), Path(second).read_bytes()
@@ -133,6 +134,17 @@ def start(tmp_path_factory):
     path = tmp_path_factory.mktemp("start") / "start.png"
     Image.effect_mandelbrot((96, 64), (-2, -1.5, 1, 1.5), 20).convert("RGB").save(path)
     return path
+
+
+def test_what_does_not_act_of_another_tool_s_image_is_said(client, tmp_path):
+    text = "a star <lora:detail:0.8>\nSteps: 4, Sampler: Euler a, CFG scale: 3, Seed: 5, Size: 64x64, Clip skip: 2"
+    info = PngInfo()
+    info.add_text("parameters", text)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png", pnginfo=info)
+    values, notes = client.predict(image=handle_file(tmp_path / "a.png"), api_name="/settings")
+    assert (values["seed"], values["steps"], values["guidance"]) == (5, 4, 3.0)
+    assert any("detail is not here" in note for note in notes)
+    assert any("Clip skip" in note for note in notes)
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
@@ -170,6 +182,7 @@ def test_side_by_side_is_two_files(client):
     assert Path(files[0]).read_bytes() != Path(files[1]).read_bytes()
 
 
+@pytest.mark.slow
 def test_eight_clients_at_once_get_their_own(server):
     answers = {}
 
@@ -198,22 +211,17 @@ def test_binds_to_this_machine_alone(server):
 
 
 def test_a_login_is_asked_for_and_keeps_jobs_apart(options, tmp_path):
-    from t2i_tools.ui import launch
-
     logins = (("alice", "a:b"), ("bob", "c"))
-    page, desk = launch(replace(options, output=tmp_path, auth=logins), block=False)
-    url, patient = page.local_url, {"verbose": False, "httpx_kwargs": {"timeout": 120}}
-    assert httpx.get(f"{url}config").status_code == 401
-    with pytest.raises(ValueError, match="Could not login"):
-        Client(url, auth=("alice", "wrong"), **patient)
-    alice, bob = (Client(url, auth=login, **patient) for login in logins)
-    alice.predict(prompt="a cat", **QUICK, api_name="/generate")
-    assert [job.owner for job in desk.jobs.of("user alice")] == ["user alice"]
-    assert desk.jobs.of("user bob") == []
-    waiting = alice.submit(prompt="a cat", model="tiny", steps=60, number=6, api_name="/generate")
-    while not waiting.outputs():
-        time.sleep(0.02)
-    assert bob.predict(api_name="/cancel") == {"cancelled": 0}
-    assert alice.predict(api_name="/cancel") == {"cancelled": 1}
-    desk.close()
-    page.close()
+    patient = {"verbose": False, "httpx_kwargs": {"timeout": 120}}
+    with another_server(replace(options, output=tmp_path, auth=logins)) as (url, service):
+        assert httpx.get(f"{url}config").status_code == 401
+        with pytest.raises(ValueError, match="Could not login"):
+            Client(url, auth=("alice", "wrong"), **patient)
+        alice, bob = (Client(url, auth=login, **patient) for login in logins)
+        alice.predict(prompt="a cat", **QUICK, api_name="/generate")
+        assert [job.owner for job in service.jobs.of("user alice")] == ["user alice"]
+        assert service.jobs.of("user bob") == []
+        waiting = alice.submit(prompt="a cat", model="tiny", steps=60, number=6, api_name="/generate")
+        wait_until(waiting.outputs)
+        assert bob.predict(api_name="/cancel") == {"cancelled": 0}
+        assert alice.predict(api_name="/cancel") == {"cancelled": 1}

@@ -1,0 +1,1 @@
+"""The moves of a search for an exact count."""

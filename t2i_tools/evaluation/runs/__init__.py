@@ -1,0 +1,1 @@
+"""Runs that survive being killed: manifests, stages, engines."""

@@ -1,0 +1,155 @@
+"""Who does the batches: this process, several here, or those of `accelerate launch`. Ray has a file of its own."""
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2i_tools.errors import InputError, ModelError, T2IError
+from t2i_tools.evaluation.runs.runner import OnBatch, chosen_batches, forget_errors, run_shard
+from t2i_tools.evaluation.runs.stages import Openers
+from t2i_tools.evaluation.runs.store import STAGES, Store
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+POLL_SECONDS = 0.5
+GRACE_SECONDS = 3
+
+
+def run_processes(
+    folder: str | Path,
+    openers: Openers,
+    workers: int,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    limit: int | None = None,
+    on_batch: OnBatch | None = None,
+) -> None:
+    """Share a shard's batches among `workers` processes of this machine, each on an accelerator of its own if there is.
+
+    openers: its functions must be importable where they are defined. Raises InputError with the first worker's message,
+    or when one ended without a word.
+    """
+    part, parts = shard
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe(duplex=False) for _ in range(workers)]
+    # Batch b is this shard's when b % parts == part; worker w takes those with b // parts % workers == w.
+    shards = [(part + parts * worker, parts * workers) for worker in range(workers)]
+    processes = [
+        context.Process(target=_worker, args=(folder, openers, one, limit, _device(rank), end), daemon=True)
+        for rank, (one, (_, end)) in enumerate(zip(shards, pipes, strict=True))
+    ]
+    try:
+        for process in processes:
+            process.start()
+        _watch(processes, partial(_progress, Store(folder), shard, limit, on_batch or (lambda *_: None)))
+    except KeyboardInterrupt:  # which the workers of a terminal have as well: let them put their things away
+        for process in processes:
+            process.join(GRACE_SECONDS)
+        raise
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
+    if complaints := [mouth.recv() for mouth, _ in pipes if mouth.poll()]:
+        raise InputError(complaints[0])
+    if lost := [process for process in processes if process.exitcode]:
+        raise ModelError(f"{len(lost)} of {workers} workers ended early (code {lost[0].exitcode}): run again to go on")
+
+
+def run_accelerate(
+    folder: str | Path,
+    openers: Openers,
+    *,
+    limit: int | None = None,
+    retry_errors: bool = False,
+    on_batch: OnBatch | None = None,
+) -> bool:
+    """Do this rank's share of the batches; returns whether this is the first rank, once all are done.
+
+    retry_errors: have every batch with an error in it done again.
+    """
+    state = _ranks()
+    if retry_errors and state.is_main_process:
+        forget_errors(folder, chosen_batches(Store(folder), limit=limit))
+    state.wait_for_everyone()  # or a later rank would forget what an earlier one has done again
+    shard = (state.process_index, state.num_processes)
+    first = on_batch if state.is_main_process else None
+    run_shard(folder, openers, shard=shard, limit=limit, device=str(state.device), on_batch=first)
+    state.wait_for_everyone()
+    return state.is_main_process
+
+
+def accelerate_rank() -> tuple[int, str]:
+    """This process's number among those of `accelerate launch`, from 0, and the device that it was given."""
+    state = _ranks()
+    return state.process_index, str(state.device)
+
+
+def _ranks() -> "PartialState":
+    """accelerate's own, which on a machine without accelerator would take every rank for a run of its own.
+
+    A rank waits at the end for as long as the others take, which after a resume may be hours.
+    """
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=365))
+
+
+def _worker(
+    folder: str, openers: Openers, shard: tuple[int, int], limit: int | None, device: str | None, end: Any
+) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        run_shard(folder, openers, shard=shard, limit=limit, device=device)
+    except T2IError as error:
+        end.send(str(error))
+    except KeyboardInterrupt:
+        return
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+    os._exit(1)
+
+
+def _device(rank: int) -> str | None:
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator()
+    if accelerator is None or not torch.accelerator.is_available():
+        return None
+    return f"{accelerator.type}:{rank % torch.accelerator.device_count()}"
+
+
+def _watch(processes: list[Any], tell: Callable[[], None]) -> None:
+    while any(process.is_alive() for process in processes):
+        tell()
+        if any(process.exitcode for process in processes):  # the others' work stays
+            break
+        time.sleep(POLL_SECONDS)
+    for process in processes:
+        process.join()
+    tell()
+
+
+def _progress(store: Store, shard: tuple[int, int], limit: int | None, on_batch: OnBatch) -> None:
+    """Tell how far the first unfinished stage is."""
+    batches = chosen_batches(store, shard, limit)
+    size = {batch: len(store.manifest.batches[batch]) for batch in batches}
+    total = sum(size.values())
+    for stage in STAGES:
+        done = sum(size[batch] for batch in batches if store.done(stage, batch))
+        if done < total or stage == STAGES[-1]:
+            on_batch(stage, done, total)
+            return

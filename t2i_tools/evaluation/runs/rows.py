@@ -1,0 +1,90 @@
+"""What the stages of an evaluation write, a row per item: the contract between them, the store and the reports."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict, TypeVar
+
+Status = Literal["ok", "error", "skipped", "missing"]
+
+
+class Row(TypedDict):
+    """What every stage's row has. key: of the item in the manifest."""
+
+    key: str
+    status: Status
+
+
+class FailedRow(Row, total=False):
+    """error: one line, with the status "error"; "skipped" is what an earlier stage has no image for."""
+
+    error: str
+
+
+class GenerateRow(FailedRow, total=False):
+    """The image of an item.
+
+    file: relative to the evaluation's folder, absolute for an image made elsewhere. sha256: of its bytes. width,
+    height: in pixels. denoiser: passes forward, guidance making two of a step.
+    """
+
+    file: str
+    sha256: str
+    width: int
+    height: int
+    denoiser: int
+
+
+class FoundObject(TypedDict):
+    """An object in an image. box: left, top, right, bottom in pixels."""
+
+    label: str
+    score: float
+    box: list[float]
+
+
+class DetectRow(FailedRow, total=False):
+    """What the judge sees."""
+
+    objects: list[FoundObject]
+
+
+class Counts(TypedDict, total=False):
+    """found: objects of the class asked for. others: all other ones. exact: as many as asked for."""
+
+    found: int
+    others: int
+    exact: bool
+
+
+class ClipRow(TypedDict, total=False):
+    """CLIP scores of an image with its prompt and with a partner's."""
+
+    clip: float
+    clip_mismatched: float
+
+
+class ScoreRow(FailedRow, Counts, ClipRow, total=False):
+    """What was asked for compared with what is there."""
+
+
+class MergedRow(GenerateRow, DetectRow, ScoreRow, total=False):
+    """An item with all that is known of it. index: its place in the manifest. stage: where an error came from."""
+
+    index: int
+    stage: str
+    prompt: str
+    seed: int
+    method: str
+    label: str
+    count: int
+    negative: str
+    size: list[int]
+    fit: str
+    at_least: bool
+    steps: int
+    guidance: float
+    image: str
+    digest: str
+
+
+AnyRow = TypeVar("AnyRow", GenerateRow, DetectRow, ScoreRow)

@@ -1,0 +1,1 @@
+"""Studies built on runs: sizes, searches, re-use, retrieval."""

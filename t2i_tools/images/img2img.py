@@ -1,0 +1,138 @@
+"""Two passes: an image near the model's own size, resized, and its details redrawn at the size asked for.
+
+Users know it as "hires fix". It decides what is where at a size that the model knows, and costs the second pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from t2i_tools.errors import InputError, UnsupportedModelError
+from t2i_tools.images.generate import (
+    Request,
+    call_arguments,
+    call_default,
+    call_pipeline,
+    check_batch,
+    generate_images,
+    takes,
+)
+from t2i_tools.images.sizes import Size, possible_size
+from t2i_tools.models.anatomy import denoiser, native_size, size_multiple
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+STRENGTH = 0.5
+
+
+def two_pass(
+    pipe: DiffusionPipeline,
+    requests: Sequence[Request],
+    *,
+    strength: float = STRENGTH,
+    native: Size | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> list[Image.Image]:
+    """Make images in two passes, first near the model's own size, then redrawn at the size asked for ("hires fix").
+
+    The first pass decides what is where, at a size that the model knows; its images are resized, noised again and
+    denoised. Requests without a size, or of the native one, take one pass. Plugins on the denoiser act in both.
+
+    Args:
+        pipe: A text-to-image pipeline that diffusers has an image-to-image pipeline to.
+        requests: The images of one batch, which differ in prompt, negative prompt and seed alone.
+        strength: The share of the steps that the second pass takes, above 0 and up to 1; 0.5 by default. More of it
+            keeps less of the first image.
+        native: The model's own size, (height, width) in pixels, where its configuration does not say.
+        on_step: Called with (steps done, steps in all) in each pass.
+
+    Returns:
+        One image per request.
+
+    Raises:
+        InputError: The requests do not go together, or the strength leaves the second pass no step.
+        UnsupportedModelError: Diffusers has no image-to-image pipeline to this one, or a request asks for what the
+            pipeline does not take.
+        ModelError: The pipeline fails while it draws.
+        OutOfMemoryError: The device has no room for the images.
+
+    Example:
+        >>> images = t2i.two_pass(pipe, [t2i.Request("two cats", seed=7, size=(128, 128), steps=4)], native=(64, 64))
+    """
+    check_batch(pipe, requests)
+    size = requests[0].size
+    first = size and first_size(pipe, size, native)
+    if first is None or first == size:
+        return generate_images(pipe, requests, on_step)
+    check_strength(strength, requests[0].steps or call_default(pipe, "num_inference_steps"))
+    second = image_to_image(pipe)
+    drafts = generate_images(pipe, [replace(request, size=first, fit="snap") for request in requests], on_step)
+    return _redraw(second, requests, drafts, strength, on_step)
+
+
+def redraw(
+    pipe: DiffusionPipeline,
+    request: Request,
+    image: Image.Image,
+    strength: float,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Image.Image:
+    """Make one image that begins with another: resized to the request's size, noised and denoised.
+
+    strength: the share of the steps that is taken; more of it keeps less. Raises what `two_pass` raises.
+    """
+    check_batch(pipe, [request])
+    check_strength(strength, request.steps or call_default(pipe, "num_inference_steps"))
+    request = replace(request, size=request.size or (image.height, image.width))
+    return _redraw(image_to_image(pipe), [request], [image], strength, on_step)[0]
+
+
+def first_size(pipe: DiffusionPipeline, size: Size, native: Size | None = None) -> Size:
+    """(height, width) of the native area and, nearly, the shape of `size`. Raises InputError."""
+    native = native or native_size(pipe)
+    if native is None:
+        raise InputError(f"{type(denoiser(pipe)).__name__} does not say at which size it was trained: pass its size")
+    scale = math.sqrt(math.prod(native) / math.prod(size))
+    near = round(size[0] * scale), round(size[1] * scale)
+    return possible_size(near, size_multiple(pipe), "snap")
+
+
+def check_strength(strength: float, steps: int) -> None:
+    """Raise InputError unless the second pass has a step to take."""
+    if not 0 < strength <= 1 or int(steps * strength) < 1:
+        raise InputError(f"strength {strength:g} of {steps} steps leaves the second pass none: it takes up to 1")
+
+
+def image_to_image(pipe: DiffusionPipeline) -> DiffusionPipeline:
+    """A pipeline of the same parts that begins with an image. Raises UnsupportedModelError."""
+    from diffusers import AutoPipelineForImage2Image
+
+    try:
+        second = AutoPipelineForImage2Image.from_pipe(pipe)
+    except ValueError as error:
+        raise UnsupportedModelError(f"diffusers has no image-to-image pipeline to {type(pipe).__name__}") from error
+    if not (takes(second, "strength") and takes(second, "image")):
+        raise UnsupportedModelError(f"{type(second).__name__} takes no strength: a second pass would ignore the first")
+    second.set_progress_bar_config(**getattr(pipe, "_progress_bar_config", {}))
+    return second
+
+
+def _redraw(
+    second: DiffusionPipeline,
+    requests: Sequence[Request],
+    images: Sequence[Image.Image],
+    strength: float,
+    on_step: Callable[[int, int], None] | None,
+) -> list[Image.Image]:
+    size = requests[0].size or (images[0].height, images[0].width)
+    height, width = possible_size(size, size_multiple(second), requests[0].fit)
+    resized = [image.resize((width, height), Image.Resampling.LANCZOS) for image in images]
+    arguments = call_arguments(second, requests, on_step)
+    arguments |= {"image": resized if len(resized) > 1 else resized[0], "strength": strength}
+    return call_pipeline(second, requests, arguments)

@@ -1,0 +1,116 @@
+"""What a pipeline consists of, whatever its family: denoiser, text encoders, sizes."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import TYPE_CHECKING, Any
+
+from t2i_tools.errors import UnsupportedModelError
+from t2i_tools.models.families import FAMILIES
+from t2i_tools.models.readings import TextEncoder
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline, ModelMixin
+    from torch import nn
+
+
+ALIGNMENT = 64
+
+
+def denoiser(pipe: DiffusionPipeline | nn.Module) -> ModelMixin:
+    """The UNet or transformer of a pipeline; a bare denoiser is handed back. Raises UnsupportedModelError."""
+    for name in ("unet", "transformer"):
+        if (model := getattr(pipe, name, None)) is not None:
+            return model
+    if hasattr(pipe, "forward"):
+        return pipe
+    raise UnsupportedModelError(
+        f"{type(pipe).__name__} has neither a unet nor a transformer: use a diffusers text-to-image pipeline"
+    )
+
+
+def controlnets(pipe: DiffusionPipeline | nn.Module) -> dict[str, nn.Module]:
+    """A pipeline's ControlNets by where they are in it: "controlnet", or "controlnet.nets.0"... May be empty."""
+    control = getattr(pipe, "controlnet", None)
+    if (nets := getattr(control, "nets", None)) is not None:
+        return {f"controlnet.nets.{index}": net for index, net in enumerate(nets)}
+    return {} if control is None else {"controlnet": control}
+
+
+def execution_device(pipe: DiffusionPipeline | nn.Module) -> torch.device:
+    """Where the denoiser computes and wants its inputs: with offloading, its weights wait elsewhere."""
+    from diffusers.utils.torch_utils import get_module_execution_device
+
+    return get_module_execution_device(denoiser(pipe))
+
+
+def text_encoders(pipe: DiffusionPipeline) -> list[TextEncoder]:
+    """The text encoders in the pipeline's own order, without those it was loaded without. May be empty.
+
+    Where a pipeline has a processor, its tokenizer.
+    """
+    names = [f"text_encoder{suffix}" for suffix in ("", "_2", "_3", "_4")]
+    parts = [(name, getattr(pipe, name, None), name.replace("text_encoder", "tokenizer")) for name in names]
+    processor = getattr(pipe, "processor", None)
+    return [
+        TextEncoder(name, encoder, _tokenizer(getattr(pipe, tokenizer, processor)))
+        for name, encoder, tokenizer in parts
+        if encoder is not None
+    ]
+
+
+def align(pipe: DiffusionPipeline) -> None:
+    """Move weights on the CPU to where torch's allocations start, multiples of ALIGNMENT bytes.
+
+    The last bits of a product depend on where its factors lie, and the weights of a mapped file lie anywhere.
+    """
+    import torch
+
+    for part in pipe.components.values():
+        for tensor in (*part.parameters(), *part.buffers()) if isinstance(part, torch.nn.Module) else ():
+            if type(tensor.data) is torch.Tensor and tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
+                tensor.data = tensor.data.clone()
+
+
+def native_size(pipe: DiffusionPipeline) -> tuple[int, int] | None:
+    """The size the model was trained at, (height, width) in pixels; None where neither config nor pipeline says.
+
+    What a pipeline makes by default counts more than the config, whose own default another checkpoint may have left.
+    """
+    arguments = inspect.signature(type(pipe).__call__).parameters
+    height, width = (arguments[name].default if name in arguments else None for name in ("height", "width"))
+    if isinstance(height, int) and isinstance(width, int):
+        return height, width
+    sample = getattr(denoiser(pipe).config, "sample_size", None) or getattr(pipe, "default_sample_size", None)
+    if sample is None:
+        return None
+    height, width = (sample, sample) if isinstance(sample, int) else sample[-2:]
+    return height * _vae_factor(pipe), width * _vae_factor(pipe)
+
+
+def size_multiple(pipe: DiffusionPipeline) -> int:
+    """Pixels of which each side of an image must be a whole multiple: the VAE's factor times the patch."""
+    patch = getattr(denoiser(pipe).config, "patch_size", None) or 1
+    patch = patch if isinstance(patch, int) else patch[-1]
+    # Flux, Qwen-Image and Z-Image patch inside the pipeline; there the image processor's factor holds the patch too.
+    processor = getattr(getattr(pipe, "image_processor", None), "config", None)
+    return math.lcm(_vae_factor(pipe) * patch, getattr(processor, "vae_scale_factor", 1))
+
+
+def longest_side(pipe: DiffusionPipeline) -> int | None:
+    """The pixels of a side beyond which the model has no position embeddings; None where it has them for any size."""
+    model = denoiser(pipe)
+    for family in FAMILIES:
+        if family.position_limit is not None and type(model).__name__ == family.denoiser:
+            return family.position_limit(model.config) * size_multiple(pipe)
+    return None
+
+
+def _tokenizer(reader: Any) -> Any:
+    return getattr(reader, "tokenizer", reader)
+
+
+def _vae_factor(pipe: DiffusionPipeline) -> int:
+    return getattr(pipe, "vae_scale_factor", 1)

@@ -1,0 +1,849 @@
+"""All that is known of each model family, in one record; what the plugins support is derived from the records.
+
+A new family is one record here and one entry in the tests' zoo. No other file of the package names a family's classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from t2i_tools.errors import UnsupportedModelError
+from t2i_tools.models.readings import (
+    PromptRule,
+    after_instruction,
+    after_system_prompt,
+    after_system_turn,
+    chat_turn,
+    cleaned,
+    end_after_padding,
+    fixed_lengths,
+    inside_template,
+    multiples,
+    padded_turn,
+    pipeline_length,
+    unpadded,
+)
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class AttentionLayout:
+    """How a denoiser arranges its tokens.
+
+    Args:
+        image: regular expression on the names of the modules that are self-attention over image tokens alone.
+        joint: the same for self-attention over image and text.
+        mask: argument of the denoiser that says which text tokens are real.
+        patch: side of a token in latents where the config does not say.
+        extra: learned tokens beside the text.
+        multiple: what the tokens of each stream are padded up to.
+        text_first: whether the text stands before the image among the keys.
+        on_queries: whether the gain goes to the image's queries instead of the keys: where keys of the text are
+            cached, or where its queries do not see the image.
+        rotary: whether attention needs more than queries, keys and values, which
+            `enable_xformers_memory_efficient_attention()` then loses.
+    """
+
+    image: str = "(?!)"
+    joint: str = "(?!)"
+    mask: str | None = None
+    patch: int = 1
+    extra: int = 0
+    multiple: int = 1
+    text_first: bool = True
+    on_queries: bool = False
+    rotary: bool = True
+
+
+@dataclass(frozen=True)
+class TextSite:
+    """Blocks that are handed the text alike.
+
+    Args:
+        blocks: regular expression on their names.
+        argument: of their forward, that holds the text.
+        joint: whether the image is in it too.
+        rows_first: whether it is (L, B, d), not (B, L, d).
+        extra: learned tokens before the text.
+        text_last: whether the image stands first in attention.
+        masked_out: whether what a mask hides of the text is left out.
+    """
+
+    blocks: str
+    argument: str = "encoder_hidden_states"
+    joint: bool = False
+    rows_first: bool = False
+    extra: int = 0
+    text_last: bool = False
+    masked_out: bool = False
+
+
+@dataclass(frozen=True)
+class TextMasking:
+    """How the padding of a denoiser's text is hidden.
+
+    Args:
+        argument: of the denoiser, that says which rows of text count; None: it has none, and rows are left out, which
+            is the same where attention is a softmax over all rows.
+        over_image: whether the mask goes on over the image.
+        block_argument: of the blocks instead, where the denoiser itself adds the padding and makes their masks.
+        trained: the padding policy that the pipeline follows as it comes.
+        refused: padding policy -> why this family cannot follow it.
+    """
+
+    argument: str | None = None
+    over_image: bool = False
+    block_argument: str | None = None
+    trained: str = "none"
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+Arguments: TypeAlias = Mapping[str, Any]
+MASKED = ("prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask")
+POOLED = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+GUIDED = ("prompt_embeds", "negative_prompt_embeds")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model family.
+
+    Args:
+        name: folder of diffusers.pipelines that holds its pipelines.
+        denoiser: class of its UNet or transformer.
+        attention: where its denoiser has image self-attention; None where the plugin cannot act, see `refused`.
+        controlnets: class of a ControlNet -> its layout.
+        image, text, time: arguments of the denoiser's forward.
+        packed: whether the pipeline packs the latents to tokens, (B, N, C).
+        grid: (denoiser, arguments) -> image tokens in rows and columns, where they do not follow from the latents.
+        text_tokens: (denoiser, arguments) -> text tokens among the keys, where they are not the rows of the text.
+        references: (denoiser, arguments) -> tokens of reference images beside the generated one.
+        layers: (denoiser, arguments) -> how many images of one size are generated together.
+        cached_keys: argument by which keys of earlier calls are handed over, which no gain reaches.
+        sites: where its blocks have the text. cross_attention: the text only ever is what the image attends to, the
+            same in each block and step, so that an intervention there is one in the encoder's output.
+        masking: how padding policies act. masks_pads: attention hides the padding as it is.
+        returns: what encode_prompt returns, by the names that the call takes.
+        unpadded: the denoiser never sees the padding, or sees as much of it as the prompt leaves, so that the clean
+            prompt is pad tokens in the place of the words.
+        drops_masked: the denoiser leaves out what its mask hides, so that there are no rows to exchange.
+        both_embeds: its call wants embeddings of prompt and negative prompt, or none.
+        rewritten_by: argument of its call by which a part of it rewrites the prompt before anything reads it, and
+            the name of that part.
+        segments: text encoders that share rows, side by side in the channels, in the order of the segments; None: all
+            in one. absent: encoders in whose place zeros stand when the pipeline was loaded without them.
+        reading: how encoders other than CLIP read a prompt; None: as T5 does.
+        windows: whether CLIP encoders read the prompt, which `long_prompts` lengthens.
+        position_limit: tokens of a side beyond which the denoiser has no position embeddings, of its config.
+        single_file: name of a tensor that only this family's checkpoints hold, and the pipeline that opens them.
+        own_scaling: key of cross_attention_kwargs by which a pipeline already scales its attention by size, and what
+            to pass to it instead.
+        refused: plugin -> why it does not act on this family.
+    """
+
+    name: str
+    denoiser: str
+    attention: AttentionLayout | None = None
+    controlnets: Mapping[str, AttentionLayout] = field(default_factory=dict)
+    image: str = "hidden_states"
+    text: str = "encoder_hidden_states"
+    time: str = "timestep"
+    packed: bool = False
+    grid: Callable[[Any, Arguments], tuple[int, int]] | None = None
+    text_tokens: Callable[[Any, Arguments], int] | None = None
+    references: Callable[[Any, Arguments], int] | None = None
+    layers: Callable[[Any, Arguments], int] | None = None
+    cached_keys: str | None = None
+    sites: tuple[TextSite, ...] = ()
+    cross_attention: bool = False
+    masking: TextMasking | None = None
+    masks_pads: bool = False
+    returns: tuple[str, ...] = ()
+    unpadded: bool = False
+    drops_masked: bool = False
+    both_embeds: bool = False
+    rewritten_by: tuple[str, str] | None = None
+    segments: tuple[tuple[str, ...], ...] | None = None
+    absent: tuple[str, ...] = ()
+    reading: PromptRule | None = None
+    windows: bool = False
+    position_limit: Callable[[Any], int] | None = None
+    single_file: tuple[str, str] | None = None
+    own_scaling: tuple[str, str] | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def supports(self, plugin: str) -> bool:
+        """Whether a plugin, a value of `PLUGINS`, acts on this family."""
+        return self.refusal(plugin) is None
+
+    def refusal(self, plugin: str) -> str | None:
+        """Why a plugin does not act on this family; None where it does."""
+        if plugin in self.refused:
+            return self.refused[plugin]
+        if plugin == "longclip" and not self.windows:
+            return "its text encoders are no CLIP, and keep their length"
+        return None if self._has[plugin] else "not looked into"
+
+    def pooled_only(self, encoder: str) -> bool:
+        """Whether the denoiser is given a text encoder's pooled vector alone."""
+        return self.segments is not None and not any(encoder in segment for segment in self.segments)
+
+    @property
+    def _has(self) -> dict[str, bool]:
+        text = bool(self.returns)
+        return {
+            "entropy": self.attention is not None,
+            "spans": text,
+            "syntax": text,
+            "padding": text and bool(self.sites),
+            "padding policy": text and self.masking is not None,
+            "counting": text,
+            "longclip": self.windows,
+        }
+
+
+# Layouts and sites that several families share.
+BESIDE = TextSite(r"(^|\.)transformer_blocks\.\d+$")
+UNET = AttentionLayout(image=r"\.(attn1|attentions\.\d+)$", rotary=False)
+SD3 = AttentionLayout(r"\.attn2$", r"\.attn$", text_first=False)
+FLUX = AttentionLayout(joint=r"\.attn$")
+QWEN = AttentionLayout(joint=r"\.attn$", mask="encoder_hidden_states_mask")
+HUNYUAN = AttentionLayout(image=r"\.attn1$")
+Z_IMAGE = AttentionLayout(
+    r"^noise_refiner\.\d+\.attention$", r"^layers\.\d+\.attention$", patch=2, multiple=32, text_first=False
+)
+
+# What a plugin or verb is called -> its key in `Family.refused` and `Family.supports`.
+PLUGINS = {
+    "entropy scaling": "entropy",
+    "entropy meter": "entropy",
+    "token spans": "spans",
+    "encoder intervention": "padding",
+    "diffusion intervention": "padding",
+    "padding policy": "padding policy",
+    "count token": "counting",
+    "weights of words": "syntax",
+    "long prompts": "longclip",
+}
+
+
+def _without_text(padding: str, **others: str) -> dict[str, str]:
+    """What is refused where the plugins of the text were not tried on a pipeline.
+
+    padding: why no rows of text are exchanged. others: further reasons of its own.
+    """
+    return {
+        "spans": "how its pipeline has prompts read was not tested",
+        "syntax": "how its pipeline has prompts read was not tested",
+        "padding": padding,
+        "padding policy": "whether a row of its text may be left out was not tested",
+        "counting": "whether its encoders read a learned vector as they read a word was not tested",
+        **others,
+    }
+
+
+# Of a family on whose pipelines the plugins of the text were not tested.
+UNTESTED = _without_text("how its pipeline has prompts read and what encode_prompt returns was not tested")
+# Of families whose blocks are Flux's: the text beside the image, joined to it, or first in one stream with it.
+FLUX_SITES = (BESIDE, TextSite(r"^single_transformer_blocks\.\d+$"))
+ONE_STREAM = TextSite(r"^single_transformer_blocks\.\d+$", "hidden_states", joint=True)
+
+
+def _other_frames(model: Any, arguments: Arguments) -> int:
+    """Tokens whose position has another first coordinate than the generated image's, which stands first."""
+    if (ids := arguments.get("img_ids")) is None:
+        return 0
+    frames = ids.reshape(-1, *ids.shape[-2:])[0, :, 0]
+    return int((frames != frames[0]).sum())
+
+
+def _other_shapes(model: Any, arguments: Arguments) -> int:
+    """Tokens of all shapes of the first item but those of what is generated, which stand first."""
+    return sum(math.prod(shape) for shape in _shapes(arguments)[_layers(model, arguments) :])
+
+
+def _layers(model: Any, arguments: Arguments) -> int:
+    """A model of layers generates all shapes but the last one."""
+    return max(len(_shapes(arguments)) - 1, 1) if getattr(model.config, "use_layer3d_rope", False) else 1
+
+
+def _shapes(arguments: Arguments) -> list[tuple[int, int, int]]:
+    """The shapes of the first item's images, in tokens: (frames, rows, columns)."""
+    shapes = arguments.get("img_shapes") or [[]]
+    return shapes[0] if isinstance(shapes[0], list) else shapes[:1]
+
+
+def _earlier_shapes(model: Any, arguments: Arguments) -> int:
+    """Tokens of all shapes of the first item but the last one, the generated image's."""
+    return sum(math.prod(shape) for shape in arguments["img_shapes"][0][:-1])
+
+
+def _masked_text(*masks: str) -> Callable[[Any, Arguments], int]:
+    """The longest text of the batch, of several texts beside each other that have a mask each."""
+
+    def count(model: Any, arguments: Arguments) -> int:
+        present = [arguments[mask] for mask in masks if arguments.get(mask) is not None]
+        return int(sum((mask > 0).sum(1) for mask in present).max()) if present else 0
+
+    return count
+
+
+def _text_between_images(model: Any, arguments: Arguments) -> int:
+    """Tokens of the text, in which places are kept for the images."""
+    images, mask = arguments["img_mask"], arguments.get("encoder_hidden_states_mask")
+    images = images[:, : arguments["encoder_hidden_states"].shape[1]].bool()
+    return int((~images if mask is None else mask.bool() & ~images).sum(1).max())
+
+
+def _gists(model: Any, arguments: Arguments) -> int:
+    """The denoiser sums the text up in tokens of which the text's length says how many."""
+    config, mask = model.config, arguments.get("encoder_attention_mask")
+    length = arguments["encoder_hidden_states"].shape[2] if mask is None else int(mask.sum(1).max())
+    span = config.gist_max_text_len - config.gist_min_text_len
+    share = min(1.0, max(0.0, (length - config.gist_min_text_len) / span))
+    wanted = config.min_num_gist_tokens + share * (config.max_num_gist_tokens - config.min_num_gist_tokens)
+    whole = math.ceil(wanted / config.gist_step) * config.gist_step
+    return max(config.min_num_gist_tokens, min(config.max_num_gist_tokens, whole))
+
+
+def _context_latents(model: Any, arguments: Arguments) -> int:
+    """Tokens of the latents of context images."""
+    images = arguments.get("context_latents") or ()
+    return sum(math.prod(image.shape[-2:]) // model.config.patch_size**2 for image in images)
+
+
+def _square_or_longest(model: Any, arguments: Arguments) -> tuple[int, int]:
+    """Latents that are not square are padded up to the longest sequence, with keys of zeros."""
+    height, width = (side // model.config.patch_size for side in arguments["hidden_states"].shape[-2:])
+    return (height, width) if height == width else (1, model.max_seq)
+
+
+def _channels_last(model: Any, arguments: Arguments) -> tuple[int, int]:
+    """Of latents (B, frames, height, width, C)."""
+    height, width = arguments["hidden_states"].shape[2:4]
+    return height // model.config.patch_size[1], width // model.config.patch_size[2]
+
+
+def _marked(value: int) -> Callable[[Any, Arguments], int]:
+    """Tokens of one stream that an indicator marks, the most of the batch."""
+    return lambda model, arguments: int((arguments["indicator"] == value).sum(1).max())
+
+
+def _text_of_unet(model: Any, arguments: Arguments) -> int:
+    """The rows of the text, or what a projection makes of an image in the place of one."""
+    text = arguments.get("encoder_hidden_states")
+    if text is not None:
+        return text.shape[1]
+    return getattr(getattr(model, "encoder_hid_proj", None), "num_image_text_embeds", 0)
+
+
+STABLE_DIFFUSION = Family(
+    "stable_diffusion",
+    "UNet2DConditionModel",
+    UNET,
+    controlnets={"ControlNetModel": UNET, "ControlNetUnionModel": UNET},
+    image="sample",
+    text_tokens=_text_of_unet,
+    sites=(BESIDE,),
+    cross_attention=True,
+    masking=TextMasking("encoder_attention_mask"),
+    returns=GUIDED,
+    windows=True,
+    single_file=("cond_stage_model.", "StableDiffusionPipeline"),
+)
+
+FAMILIES = (
+    Family(
+        "aura_flow",
+        "AuraFlowTransformer2DModel",
+        AttentionLayout(joint=r"\.attn$", extra=8),
+        sites=(
+            TextSite(r"^joint_transformer_blocks\.\d+$", extra=8),
+            TextSite(r"^single_transformer_blocks\.\d+$", "hidden_states", joint=True, extra=8),
+        ),
+        masking=TextMasking(),
+        returns=MASKED,
+        position_limit=lambda config: math.isqrt(config.pos_embed_max_size),  # beyond, it takes others and says nothing
+    ),
+    Family(
+        "bria",
+        "BriaTransformer2DModel",
+        FLUX,
+        packed=True,
+        sites=FLUX_SITES,
+        masking=TextMasking(),
+        returns=GUIDED,
+    ),
+    Family(
+        "bria_fibo",
+        "BriaFiboTransformer2DModel",
+        FLUX,
+        packed=True,
+        sites=(BESIDE, ONE_STREAM),
+        refused=_without_text("its call takes no embeddings, and its blocks read one layer of the text encoder each"),
+    ),
+    Family(
+        "bria_fibo2",
+        "BriaFibo2Transformer2DModel",
+        AttentionLayout(image=r"^noise_refiner\.\d+\.attention$", joint=r"^layers\.\d+\.attention$"),
+        text_tokens=_gists,
+        references=_context_latents,
+        refused=_without_text("its denoiser sums the text up in tokens of its own, whose rows stand for no words"),
+    ),
+    Family(
+        "chroma",
+        "ChromaTransformer2DModel",
+        AttentionLayout(joint=r"\.attn$", mask="attention_mask"),
+        packed=True,
+        sites=(BESIDE, TextSite(r"^single_transformer_blocks\.\d+$", "hidden_states", joint=True)),
+        masking=TextMasking("attention_mask", over_image=True, trained="keep-one"),
+        returns=("prompt_embeds", "text_ids", "prompt_attention_mask"),
+    ),
+    Family(
+        "cogview3",
+        "CogView3PlusTransformer2DModel",
+        AttentionLayout(joint=r"\.attn1$"),
+        sites=(BESIDE,),
+        masking=TextMasking(),
+        returns=GUIDED,
+    ),
+    Family(
+        "cogview4",
+        "CogView4Transformer2DModel",
+        AttentionLayout(joint=r"\.attn1$"),
+        sites=(BESIDE,),
+        # Its mask of ones and zeros is added to the logits, which hides nothing.
+        masking=TextMasking(refused={"trim": "its pipeline pads each prompt to a multiple of 16 before it is encoded"}),
+        returns=GUIDED,
+        unpadded=True,
+        reading=multiples(16),
+    ),
+    Family(
+        "ernie_image",
+        "ErnieImageTransformer2DModel",
+        AttentionLayout(joint=r"^layers\.\d+\.self_attention$", text_first=False),
+        text="text_bth",
+        text_tokens=lambda model, arguments: int(arguments["text_lens"].max()),
+        sites=(TextSite(r"^layers\.\d+$", "x", joint=True, rows_first=True, text_last=True),),
+        masks_pads=True,
+        returns=("prompt_embeds",),
+        unpadded=True,
+        rewritten_by=("use_pe", "pe"),
+        reading=unpadded,
+        refused={
+            "padding policy": "hides its padding by the lengths of the texts, and a prompt alone has none",
+            "syntax": "its pipeline reads ids as plain lists, with which no weights can go",
+        },
+    ),
+    Family(
+        "flux",
+        "FluxTransformer2DModel",
+        FLUX,
+        packed=True,
+        references=_other_frames,
+        controlnets={"FluxControlNetModel": FLUX},
+        sites=(BESIDE, TextSite(r"^single_transformer_blocks\.\d+$")),
+        masking=TextMasking(),
+        returns=("prompt_embeds", "pooled_prompt_embeds", "text_ids"),
+        segments=(("text_encoder_2",),),  # its CLIP gives the pooled vector alone
+        windows=True,
+        single_file=("double_blocks.0.img_attn.norm.key_norm.scale", "FluxPipeline"),
+    ),
+    Family(
+        "flux2",
+        "Flux2Transformer2DModel",
+        FLUX,
+        packed=True,
+        references=_other_frames,
+        cached_keys="kv_cache",
+        sites=(BESIDE, ONE_STREAM),
+        masking=TextMasking(),
+        returns=("prompt_embeds", "text_ids"),
+        both_embeds=True,  # or guidance in a batch would compare with one image's
+        reading=padded_turn,
+    ),
+    Family(
+        "hidream_image",
+        "HiDreamImageTransformer2DModel",
+        AttentionLayout(joint=r"\.attn1$", text_first=False),
+        text="encoder_hidden_states_t5",
+        time="timesteps",
+        grid=_square_or_longest,
+        text_tokens=lambda model, arguments: (
+            arguments["encoder_hidden_states_t5"].shape[1] + 2 * arguments["encoder_hidden_states_llama3"].shape[-2]
+        ),
+        refused=UNTESTED,
+    ),
+    Family(
+        "hunyuan_image",
+        "HunyuanImageTransformer2DModel",
+        AttentionLayout(joint=r"^(single_)?transformer_blocks\.\d+\.attn$", text_first=False),
+        text_tokens=_masked_text("encoder_attention_mask", "encoder_attention_mask_2"),
+        refused=_without_text(
+            "its second encoder reads nothing but what stands in quotation marks",
+            spans="the tokenizer of its second encoder (ByT5) does not tell where in the text a token stands",
+            counting="the tokenizer of its second encoder (ByT5) cannot be given a word",
+        ),
+    ),
+    Family(
+        "hunyuandit",
+        "HunyuanDiT2DModel",
+        HUNYUAN,
+        controlnets={"HunyuanDiT2DControlNetModel": HUNYUAN},
+        reading=fixed_lengths({"text_encoder": 77, "text_encoder_2": 256}),
+        refused={
+            "padding": "its text is joined from two encoders whose masks choose a learned row: not looked into",
+            "padding policy": "its masks choose a learned row in the place of the padding",
+            "counting": "its BERT tokenizer cuts a new word in pieces: not looked into",
+            "spans": "followed, but not tested on a whole pipeline",
+            "syntax": "not tested on a whole pipeline",
+        },
+    ),
+    Family(
+        "ideogram4",
+        "Ideogram4Transformer2DModel",
+        AttentionLayout(joint=r"^layers\.\d+\.attention$"),
+        packed=True,
+        grid=lambda model, arguments: (1, _marked(2)(model, arguments)),
+        text_tokens=_marked(3),
+        refused=_without_text("its call takes no embeddings"),
+    ),
+    Family(
+        "kandinsky5",
+        "Kandinsky5Transformer3DModel",
+        AttentionLayout(image=r"^visual_transformer_blocks\.\d+\.self_attention$"),
+        grid=_channels_last,
+        refused=UNTESTED,
+    ),
+    Family(
+        "krea2",
+        "Krea2Transformer2DModel",
+        AttentionLayout(joint=r"^transformer_blocks\.\d+\.attn$", mask="encoder_attention_mask"),
+        packed=True,
+        sites=(
+            TextSite(r"^text_fusion\.refiner_blocks\.\d+$", "hidden_states"),
+            TextSite(r"^transformer_blocks\.\d+$", "hidden_states", joint=True),
+        ),
+        masking=TextMasking("encoder_attention_mask", trained="mask"),
+        masks_pads=True,
+        returns=("prompt_embeds", "prompt_embeds_mask"),
+        reading=end_after_padding,
+    ),
+    Family(
+        "longcat_image",
+        "LongCatImageTransformer2DModel",
+        FLUX,
+        packed=True,
+        references=_other_frames,
+        sites=FLUX_SITES,
+        refused=_without_text(
+            "its call fails with embeddings, of which it takes the prompt's length",
+            spans="its pipeline reads what stands in quotation marks letter by letter",
+        ),
+    ),
+    Family(
+        "lumina",
+        "LuminaNextDiT2DModel",
+        AttentionLayout(image=r"\.attn1$"),
+        reading=pipeline_length(8),
+        own_scaling=(
+            "base_sequence_length",
+            "LuminaPipeline already scales its attention by itself: pass proportional_attn=False to it",
+        ),
+        refused={
+            "padding": "its text goes through a gate of its own beside self-attention: not looked into",
+            "padding policy": "its text goes through a gate of its own beside self-attention: not looked into",
+            "counting": "not tested on a whole pipeline",
+            "spans": "followed, but not tested on a whole pipeline",
+            "syntax": "not tested on a whole pipeline",
+        },
+    ),
+    Family(
+        "lumina2",
+        "Lumina2Transformer2DModel",
+        AttentionLayout(r"^noise_refiner\.\d+\.attn$", r"^layers\.\d+\.attn$", "encoder_attention_mask"),
+        sites=(
+            TextSite(r"^context_refiner\.\d+$", "hidden_states"),
+            TextSite(r"^layers\.\d+$", "hidden_states", joint=True, masked_out=True),
+        ),
+        masking=TextMasking("encoder_attention_mask", trained="mask"),
+        masks_pads=True,
+        returns=MASKED,
+        unpadded=True,
+        drops_masked=True,
+        reading=after_system_prompt(" <Prompt Start> "),
+    ),
+    Family(
+        "nucleusmoe_image",
+        "NucleusMoEImageTransformer2DModel",
+        AttentionLayout(
+            joint=r"^transformer_blocks\.\d+\.attn$",
+            mask="encoder_hidden_states_mask",
+            text_first=False,
+            on_queries=True,
+        ),
+        packed=True,
+        sites=(TextSite(r"^transformer_blocks\.\d+$"),),
+        cross_attention=True,
+        masking=TextMasking("encoder_hidden_states_mask", trained="mask"),
+        masks_pads=True,
+        returns=("prompt_embeds", "prompt_embeds_mask"),
+        unpadded=True,
+        reading=after_system_turn(8, "diffusers.pipelines.nucleusmoe_image.pipeline_nucleusmoe_image"),
+    ),
+    Family(
+        "ovis_image",
+        "OvisImageTransformer2DModel",
+        FLUX,
+        packed=True,
+        sites=FLUX_SITES,
+        masking=TextMasking(),
+        returns=GUIDED,
+        reading=after_instruction,
+    ),
+    Family(
+        "pixart_alpha",
+        "PixArtTransformer2DModel",
+        AttentionLayout(image=r"\.attn1$", rotary=False),
+        sites=(BESIDE,),
+        cross_attention=True,
+        masking=TextMasking("encoder_attention_mask", trained="mask"),
+        masks_pads=True,
+        returns=MASKED,
+    ),
+    Family(
+        "prx",
+        "PRXTransformer2DModel",
+        AttentionLayout(joint=r"^blocks\.\d+\.attention$", mask="attention_mask", on_queries=True),
+        sites=(TextSite(r"^blocks\.\d+$"),),
+        cross_attention=True,
+        masking=TextMasking(
+            "attention_mask",
+            trained="mask",
+            refused={"trim": "its pipeline pads up to the tokenizer's own length, whatever its call says"},
+        ),
+        masks_pads=True,
+        returns=MASKED,
+        both_embeds=True,
+        reading=cleaned,
+        refused={"syntax": "its pipeline takes brackets out of a prompt before anything reads it"},
+    ),
+    Family(
+        "qwenimage",
+        "QwenImageTransformer2DModel",
+        QWEN,
+        packed=True,
+        references=_other_shapes,
+        layers=_layers,
+        controlnets={"QwenImageControlNetModel": QWEN},
+        sites=(BESIDE,),
+        masking=TextMasking(
+            "encoder_hidden_states_mask",
+            trained="mask",
+            refused={"filler": "its pipeline pads no prompt, so that there is nothing to fill"},
+        ),
+        masks_pads=True,
+        returns=("prompt_embeds", "prompt_embeds_mask"),
+        unpadded=True,
+        reading=inside_template,
+    ),
+    Family(
+        "qwenimage21",
+        "QwenImage21Transformer2DModel",
+        AttentionLayout(joint=r"^transformer_blocks\.\d+\.attn$", on_queries=True),
+        packed=True,
+        references=_earlier_shapes,
+        text_tokens=_text_between_images,
+        refused=UNTESTED,
+    ),
+    STABLE_DIFFUSION,
+    Family(
+        "stable_diffusion_3",
+        "SD3Transformer2DModel",
+        SD3,
+        controlnets={"SD3ControlNetModel": SD3},
+        sites=(replace(BESIDE, text_last=True),),
+        masking=TextMasking(),
+        returns=POOLED,
+        segments=(("text_encoder", "text_encoder_2"), ("text_encoder_3",)),
+        absent=("text_encoder_3",),
+        windows=True,
+        position_limit=lambda config: config.pos_embed_max_size,  # beyond, it raises in the middle of a call
+        single_file=("joint_blocks.0.context_block.", "StableDiffusion3Pipeline"),
+    ),
+    replace(
+        STABLE_DIFFUSION,
+        name="stable_diffusion_xl",
+        returns=POOLED,
+        single_file=("conditioner.embedders.1.", "StableDiffusionXLPipeline"),
+    ),
+    Family(
+        "z_image",
+        "ZImageTransformer2DModel",
+        Z_IMAGE,
+        # Of some, the control layers see the image by itself as well; they have one gain, for image and text.
+        controlnets={
+            "ZImageControlNetModel": replace(
+                Z_IMAGE, image=r"noise_refiner\.\d+\.attention$", joint=r"^control_layers\.\d+\.attention$"
+            )
+        },
+        image="x",
+        text="cap_feats",
+        time="t",
+        sites=(
+            TextSite(r"^context_refiner\.\d+$", "x"),
+            TextSite(r"^layers\.\d+$", "x", joint=True, text_last=True),
+        ),
+        masking=TextMasking(
+            block_argument="attn_mask",
+            refused={"trim": "its pipeline pads no prompt, its denoiser does: take mask"},
+        ),
+        returns=GUIDED,
+        unpadded=True,
+        both_embeds=True,
+        reading=chat_turn(32),
+    ),
+)
+# Why no plugin acts on a denoiser -> the classes of which this is so.
+REASONS = {
+    "has linear attention, without a softmax whose entropy could be scaled or measured": (
+        "SanaTransformer2DModel",
+        "SanaVideoTransformer3DModel",
+        "SanaWMTransformer3DModel",
+    ),
+    "makes videos: its tokens are those of all frames, and the plugins are for images": (
+        "AllegroTransformer3DModel",
+        "AnyFlowFARTransformer3DModel",
+        "AnyFlowTransformer3DModel",
+        "ChronoEditTransformer3DModel",
+        "CogVideoXTransformer3DModel",
+        "ConsisIDTransformer3DModel",
+        "CosmosTransformer3DModel",
+        "Cosmos3OmniTransformer",
+        "EasyAnimateTransformer3DModel",
+        "HeliosTransformer3DModel",
+        "HunyuanVideo15Transformer3DModel",
+        "HunyuanVideoFramepackTransformer3DModel",
+        "HunyuanVideoTransformer3DModel",
+        "I2VGenXLUNet",
+        "Kandinsky6SRTransformer3DModel",
+        "Kandinsky6Transformer3DModel",
+        "LTX2VideoTransformer3DModel",
+        "LTXVideoTransformer3DModel",
+        "LatteTransformer3DModel",
+        "MiniMaxH3Transformer3DModel",
+        "MochiTransformer3DModel",
+        "MotifVideoTransformer3DModel",
+        "MotionAdapter",
+        "SanaWMLTX2RefinerTransformer3DModel",
+        "SkyReelsV2Transformer3DModel",
+        "TransformerTemporalModel",
+        "UNet3DConditionModel",
+        "UNetMotionModel",
+        "UNetSpatioTemporalConditionModel",
+        "WanAnimate2Transformer3DModel",
+        "WanAnimateTransformer3DModel",
+        "WanTransformer3DModel",
+        "WanVACETransformer3DModel",
+    ),
+    "makes sound": (
+        "AceStepTransformer1DModel",
+        "LongCatAudioDiTTransformer",
+        "MiniMaxMusic3RVQDepthDecoder",
+        "MiniMaxMusic3Transformer1DModel",
+        "StableAudio3DiTModel",
+        "StableAudioDiTModel",
+        "T5FilmDecoder",
+        "UNet1DModel",
+    ),
+    "reads no text": ("DiTTransformer2DModel", "RFD4ProteinaTransformer", "UNet2DModel"),
+    "is a part of pipelines, which makes no image by itself": ("PriorTransformer", "Transformer2DModel"),
+    "edits images that it is given, and makes none of text alone": (
+        "JoyImageEditPlusTransformer3DModel",
+        "JoyImageEditTransformer3DModel",
+    ),
+    "has text and image in one causal sequence of a language model": ("OmniGenTransformer2DModel",),
+    "makes images of tokens that a language model has drawn before, and keeps their keys": (
+        "GlmImageTransformer2DModel",
+    ),
+    "has blocks of its own, whose attentions were not looked into": ("Kandinsky3UNet", "StableCascadeUNet"),
+    "predicts tokens of a codebook and denoises no latents": ("UVit2DModel",),
+    "joins the latents and a picture along the width, which its pipeline alone can tell apart": (
+        "DreamLiteTransformer2DModel",
+        "DreamLiteUNetModel",
+    ),
+    "comes with modular pipelines alone, which the plugins do not read": ("Flux3Transformer2DModel",),
+}
+UNSUPPORTED = {name: reason for reason, names in REASONS.items() for name in names}
+
+
+def supported_families(plugin: str) -> tuple[str, ...]:
+    """The names of the families on which a plugin acts, see `Family.supports`."""
+    return tuple(family.name for family in FAMILIES if family.supports(plugin))
+
+
+def single_file_pipeline(tensors: Sequence[str]) -> str | None:
+    """The class of the pipeline whose checkpoint, one file without a config, holds tensors of these names."""
+    marks = [family.single_file for family in FAMILIES if family.single_file is not None]
+    return next((pipeline for mark, pipeline in marks if any(mark in name for name in tensors)), None)
+
+
+def find_family(model: nn.Module) -> Family:
+    """The family of a denoiser or ControlNet, by its class or a base of it.
+
+    Args:
+        model: the denoiser or ControlNet.
+
+    Returns:
+        The record; of several that share a denoiser, the first.
+
+    Raises:
+        UnsupportedModelError: no record names the class.
+    """
+    names = [base.__name__ for base in type(model).__mro__]
+    for name in names:
+        if name in UNSUPPORTED:
+            raise UnsupportedModelError(f"{name} {UNSUPPORTED[name]}")
+        for family in FAMILIES:
+            if name == family.denoiser or name in family.controlnets:
+                return family
+    known = dict.fromkeys(family.denoiser for family in FAMILIES)
+    instead = "; of a pipeline pass the denoiser, to leave its ControlNet out" if "Control" in names[0] else ""
+    raise UnsupportedModelError(
+        f"{names[0]}: it is not known which of its attentions see the image; supported are {', '.join(known)}{instead}"
+    )
+
+
+def find_layout(model: nn.Module) -> AttentionLayout:
+    """Where a denoiser or ControlNet has image self-attention. Raises UnsupportedModelError."""
+    family = find_family(model)
+    for base in type(model).__mro__:
+        if base.__name__ in family.controlnets:
+            return family.controlnets[base.__name__]
+    if family.attention is None:
+        raise UnsupportedModelError(f"{family.denoiser}: {family.refused['entropy']}")
+    return family.attention
+
+
+def pipeline_folder(pipe: DiffusionPipeline) -> str:
+    """The name of the diffusers folder that holds the pipeline or its nearest base, such as "stable_diffusion_xl".
+
+    Raises UnsupportedModelError for a class that derives from no pipeline of diffusers.
+    """
+    for base in type(pipe).__mro__:
+        match base.__module__.split("."):
+            case ["diffusers", "pipelines", name, _]:
+                return name
+    raise UnsupportedModelError(f"{type(pipe).__name__} derives from no diffusers pipeline")
+
+
+def pipeline_family(pipe: DiffusionPipeline) -> Family | None:
+    """The family of a pipeline; None where there is no record of it. Raises UnsupportedModelError."""
+    folder = pipeline_folder(pipe)
+    return next((family for family in FAMILIES if family.name == folder), None)

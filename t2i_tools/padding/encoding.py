@@ -1,0 +1,192 @@
+"""Prompts as the text encoders hand them to the denoiser: encoded, batched, and recognised in a call of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from t2i_tools.errors import UnsupportedModelError
+from t2i_tools.images.generate import call_default
+from t2i_tools.models.anatomy import execution_device, text_encoders
+from t2i_tools.models.families import Family, pipeline_family, supported_families
+from t2i_tools.models.prompts import prompt_reader, token_spans
+from t2i_tools.padding.conditions import Rows, text_rows
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+Clean: TypeAlias = Literal["empty", "pad", "zeros"]
+Pooled: TypeAlias = Literal["full", "clean"]
+
+
+def known_family(pipe: DiffusionPipeline) -> Family:
+    """The record of a pipeline whose encode_prompt is known. Raises UnsupportedModelError."""
+    family = pipeline_family(pipe)
+    if family is None or not family.returns:
+        raise UnsupportedModelError(
+            f"{type(pipe).__name__}: it is not known what its encode_prompt returns; "
+            f"supported are {', '.join(supported_families('padding'))}"
+        )
+    return family
+
+
+def encode(pipe: DiffusionPipeline, prompt: str | Mapping[str, str | list[str]], **options: Any) -> dict[str, Any]:
+    """What the pipeline's encode_prompt makes of a prompt, by the names of the call; what guides against it apart.
+
+    prompt: a text, or what each argument ("prompt", "prompt_2"...) is given. Raises UnsupportedModelError.
+    """
+    names = known_family(pipe).returns
+    takes = inspect.signature(pipe.encode_prompt).parameters
+    texts = {"prompt": prompt, "prompt_2": None, "prompt_3": None} if isinstance(prompt, str) else prompt
+    fixed = {"device": execution_device(pipe), "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+    usual = getattr(pipe, "default_max_sequence_length", None)  # where the call's own default is none
+    fixed["max_sequence_length"] = call_default(pipe, "max_sequence_length") or usual
+    given = {name: value for name, value in (fixed | options | dict(texts)).items() if name in takes}
+    with torch.no_grad():
+        values = pipe.encode_prompt(**given)
+    values = values if isinstance(values, tuple) else (values,)
+    wanted = inspect.signature(type(pipe).__call__).parameters
+    return {n: v for n, v in zip(names, values, strict=False) if n in wanted and not n.startswith("negative_")}
+
+
+def encode_negative(pipe: DiffusionPipeline, prompt: str, **options: Any) -> dict[str, Any]:
+    """What the pipeline makes of a negative prompt, by the names of its call."""
+    wanted = inspect.signature(type(pipe).__call__).parameters
+    values = {f"negative_{name}": value for name, value in encode(pipe, prompt, **options).items()}
+    return {name: value for name, value in values.items() if name in wanted}
+
+
+def encode_clean(pipe: DiffusionPipeline, prompt: str, clean: Clean, **options: Any) -> dict[str, Any]:
+    """The embeddings of the clean prompt, as long as those of the prompt."""
+    texts = clean_texts(pipe, prompt, clean, options.get("max_sequence_length"))
+    readers = filter(None, (prompt_reader(part.tokenizer) for part in text_encoders(pipe)))
+    if any(reader.window_of([prompt]) for reader in readers):  # as long as its batch needs
+        both = encode(pipe, {name: [prompt, text] for name, text in texts.items()}, **options)
+        embeds = {name: value[1:] for name, value in both.items()}
+    else:
+        embeds = encode(pipe, texts, **options)
+    if clean == "zeros":
+        embeds |= {name: _zeros(value) for name, value in embeds.items() if name.endswith("_embeds")}
+    return embeds
+
+
+def clean_texts(
+    pipe: DiffusionPipeline, prompt: str, clean: Clean, max_sequence_length: int | None = None
+) -> dict[str, str]:
+    """The text that says nothing, for each text argument of encode_prompt."""
+    unpadded = known_family(pipe).unpadded
+    if clean != "pad" and not unpadded:
+        return {"prompt": "", "prompt_2": "", "prompt_3": ""}
+    texts = {}
+    for part, spans in zip(
+        text_encoders(pipe), token_spans(pipe, prompt, max_sequence_length=max_sequence_length), strict=True
+    ):
+        name = part.name.replace("text_encoder", "prompt")
+        number = (spans.length if not unpadded else len(spans.prompt)) - len(spans.bos) - len(spans.eos)
+        texts[name] = part.tokenizer.pad_token * number
+        if unpadded:
+            # A word may share its first token with the template's last: then one pad is too many.
+            (read,) = token_spans(pipe, texts[name], max_sequence_length=max_sequence_length)
+            texts[name] = part.tokenizer.pad_token * (number - (len(read.prompt) - len(spans.prompt)))
+    texts.setdefault("prompt", "")
+    return texts
+
+
+def check_windows(pipe: DiffusionPipeline, prompts: Sequence[str]) -> None:
+    """Raises UnsupportedModelError for prompts that long_prompts reads in windows of different lengths."""
+    readers = [reader for part in text_encoders(pipe) if (reader := prompt_reader(part.tokenizer))]
+    for reader in readers:
+        if len({reader.window_of([prompt]) for prompt in prompts}) > 1:
+            raise UnsupportedModelError(
+                "some prompts of this batch fit in a window of 77 tokens and others do not: pass them in two batches"
+            )
+
+
+def fitted(rows: Rows, length: int) -> Rows:
+    """The rows that the encoder gives. Raises UnsupportedModelError where the tokenizer speaks of other ones."""
+    if length < len(rows) and not rows.prompt[length:].any() and not rows.pads[:length].any():
+        return Rows(rows.prompt[:length], rows.eos[:length], rows.pads[:length])  # Z-Image pads in the denoiser
+    if length != len(rows):
+        raise UnsupportedModelError(
+            f"the tokenizers speak of {len(rows)} rows of text and the encoders give {length}: "
+            "take off plugins that change how prompts are read"
+        )
+    return rows
+
+
+def joined(made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The embeddings of prompts as one batch, the shorter ones padded with what is masked (Qwen-Image)."""
+    joined: dict[str, Any] = {}
+    for name in made[0]:
+        values = [one[name] for one in made]
+        if isinstance(values[0], list):
+            joined[name] = [row for value in values for row in value]
+        elif name == "prompt_embeds_mask":
+            texts = [one["prompt_embeds"] for one in made]
+            whole = [text.new_ones(text.shape[1], dtype=torch.long) for text in texts]
+            masks = [one if value is None else value[0] for one, value in zip(whole, values, strict=True)]
+            is_plain = all(value is None for value in values) and len({len(one) for one in whole}) == 1
+            joined[name] = None if is_plain else pad_sequence(masks, batch_first=True)
+        else:
+            joined[name] = pad_sequence([value[0] for value in values], batch_first=True)
+    return {name: value for name, value in joined.items() if value is not None}
+
+
+def repeated(values: Any, images: int) -> Any:
+    """A batch with each item so many times over; what is no batch as it is."""
+    if isinstance(values, torch.Tensor):
+        return values.repeat_interleave(images, dim=0)
+    return [value for value in values for _ in range(images)] if isinstance(values, list) else values
+
+
+def pad_kinds(pipe: DiffusionPipeline) -> dict[str, str]:
+    """What the padding that a denoiser is given consists of, by text encoder: "end token", "pad token" or "learned"."""
+    family = known_family(pipe)
+    if family.masking is not None and family.masking.block_argument is not None:
+        return {"denoiser": "learned"}
+    return {
+        part.name: "end token" if part.tokenizer.pad_token_id == part.tokenizer.eos_token_id else "pad token"
+        for part in text_encoders(pipe)
+        if not family.pooled_only(part.name)
+    }
+
+
+@dataclass(frozen=True)
+class KnownText:
+    """A prompt as the denoiser is given it. text: (L, d)."""
+
+    text: torch.Tensor
+    rows: Rows
+
+
+Known = TypeVar("Known", bound=KnownText)
+
+
+def known_texts(pipe: DiffusionPipeline, prompts: Sequence[str], reading: Mapping[str, Any]) -> list[KnownText]:
+    """What the denoiser will be given for prompts. Raises InputError or UnsupportedModelError."""
+    length, known = reading.get("max_sequence_length"), []
+    for prompt in dict.fromkeys(prompts):
+        text = encode(pipe, prompt, **reading)["prompt_embeds"][0]
+        rows = text_rows(pipe, prompt, max_sequence_length=length)
+        fitted(rows, len(text))
+        known.append(KnownText(text, rows))
+    return known
+
+
+def recognise(text: torch.Tensor, known: Sequence[Known]) -> Known | None:
+    """Which of the known texts a denoiser was given, up to rounding, shorter ones padded in a batch; or none."""
+    rounding = max(1e-3, 4 * torch.finfo(text.dtype).eps)  # of a whole row; in a batch it is another than alone
+    for one in known:
+        own, alone = text[: len(one.text)].float().flatten(1), one.text.to(text).float().flatten(1)
+        if len(own) == len(alone) and ((own - alone).norm(dim=1) <= rounding * alone.norm(dim=1)).all():
+            return one
+    return None
+
+
+def _zeros(value: Any) -> Any:
+    return [torch.zeros_like(one) for one in value] if isinstance(value, list) else torch.zeros_like(value)

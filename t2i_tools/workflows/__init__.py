@@ -1,0 +1,1 @@
+"""What shell, app and scripts share."""

@@ -1,0 +1,29 @@
+"""Names that options take, apart from the heavy modules that define them; a test holds both equal."""
+
+from collections.abc import Sequence
+
+from t2i_tools.errors import InputError
+
+ENTROPY_RULES = ("sqrt_log", "log")
+READINGS = ("stretch", "chunk", "truncate")
+GENERATORS = (
+    *("plain", "entropy_scaling", "entropy_half", "entropy_log", "entropy_opposite", "entropy_extreme"),
+    *("two_pass", "shifted"),
+)
+CLEAN = ("empty", "pad", "zeros")
+POOLED = ("full", "clean")
+SPLITS = ("dev", "test")
+ENGINES = ("local", "accelerate", "ray")
+
+
+def one_of(what: str, text: str, names: Sequence[str]) -> str:
+    """The name that the text means: hyphens and underscores are alike. Raises InputError that lists the names."""
+    meant = next((name for name in names if alike(name) == alike(text)), None)
+    if meant is None:
+        raise InputError(f"unknown {what} {text!r}: choose {', '.join(names)}")
+    return meant
+
+
+def alike(name: str) -> str:
+    """A name with its hyphens as underscores."""
+    return name.replace("-", "_")

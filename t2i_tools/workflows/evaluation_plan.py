@@ -1,0 +1,181 @@
+"""From the options of an evaluation to its manifest."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from t2i_tools.errors import InputError
+from t2i_tools.images.promptfile import LABELLED, read_prompts
+from t2i_tools.images.sizes import parse_sizes
+from t2i_tools.workflows.choices import one_of
+from t2i_tools.workflows.detectors import JUDGES, check_labels
+from t2i_tools.workflows.open_model import BUNDLED, ModelOptions
+from t2i_tools.workflows.settings import short_name, with_defaults
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from t2i_tools.evaluation.count_benchmark import Benchmark
+    from t2i_tools.evaluation.reports.protocol import Protocol
+    from t2i_tools.evaluation.runs.items import Item
+    from t2i_tools.evaluation.runs.manifest import Manifest, Settings
+    from t2i_tools.evaluation.runs.stages import Openers
+
+BATCH = 8
+COUNTS = "2,3,4,5,7,10"
+Opened = TypeVar("Opened")
+
+
+def bundled_benchmark(split: str) -> "Benchmark":
+    """The benchmark of the bundled model's twelve classes, in its own words."""
+    from t2i_tools.bundled.scenes import COLOURS, DEV_LABELS, TEST_LABELS, plural
+    from t2i_tools.evaluation.count_benchmark import Benchmark
+
+    classes = {label: plural(label) for label in (DEV_LABELS if split == "dev" else TEST_LABELS)}
+    colours = list(COLOURS)[split != "dev" :: 3]
+    opening, joint = ("a photo of", "on") if split == "dev" else ("a picture of", "with")
+    return Benchmark("counts-bundled", classes, ("", *(f"{joint} a {c} background" for c in colours)), opening)
+
+
+def items_of(
+    model: str, prompts: Path | None, split: str, counts: str, number: int | None, methods: str, sizes: str | None
+) -> "list[Item]":
+    """The prompts file's items, or those of the built-in benchmark. Raises InputError."""
+    from t2i_tools.evaluation.count_benchmark import COCO, SPLITS, counts_rows
+    from t2i_tools.evaluation.runs.generators import GENERATORS
+    from t2i_tools.evaluation.runs.items import make_items
+
+    chosen = [one_of("method", name.strip(), tuple(GENERATORS)) for name in methods.split(",")]
+    wanted_sizes = [None] if sizes is None else parse_sizes(sizes)
+    if prompts:
+        return make_items([row for _, row in read_prompts(prompts, LABELLED, counted=True)], chosen, wanted_sizes)
+    if split not in SPLITS:
+        raise InputError(f"unknown split {split!r}: choose {' or '.join(SPLITS)}")
+    try:
+        wanted = [int(count) for count in counts.split(",")]
+    except ValueError as error:
+        raise InputError(f"--counts {counts!r} are not whole numbers with commas between") from error
+    benchmark = bundled_benchmark(split) if model == BUNDLED else COCO[split]
+    return make_items(counts_rows(benchmark, split, wanted, number), chosen, wanted_sizes)
+
+
+def protocol_of(file: Path | None, split: str, own_prompts: Any) -> "Protocol":
+    """The protocol of the file, which the test split must have. Raises InputError."""
+    from t2i_tools.evaluation.reports.protocol import Protocol, read_protocol
+
+    if file is None:
+        if split == "test":
+            raise InputError("--split test needs --protocol FILE: write down what is claimed before it is tested")
+        return Protocol(split=split)
+    rule = read_protocol(file)
+    if rule.split != split and not own_prompts:
+        raise InputError(f"{file} is for the split {rule.split}: add --split {rule.split}")
+    return rule
+
+
+def default_judge(model: str, images: Path | None) -> str:
+    """The judge where none is named. Raises InputError where there is no such thing."""
+    if model == BUNDLED and not images:
+        return JUDGES[0]
+    raise InputError(f"--judge is needed: which detector is to count, a Hub id, a file, or {' or '.join(JUDGES)}")
+
+
+def benchmark_name(model: str, prompts: Path | None, images: Path | None) -> str:
+    """What the report calls the prompts."""
+    if source := prompts or images:
+        return source.resolve().name
+    return "counts-bundled" if model == BUNDLED else "counts-coco"
+
+
+def settings_of(output: Path, batch: int | None, threads: int | None) -> "Settings":
+    """What is not given is as the folder has it, so that a run goes on wherever it is.
+
+    A new one has one thread per worker, whatever the machine: so workers, shards and machines give the same bytes.
+    """
+    from t2i_tools.evaluation.runs.manifest import FILE, Settings, read_manifest
+
+    if (output / FILE).exists():
+        there = read_manifest(output).settings
+        return replace(there, batch=batch or there.batch, threads=threads or there.threads)
+    return Settings(batch=batch or BATCH, threads=threads or 1)
+
+
+def plan(
+    items: "Sequence[Item]",
+    settings: "Settings",
+    openers: "Openers",
+    chosen: ModelOptions,
+    names: tuple[str, str | None],
+    usual: tuple[int | None, float | None],
+    about: Mapping[str, Any],
+) -> "tuple[Manifest, Openers]":
+    """The manifest, and the models as this process has opened them.
+
+    names: of the judge and the CLIP. usual: steps and guidance of the items that have none, the model's own where None.
+    """
+    from t2i_tools.evaluation.runs.fingerprint import detector_fingerprint, pipeline_fingerprint, weights_fingerprint
+    from t2i_tools.evaluation.runs.manifest import Manifest
+    from t2i_tools.models.anatomy import denoiser
+    from t2i_tools.models.loading import pick_device
+
+    judge, clip = openers.judge(None), openers.clip(None) if openers.clip else None
+    labels = sorted({item.label for item in items if item.label})
+    check_labels(judge, labels, names[0], some=all(item.image for item in items))
+    opened = replace(openers, judge=lambda _: judge, clip=_always(clip) if clip else None)
+    parts = {"judge": {"name": short_name(names[0]), "fingerprint": detector_fingerprint(judge)}}
+    if clip:
+        parts["clip"] = {"name": short_name(names[1] or ""), "fingerprint": weights_fingerprint(clip.model)}
+    if openers.pipeline is None or all(item.image for item in items):
+        return Manifest(list(items), settings, about=about, **parts), opened
+    pipe = openers.pipeline(None)
+    model: Any = denoiser(pipe)
+    device = pick_device(chosen.device) if chosen.offload else model.device
+    settings = replace(settings, device=device.type, dtype=str(model.dtype).removeprefix("torch."))
+    parts["model"] = {"name": short_name(chosen.model), "fingerprint": pipeline_fingerprint(pipe)}
+    if chosen.vae_tiling:
+        parts["model"]["vae_tiling"] = "on"
+    manifest = Manifest(_with_usual(items, usual, pipe, chosen.model), settings, about=about, **parts)
+    return manifest, replace(opened, pipeline=lambda _: pipe)
+
+
+def _always(value: Opened) -> "Callable[[Any], Opened]":
+    """An opener of what is open."""
+    return lambda _: value
+
+
+def _with_usual(
+    items: "Sequence[Item]", usual: tuple[int | None, float | None], pipe: "DiffusionPipeline", model: str
+) -> "list[Item]":
+    from t2i_tools.images.generate import Request, check_request
+
+    request = with_defaults(Request("any", 0, steps=usual[0], guidance=usual[1]), pipe, model)
+    check_request(pipe, request)
+    return [
+        replace(
+            item,
+            steps=request.steps if item.steps is None else item.steps,
+            guidance=request.guidance if item.guidance is None else item.guidance,
+        )
+        for item in items
+    ]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """ "1/2" as (0, 2). Raises InputError."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise InputError(f"shard {text!r} is not I/N with I from 1 to N, for instance 1/2")
+    return int(part) - 1, int(parts)
+
+
+def write_results(folder: Path, protocol: Path | None = None, geneval: Path | None = None) -> str:
+    """Write the rows and the report of whatever is done, and GenEval's layout if asked; returns the report's table."""
+    from t2i_tools.evaluation.image_folders import write_geneval
+    from t2i_tools.evaluation.reports.report import write_report
+    from t2i_tools.evaluation.runs.store import Store
+
+    rows = Store(folder).write_merged()
+    if geneval:
+        write_geneval(rows, folder, geneval)
+    return write_report(folder, rows, protocol)

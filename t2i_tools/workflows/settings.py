@@ -1,0 +1,57 @@
+"""The settings of an image: what a model takes by itself, and what a file says of how it was made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2i_tools._version import __version__
+from t2i_tools.images.generate import Request, call_default
+from t2i_tools.models.anatomy import denoiser
+from t2i_tools.models.parts import sampler_of
+from t2i_tools.workflows.open_model import BUNDLED, ModelOptions
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+
+def with_defaults(request: Request, pipe: DiffusionPipeline, model: str) -> Request:
+    """The request with the steps and guidance that the pipeline would take by itself, so that the file can tell."""
+    if model == BUNDLED:
+        from t2i_tools.bundled import BUNDLED_GUIDANCE, BUNDLED_STEPS
+
+        steps, guidance = BUNDLED_STEPS, BUNDLED_GUIDANCE
+    else:
+        steps, guidance = call_default(pipe, "num_inference_steps"), call_default(pipe, "guidance_scale")
+    return replace(
+        request,
+        steps=steps if request.steps is None else request.steps,
+        guidance=guidance if request.guidance is None else request.guidance,
+    )
+
+
+def image_settings(pipe: DiffusionPipeline, chosen: ModelOptions, request: Request) -> dict[str, Any]:
+    """What it takes to make the image again, for the file and for --json."""
+    import diffusers
+    import torch
+
+    settings = {
+        "prompt": request.prompt,
+        "negative": request.negative,
+        "seed": request.seed,
+        "steps": request.steps,
+        "guidance": request.guidance,
+        "scheduler": str(sampler_of(pipe.scheduler)),
+        "model": short_name(chosen.model),
+        "vae": chosen.vae and short_name(chosen.vae),
+        "lora": [{"file": Path(file).name, "scale": scale} for file, scale in chosen.loras()] or None,
+        "dtype": str(denoiser(pipe).dtype).removeprefix("torch."),
+        "versions": {"t2i-tools": __version__, "diffusers": diffusers.__version__, "torch": torch.__version__},
+    }
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def short_name(source: str) -> str:
+    """Without the folders it lies in, which are nobody else's business; a Hub id keeps its owner."""
+    return Path(source).stem if Path(source).expanduser().exists() else source

@@ -1,0 +1,47 @@
+"""What a prompt asks for that can be counted, and what a judge that steers nothing counts in its image."""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from t2i_tools.bundled.scenes import LABELS, plural
+from t2i_tools.images.number_words import number_word
+
+if TYPE_CHECKING:
+    from t2i_tools.detectors import Counter
+
+NUMBERS = {number_word(n): n for n in range(1, 21)} | {"a": 1, "an": 1}
+CLASSES = {name: label for label in LABELS for name in (label, plural(label))}
+ASKED = re.compile(rf"\b({'|'.join(NUMBERS)}|[1-9]\d?)\s+({'|'.join(sorted(CLASSES, key=len, reverse=True))})\b")
+
+
+def asked_counts(prompt: str) -> dict[str, int]:
+    """Class -> how many of it a prompt asks for, of the classes that the bundled judge knows.
+
+    A class that is asked for twice ("two cats ... a cat") is asked for in sum.
+    """
+    counts: dict[str, int] = {}
+    for number, name in ASKED.findall(prompt.lower()):
+        label = CLASSES[name]
+        counts[label] = counts.get(label, 0) + (NUMBERS.get(number) or int(number))
+    return counts
+
+
+def count_objects(image: Image.Image, asked: Mapping[str, int], judge: "Counter | None" = None) -> list[dict[str, Any]]:
+    """One record per class: label, asked, counted, and boxes (x0, y0, x1, y1) in pixels. judge: the bundled one."""
+    judge, records = judge or _judge(), []
+    for label, n in asked.items():
+        found = judge.detect([image], label)[0]
+        boxes = [[round(side) for side in box] for box in found.boxes.tolist()]
+        records.append({"label": label, "asked": n, "counted": found.count, "boxes": boxes})
+    return records
+
+
+@cache
+def _judge() -> "Counter":
+    from t2i_tools.bundled import load_bundled_judge
+
+    return load_bundled_judge()

@@ -1,0 +1,218 @@
+"""The queue on disk: whatever kills the server, no job is lost and none is done twice."""
+
+import json
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t2i_tools.errors import InputError
+
+QUEUED, RUNNING, DONE, FAILED, CANCELLED = STATES = ("queued", "running", "done", "failed", "cancelled")
+ATTEMPTS = 3
+TABLE = """CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, owner TEXT NOT NULL, kind TEXT NOT NULL, asked TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'queued', attempts INTEGER NOT NULL DEFAULT 0, result TEXT, error TEXT,
+    created REAL NOT NULL, finished REAL)"""
+ADDED = ("started REAL", "worked REAL NOT NULL DEFAULT 0")  # to the table of an earlier version
+COLUMNS = "number, id, owner, kind, asked, state, attempts, result, error, created, finished, worked"
+JSON_COLUMNS = ("asked", "result")
+RECENT = 20  # jobs of a kind, whose mean is the time that the next is expected to take
+# Whose turn it is: of each owner the first that waits, and of those the one whose owner was served longest ago.
+TURN = """SELECT min(number) FROM jobs AS waiting WHERE state = 'queued' GROUP BY owner ORDER BY
+    (SELECT max(coalesce(started, 0)) FROM jobs WHERE owner = waiting.owner), min(number) LIMIT 1"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request of a user. id: cannot be guessed, and who knows it may see and cancel the job.
+
+    asked: the values of its kind. result: what the kind made, also of a cancelled job as far as it came.
+    worked: seconds of work, over all attempts.
+    """
+
+    number: int
+    id: str
+    owner: str
+    kind: str
+    asked: Mapping[str, Any]
+    state: str
+    attempts: int
+    result: Mapping[str, Any]
+    error: str | None
+    created: float
+    finished: float | None
+    worked: float
+
+    @property
+    def open(self) -> bool:
+        """Whether it still has something to do."""
+        return self.state in (QUEUED, RUNNING)
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder: in order, and not to be guessed."""
+        return f"{self.number:05}-{self.id}"
+
+
+class Jobs:
+    """All jobs ever asked for, in one SQLite file; safe to use from several threads of one process."""
+
+    def __init__(self, path: Path):
+        self._lock, self._adding = threading.Lock(), threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._database.execute(TABLE)
+        present = {row[1] for row in self._database.execute("PRAGMA table_info(jobs)")}
+        for column in ADDED:
+            if column.split()[0] not in present:
+                self._database.execute(f"ALTER TABLE jobs ADD COLUMN {column}")
+        self._database.execute("CREATE INDEX IF NOT EXISTS by_state ON jobs (state)")
+        self._database.execute("CREATE INDEX IF NOT EXISTS by_owner ON jobs (owner, kind)")
+        self._database.execute("CREATE INDEX IF NOT EXISTS by_turn ON jobs (owner, started)")
+
+    def recover(self) -> None:
+        """Queue anew what was running when the last server ended; give up what has ended it several times."""
+        error = f"given up: the server ended {ATTEMPTS} times while it worked on this"
+        self._rows(
+            "UPDATE jobs SET state = ?, error = ?, finished = ? WHERE state = ? AND attempts >= ?",
+            *(FAILED, error, time.time(), RUNNING, ATTEMPTS),
+        )
+        self._rows("UPDATE jobs SET state = ? WHERE state = ?", QUEUED, RUNNING)
+
+    def check_room(self, owner: str, most: int, most_per_owner: int) -> None:
+        """Raise InputError when `most` jobs wait, or `most_per_owner` of this owner are open."""
+        waiting = self._value("SELECT count(*) FROM jobs WHERE state = 'queued'")
+        if waiting >= most:
+            raise InputError(f"the queue is full, {most} jobs wait: try again when some are done")
+        mine = self._value("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running') AND owner = ?", owner)
+        if mine >= most_per_owner:
+            raise InputError(f"{mine} jobs of yours are open, all that this server takes: wait for one, or cancel one")
+
+    def add(self, owner: str, kind: str, asked: Mapping[str, Any], most: int, most_per_owner: int) -> Job:
+        """Put a job into the queue. Raises InputError where there is no room for it."""
+        with self._adding:
+            self.check_room(owner, most, most_per_owner)
+            return self._rows(
+                f"INSERT INTO jobs (id, owner, kind, asked, created) VALUES (?, ?, ?, ?, ?) RETURNING {COLUMNS}",
+                *(secrets.token_hex(8), owner, kind, json.dumps(dict(asked)), time.time()),
+            )[0]
+
+    def take(self) -> Job | None:
+        """The job whose turn it is, owner by owner, now running; None when nothing waits."""
+        rows = self._rows(
+            "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = ? "
+            f"WHERE number = ({TURN}) RETURNING {COLUMNS}",
+            time.time(),
+        )
+        return rows[0] if rows else None
+
+    def put_back(self, job: Job, result: Mapping[str, Any], worked: float) -> None:
+        """Queue a running job anew, for others whose turn it is; it goes on where it was when its turn comes."""
+        self._rows(
+            "UPDATE jobs SET state = 'queued', attempts = attempts - 1, result = ?, worked = ? WHERE number = ?",
+            *(json.dumps(dict(result)), worked, job.number),
+        )
+
+    def others_wait(self, job: Job) -> bool:
+        """Whether somebody else has a job that waits."""
+        query = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND owner != ?)"
+        return bool(self._value(query, job.owner))
+
+    def finish(
+        self, job: Job, state: str, result: Mapping[str, Any], error: str | None = None, worked: float = 0.0
+    ) -> None:
+        """End a running job, after so many seconds of work."""
+        values = (state, json.dumps(dict(result)), error, time.time(), worked, job.number)
+        self._rows(
+            "UPDATE jobs SET state = ?, result = ?, error = ?, finished = ?, worked = ? WHERE number = ?", *values
+        )
+
+    def drop(self, job: Job) -> bool:
+        """Cancel a job that still waits; whether it did."""
+        return bool(
+            self._rows(
+                f"UPDATE jobs SET state = 'cancelled', finished = ? WHERE number = ? AND state = 'queued' "
+                f"RETURNING {COLUMNS}",
+                *(time.time(), job.number),
+            )
+        )
+
+    def get(self, name: str) -> Job:
+        """The job of this id. Raises InputError when there is none."""
+        rows = (
+            self._rows(f"SELECT {COLUMNS} FROM jobs WHERE id = ?", name)
+            if isinstance(name, str) and name.isascii()
+            else []
+        )
+        if not rows:
+            raise InputError(f"there is no job {str(name)[:100]!r}")
+        return rows[0]
+
+    def of(self, owner: str, kind: str | None = None, most: int = 50) -> list[Job]:
+        """An owner's jobs, the newest first."""
+        chosen, values = ("AND kind = ?", [kind]) if kind else ("", [])
+        return self._rows(
+            f"SELECT {COLUMNS} FROM jobs WHERE owner = ? {chosen} ORDER BY number DESC LIMIT ?", owner, *values, most
+        )
+
+    def open(self) -> list[Job]:
+        """All jobs that still have something to do."""
+        return self._rows(f"SELECT {COLUMNS} FROM jobs WHERE state IN ('queued', 'running')")
+
+    def before(self, job: Job) -> list[Job]:
+        """The jobs that come before a waiting one, the running one first."""
+        running = self._rows(f"SELECT {COLUMNS} FROM jobs WHERE state = 'running'")
+        rounds: dict[str, int] = {}
+        queued = []
+        for other in self._rows(f"SELECT {COLUMNS} FROM jobs WHERE state = 'queued' ORDER BY number"):
+            rounds[other.owner] = place = rounds.get(other.owner, 0) + 1
+            queued.append((place, other))
+        own = next((place for place, other in queued if other.number == job.number), 0)
+        turns = self._turns()
+        mine = (own, turns.get(job.owner, 0.0), job.number)
+        return running + [o for place, o in queued if (place, turns.get(o.owner, 0.0), o.number) < mine]
+
+    def usual_seconds(self, kind: str) -> float:
+        """What the latest jobs of this kind took, on average; 0 while there are none."""
+        latest = "SELECT worked FROM jobs WHERE kind = ? AND state = 'done' ORDER BY finished DESC LIMIT ?"
+        return self._value(f"SELECT coalesce(avg(worked), 0) FROM ({latest})", kind, RECENT)
+
+    def ended(self) -> list[Job]:
+        """All jobs that have ended, the oldest first."""
+        open_ = "('queued', 'running')"
+        return self._rows(f"SELECT {COLUMNS} FROM jobs WHERE state NOT IN {open_} ORDER BY finished")
+
+    def forget(self, job: Job) -> None:
+        """Strike a job that has ended off the list."""
+        self._rows("DELETE FROM jobs WHERE number = ? AND state NOT IN ('queued', 'running')", job.number)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._database.close()
+
+    def _turns(self) -> dict[str, float]:
+        """When each owner was served last."""
+        with self._lock:
+            rows = self._database.execute("SELECT owner, max(coalesce(started, 0)) FROM jobs GROUP BY owner")
+            return dict(rows.fetchall())
+
+    def _value(self, query: str, *values: Any) -> Any:
+        with self._lock:
+            return self._database.execute(query, values).fetchone()[0]
+
+    def _rows(self, statement: str, *values: Any) -> list[Job]:
+        with self._lock:
+            rows = self._database.execute(statement, values).fetchall()
+        return [Job(*_decoded(row)) for row in rows]
+
+
+def _decoded(row: Sequence[Any]) -> list[Any]:
+    """A row's values in the order of COLUMNS, its JSON read."""
+    named = zip(COLUMNS.split(", "), row, strict=True)
+    return [json.loads(value or "{}") if name in JSON_COLUMNS else value for name, value in named]
