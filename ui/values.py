@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
 
 from t2i_tools.images.generate import MAX_SEED, Request
 from t2i_tools.images.sizes import Size, parse_size
@@ -19,6 +19,11 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Steps = Annotated[int, Field(ge=1)]
 Guidance = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 Strength = Annotated[float, Field(gt=0, le=1)]
+ScalingStrength = Annotated[
+    float,
+    Field(ge=-10, le=10),
+    WrapValidator(lambda value, read: value if value == "auto" else read(value)),
+]
 Name = Annotated[str, Field(max_length=200)]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 

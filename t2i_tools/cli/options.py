@@ -12,7 +12,7 @@ from t2i_tools.counting.methods import METHODS
 from t2i_tools.errors import InputError
 from t2i_tools.images.sizes import FITS
 from t2i_tools.models.dtypes import DTYPES, SHORT_DTYPES
-from t2i_tools.workflows.choices import ENTROPY_RULES, READINGS, alike, one_of
+from t2i_tools.workflows.choices import ENTROPY_RULES, READINGS, alike, number_or_text, one_of
 from t2i_tools.workflows.detectors import COUNTER, JUDGES
 from t2i_tools.workflows.open_model import DEVICE_HELP, DTYPE_HELP, MODEL_HELP
 from t2i_tools.workflows.server_options import flag_of
@@ -191,10 +191,11 @@ EntropyRule = Annotated[
     ),
 ]
 EntropyStrength = Annotated[
-    float,
+    str,
     typer.Option(
-        metavar="X",
-        help="Strength of entropy scaling: 0 is off, 1 the paper's, -1 the opposite.",
+        metavar="X|auto",
+        callback=number_or_text,
+        help="Strength of entropy scaling: 0 is off, 1 the paper's, -1 the opposite, auto more below the native size.",
         rich_help_panel=PLUGINS,
     ),
 ]

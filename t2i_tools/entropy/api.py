@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from t2i_tools.entropy.formula import Rule, find_rule, gain
+from t2i_tools.entropy.formula import Rule, Strength, find_rule, find_strength, gain
 from t2i_tools.entropy.hooks import KeyGain, Layer, Scaling, check_processors, find_layers
 from t2i_tools.errors import InputError
 from t2i_tools.handle import Handle
@@ -31,7 +31,7 @@ def entropy_scaling(
     *,
     native: tuple[int, int] | None = None,
     rule: str | Rule = "sqrt_log",
-    strength: float = 1.0,
+    strength: Strength = 1.0,
     layers: str | None = None,
     steps: Container[int] | None = None,
 ) -> Handle:
@@ -48,7 +48,8 @@ def entropy_scaling(
         native: The size it was trained at, (height, width) in pixels, where the configuration does not say; of a bare
             denoiser in its own latents (packed ones: tokens).
         rule: "sqrt_log" (the default), "log", or a callable (N, T) -> gain.
-        strength: Power of the gain; 1 by default.
+        strength: Power of the gain, 1 by default; "auto" takes `formula.auto_strength`, a stronger one below the
+            native size.
         layers: Regular expression on the names of the layers to scale, all by default; a ControlNet's begin with
             "controlnet".
         steps: The denoising steps to scale, counted from 0, for instance range(10); all by default.
@@ -72,7 +73,7 @@ def entropy_scaling(
     for model in models.values():
         check_processors(unwrapped(model))
     chosen = select({name: unwrapped(model) for name, model in models.items()}, layers)
-    grid, scale = native_grid(pipe, native), partial(gain, rule=find_rule(rule), strength=strength)
+    grid, scale = native_grid(pipe, native), partial(gain, rule=find_rule(rule), strength=find_strength(strength))
     keys: dict[nn.Module, KeyGain] = {}  # by attention: Z-Image's ControlNet runs some of its transformer's
     scalings = {}
     for root, found in chosen.items():

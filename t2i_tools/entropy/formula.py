@@ -2,11 +2,15 @@
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from t2i_tools.errors import InputError
 
 Rule: TypeAlias = Callable[[float, float], float]
+Strength: TypeAlias = float | Literal["auto"]
+AUTO = "auto"
+# Of "auto", chosen on the dev split of examples/evaluations/sizes: with fewer tokens than in training, and with more.
+FEWER, MORE = 8.0, 1.0
 
 
 def sqrt_log(n: float, t: float) -> float:
@@ -34,13 +38,28 @@ def find_rule(rule: str | Rule) -> Rule:
     return RULES[rule]
 
 
-def gain(n: float, t: float, rule: Rule = sqrt_log, strength: float = 1.0) -> float:
+def find_strength(strength: Strength) -> Strength:
+    """A strength, or "auto". Raises InputError."""
+    if strength == AUTO:
+        return AUTO
+    if isinstance(strength, str) or not math.isfinite(strength):
+        raise InputError(f"strength {strength!r} is no finite number, nor {AUTO}")
+    return strength
+
+
+def auto_strength(n: float, t: float) -> float:
+    """FEWER where a layer sees fewer tokens than in training, MORE where it sees more."""
+    return FEWER if n < t else MORE
+
+
+def gain(n: float, t: float, rule: Rule = sqrt_log, strength: Strength = 1.0) -> float:
     """rule(N, T) ** strength, and exactly 1 where N = T. Raises InputError where that is no positive number.
 
-    strength: 0 is off, 0.5 half as much (of the logarithm), -1 the opposite.
+    strength: 0 is off, 0.5 half as much (of the logarithm), -1 the opposite; "auto" is `auto_strength(N, T)`.
     """
     if n == t:
         return 1.0
+    strength = auto_strength(n, t) if strength == AUTO else strength
     try:
         value = float(rule(n, t) ** strength)
     except (ArithmeticError, TypeError, ValueError) as error:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import Tensor, nn
 
 from t2i_tools.entropy.api import PLUGIN, native_grid, select
-from t2i_tools.entropy.formula import Rule, find_rule, gain
+from t2i_tools.entropy.formula import Rule, Strength, find_rule, find_strength, gain
 from t2i_tools.entropy.hooks import KeyGain, Scaling, check_processors
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.handle import active_handle
@@ -36,7 +36,7 @@ def entropy_processors(
     *,
     native: tuple[int, int] | None = None,
     rule: str | Rule = "sqrt_log",
-    strength: float = 1.0,
+    strength: Strength = 1.0,
     layers: str | None = None,
     steps: Container[int] | None = None,
 ) -> dict[str, Processor]:
@@ -50,7 +50,8 @@ def entropy_processors(
         pipe: A pipeline, or its denoiser.
         native: The size it was trained at, (height, width) in pixels, where the configuration does not say.
         rule: "sqrt_log" (the default), "log", or a callable (N, T) -> gain.
-        strength: Power of the gain; 1 by default.
+        strength: Power of the gain, 1 by default; "auto" takes `formula.auto_strength`, a stronger one below the
+            native size.
         layers: Regular expression on the names of the layers to scale; all by default.
         steps: The denoising steps to scale, counted from 0, for instance range(10); all by default.
 
@@ -81,7 +82,7 @@ def entropy_processors(
         )
     layout = find_layout(model)
     keys = [KeyGain(layer, layout.on_queries) for layer in chosen]
-    power = partial(gain, rule=find_rule(rule), strength=strength)
+    power = partial(gain, rule=find_rule(rule), strength=find_strength(strength))
     scaling = Scaling(layout, keys, native_grid(pipe, native), power, steps)
     forget_compiled(denoiser(pipe))
     hook = model.register_forward_pre_hook(scaling.set_gains, with_kwargs=True)

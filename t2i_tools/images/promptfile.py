@@ -58,6 +58,11 @@ def number(value: Any) -> float:
     return read
 
 
+def strength(value: Any) -> float | str:
+    """A finite number, or "auto". Raises ValueError or InputError."""
+    return "auto" if value == "auto" else number(value)
+
+
 def name(value: Any) -> str:
     """A text. Raises InputError for anything else that JSON holds."""
     if not isinstance(value, str):
@@ -130,7 +135,7 @@ SETTINGS: Fields = {
     "compare": compared,
     "entropy_scaling": plugin,
     "entropy_rule": name,
-    "entropy_strength": number,
+    "entropy_strength": strength,
     "entropy_layers": name,
     "native": lambda value: format_size(parse_size(str(value))),
     "two_pass": plugin,

@@ -7,7 +7,7 @@ from t2i_tools.errors import InputError
 ENTROPY_RULES = ("sqrt_log", "log")
 READINGS = ("stretch", "chunk", "truncate")
 GENERATORS = (
-    *("plain", "entropy_scaling", "entropy_half", "entropy_log", "entropy_opposite", "entropy_extreme"),
+    *("plain", "entropy_scaling", "entropy_auto", "entropy_half", "entropy_log", "entropy_opposite", "entropy_extreme"),
     *("two_pass", "shifted"),
 )
 CLEAN = ("empty", "pad", "zeros")
@@ -27,3 +27,11 @@ def one_of(what: str, text: str, names: Sequence[str]) -> str:
 def alike(name: str) -> str:
     """A name with its hyphens as underscores."""
     return name.replace("-", "_")
+
+
+def number_or_text(text: str) -> float | str:
+    """A number where it is one."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,6 +1,5 @@
 """The plugins that options switch on, and what a file says about them."""
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,6 +11,7 @@ from t2i_tools.errors import InputError, ModelError
 from t2i_tools.images.generate import Request, generate_image
 from t2i_tools.images.sizes import Size, format_size, parse_size
 from t2i_tools.models.anatomy import native_size
+from t2i_tools.workflows.choices import number_or_text
 from t2i_tools.workflows.open_model import BUNDLED
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class PluginOptions:
     native: str | None = None
     compare: bool = False
     entropy_rule: str = "sqrt_log"
-    entropy_strength: float = 1.0
+    entropy_strength: float | str = 1.0  # "auto": by how a layer's tokens differ from those in training
     entropy_layers: str | None = None
     two_pass: bool = False
     two_pass_strength: float | None = None
@@ -60,11 +60,10 @@ class PluginOptions:
         if self.native:
             parse_size(self.native)
         if self.entropy_scaling:
-            from t2i_tools.entropy.formula import find_rule
+            from t2i_tools.entropy.formula import find_rule, find_strength
 
             find_rule(self.entropy_rule)
-            if not math.isfinite(self.entropy_strength):
-                raise InputError(f"--entropy-strength {self.entropy_strength} is not a finite number")
+            find_strength(cast("Any", self.entropy_strength))
         if self.long_prompts:
             from t2i_tools.longclip import check_method
 
@@ -275,6 +274,8 @@ def _reader(kind: Any) -> Callable[[str], Any]:
     """What makes a value of an option's type from its text. Raises ValueError."""
     if kind is bool:
         return lambda text: ("off", "on").index(text) == 1
+    if {float, str} <= set(get_args(kind)):
+        return number_or_text
     if float in (kind, *get_args(kind)):
         return float
     if list[str] in get_args(kind):

@@ -74,6 +74,8 @@ def test_strength_rule_and_layers(t2i):
     assert read_settings("on.png")["entropy_scaling"] == told
     t2i(*size, "--output", "other.png", "--entropy-scaling", *options[:2], "--entropy-strength", "-1")
     t2i(*size, "--output", "zero.png", "--entropy-scaling", "--entropy-strength", "0")
+    t2i(*size, "--output", "auto.png", "--entropy-scaling", "--entropy-strength", "auto")
+    assert read_settings("auto.png")["entropy_scaling"]["strength"] == "auto"
     assert len({pixels(file) for file in ("off.png", "on.png", "other.png")}) == 3
     assert pixels("zero.png") == pixels("off.png")
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from t2i_tools.entropy.formula import RULES, find_rule, gain
+from t2i_tools.entropy.formula import FEWER, MORE, RULES, find_rule, find_strength, gain
 from t2i_tools.errors import InputError
 
 
@@ -25,6 +25,19 @@ def test_strength_is_a_power():
     assert gain(256, 64, strength=0) == 1.0
     assert gain(256, 64, strength=2) == pytest.approx(gain(256, 64, RULES["log"]))
     assert gain(256, 64, strength=-1) == pytest.approx(1 / gain(256, 64))
+
+
+def test_auto_is_a_strength_by_direction():
+    assert gain(64, 256, strength="auto") == gain(64, 256, strength=FEWER)
+    assert gain(1024, 256, strength="auto") == gain(1024, 256, strength=MORE)
+    assert gain(256, 256, strength="auto") == 1.0
+    assert (find_strength("auto"), find_strength(2)) == ("auto", 2)
+
+
+@pytest.mark.parametrize("strength", ["much", "1", math.nan, math.inf])
+def test_strengths_that_are_none(strength):
+    with pytest.raises(InputError, match="no finite number, nor auto"):
+        find_strength(strength)
 
 
 def test_a_single_token_has_a_gain():

@@ -9,9 +9,12 @@ from t2i_tools.detectors.detections import Detections
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.reports.protocol import Protocol
 from t2i_tools.evaluation.studies.advice import (
+    CONTROLS,
+    OPTIONS,
     Evidence,
     Point,
     advise,
+    corrected_low,
     held_out,
     losses,
     points_of,
@@ -181,6 +184,27 @@ def test_what_is_not_shown_to_be_better_is_off():
     points = [point for point in EVIDENCE.points if point.method != "two_pass"]
     advice = advise(dataclasses.replace(EVIDENCE, points=points), (256, 256), (128, 128))
     assert (advice.method, advice.options, len(advice.points)) == ("plain", "", 2)
+
+
+def test_a_control_is_never_advised():
+    """Even where it is the best by far."""
+    control = Point((64, 64), "entropy_extreme", interval(0.9), interval(0.7))
+    assert advise(dataclasses.replace(EVIDENCE, points=[*EVIDENCE.points, control]), (64, 64), (128, 128)).method == (
+        "entropy_scaling"
+    )
+    alone = dataclasses.replace(EVIDENCE, points=[EVIDENCE.points[1], control])
+    assert advise(alone, (64, 64), (128, 128)).method == "plain"
+    assert set(CONTROLS) < set(OPTIONS)
+
+
+def test_of_many_methods_the_bound_is_corrected():
+    """0.06 with half a width of 0.05 is shown where one method was tried, not where six were."""
+    points = [Point((64, 64), "plain", interval(0.2)), Point((64, 64), "two_pass", interval(0.26), interval(0.06))]
+    others = [Point((n, n), "two_pass", interval(0.2), interval(0.0)) for n in (200, 208, 216, 224, 232)]
+    for more, method in (([], "two_pass"), (others, "plain")):
+        assert advise(dataclasses.replace(EVIDENCE, points=points + more), (64, 64), (128, 128)).method == method
+    assert corrected_low(interval(0.06), 1) == pytest.approx(0.01)
+    assert corrected_low(interval(0.06), 6) == pytest.approx(0.06 - 0.05 * 2.6383 / 1.95996, abs=1e-5)
 
 
 def test_without_evidence():

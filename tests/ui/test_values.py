@@ -30,6 +30,8 @@ BAD = [
         {"prompt": "x", "entropy_scaling": "maybe"},
         "entropy_scaling: 'maybe' is not known: choose 'off', 'on' or 'compare'",
     ),
+    ({"prompt": "x", "entropy_strength": "much"}, "entropy_strength: 'much' is not a number"),
+    ({"prompt": "x", "entropy_strength": "11"}, "entropy_strength: 11 is too large"),
     ({"prompt": ["x"]}, "prompt: this is not text"),
     ({"prompt": "x" * 20_001}, "prompt: this is longer than 20000 letters"),
     ({"prompt": "\ud800"}, "prompt: "),
@@ -66,6 +68,11 @@ def test_a_seed_is_drawn_once(options, registry):
     values = read_values(GenerateValues, {"prompt": "x", "number": "3"}).validated(options, registry)
     assert values.validated(options, registry) == values
     assert [request.seed - values.seed for request in values.requests()] == [0, 1, 2]
+
+
+def test_a_strength_of_scaling_is_a_number_or_auto():
+    assert read_values(GenerateValues, {"entropy_strength": "auto"}).entropy_strength == "auto"
+    assert read_values(GenerateValues, {"entropy_strength": "0.5"}).entropy_strength == 0.5
 
 
 def test_page_to_values_and_back(server):

@@ -29,6 +29,7 @@ from ..values import (
     JobValues,
     Name,
     Prompt,
+    ScalingStrength,
     Seed,
     Steps,
     Strength,
@@ -64,7 +65,7 @@ class GenerateValues(JobValues):
     loras: Annotated[list[Name], Field(max_length=16)] = []
     entropy_scaling: Literal["off", "on", "compare"] = "off"
     entropy_rule: Name = "sqrt_log"
-    entropy_strength: Annotated[float, Field(ge=-10, le=10)] = 1.0
+    entropy_strength: ScalingStrength = 1.0
     entropy_layers: Name | None = None
     native: Name | None = None
     long_prompts: Literal["truncate", "chunk", "stretch"] | None = None

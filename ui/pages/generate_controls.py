@@ -77,7 +77,7 @@ def _other_sizes() -> Fields:
         native = gr.Textbox("", label="Trained at", placeholder="WxH, where the model does not say")
         with gr.Row():
             rule = gr.Dropdown(list(RULES), value="sqrt_log", label="Rule", min_width=110)
-            strength = gr.Slider(-1, 3, 1, step=0.05, label="Scaling strength", min_width=140)
+            strength = gr.Textbox("1", label="Scaling strength", placeholder="a number, or auto", min_width=140)
         layers = gr.Textbox("", label="Layers", placeholder="all; or a part of their names")
         second = gr.Slider(0.05, 1, 0.5, step=0.05, label="Strength of the second pass")
     fields = {"entropy_scaling": scaling, "entropy_rule": rule, "entropy_strength": strength, "native": native}

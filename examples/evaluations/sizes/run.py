@@ -22,7 +22,7 @@ from size_scenes import COUNTS, OBJECTS, benchmark, calibrated, draft_judge
 import t2i_tools as t2i
 from t2i_tools.bundled import BUNDLED_GUIDANCE, BUNDLED_STEPS
 from t2i_tools.evaluation import (
-    METHODS,
+    GENERATORS,
     Manifest,
     Openers,
     Settings,
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--sizes", default=SIZES)
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", default=",".join(GENERATORS))
     parser.add_argument("--number", type=int, help="so many prompts, not all")
     parser.add_argument("--steps", type=int, default=BUNDLED_STEPS)
     parser.add_argument("--workers", type=int, default=1)
@@ -65,8 +65,10 @@ def main() -> None:
         parser.error("--evidence is what the test split gives: add --split test")
     sizes, methods = [parse_size(size) for size in args.sizes.split(",")], args.methods.split(",")
     others = [size for size in sizes if size != NATIVE]
-    if not (others and {"plain", CLAIMED} <= set(methods) <= set(METHODS)):
-        parser.error(f"give a size besides {format_size(NATIVE)}; plain, {CLAIMED} and others of {', '.join(METHODS)}")
+    if not (others and {"plain", CLAIMED} <= set(methods) <= set(GENERATORS)):
+        parser.error(
+            f"give a size besides {format_size(NATIVE)}; plain, {CLAIMED} and others of {', '.join(GENERATORS)}"
+        )
 
     pipe, judge = t2i.load_bundled(), draft_judge()
     prompts = counts_rows(benchmark(args.split), args.split, COUNTS, args.number)

@@ -52,6 +52,7 @@ def shifted(pipe: DiffusionPipeline, items: Sequence[Item]) -> list[Image.Image]
 GENERATORS: dict[str, Method] = {
     "plain": plain,
     "entropy_scaling": scaled,
+    "entropy_auto": partial(scaled, strength="auto"),
     "entropy_half": partial(scaled, strength=0.5),
     "entropy_log": partial(scaled, rule="log"),  # the same as strength 2
     "entropy_opposite": partial(scaled, strength=-1.0),

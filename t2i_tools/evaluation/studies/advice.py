@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 from t2i_tools.errors import InputError
@@ -24,8 +25,10 @@ OPTIONS = {
     "entropy_half": "--entropy-scaling --entropy-strength 0.5",
     "entropy_opposite": "--entropy-scaling --entropy-strength -1",
     "entropy_extreme": "--entropy-scaling --entropy-strength 16",
+    "entropy_auto": "--entropy-scaling --entropy-strength auto",
     "two_pass": "--two-pass",
 }
+CONTROLS = ("entropy_log", "entropy_half", "entropy_opposite", "entropy_extreme")  # compared, and never advised
 REACH = math.log(1.5)  # a measured size speaks for sizes up to half as large again
 
 
@@ -68,6 +71,9 @@ class Advice:
 def advise(evidence: Evidence | None, size: Size, native: Size | None) -> Advice:
     """The method shown to draw more exact counts than off at the nearest measured size; off where none was.
 
+    Shown is what has its bound above 0 when the bounds of all methods and sizes that may be advised hold together
+    (Bonferroni). A control is never advised.
+
     evidence: None where there is none for this model. native: the model's own size, where nothing needs to be done.
     """
     if size == native:
@@ -79,11 +85,22 @@ def advise(evidence: Evidence | None, size: Size, native: Size | None) -> Advice
         known = ", ".join(sorted({format_size(point.size) for point in evidence.points}))
         return Advice(None, [], f"no measured size is near it: {known}")
     points = [point for point in evidence.points if point.size == near]
-    better = [(one.difference.estimate, one.method) for one in points if one.difference and one.difference.low > 0]
+    tried = [point for point in evidence.points if point.difference and point.method not in CONTROLS]
+    better = [
+        (one.difference.estimate, one.method)
+        for one in points
+        if one in tried and one.difference and corrected_low(one.difference, len(tried)) > 0
+    ]
     if not better:
         return Advice(OFF, points, f"no method was shown to be better than off at {format_size(near)}")
     _, best = max(better, key=lambda pair: pair[0])
     return Advice(best, points, f"it was better than off at {format_size(near)}")
+
+
+def corrected_low(difference: Interval, tests: int) -> float:
+    """The lower bound that holds for so many tests together, from that of one: further off as the normal law says."""
+    alone, together = (NormalDist().inv_cdf(1 - (1 - difference.level) / (2 * m)) for m in (1, tests))
+    return difference.estimate - (difference.estimate - difference.low) * together / alone
 
 
 def nearest(evidence: Evidence, size: Size) -> Size | None:
