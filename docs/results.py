@@ -13,6 +13,7 @@ BUNDLED = ROOT / "t2i_tools" / "bundled"
 # File -> the heading of its section.
 TABLES = {
     "sizes/results.md": "Any size",
+    "sizes/strength_results.md": "Any size: the strength of entropy scaling",
     "counts/results.md": "Exact counts",
     "count_reuse/results.md": "A count token used again",
 }
@@ -35,17 +36,21 @@ def _sections() -> Iterator[str]:
     for name, heading in TABLES.items():
         path = EVALUATIONS / name
         if path.exists():
-            yield f"## {heading}\n\n{_protocol(path.parent)}{_demoted(path.read_text(encoding='utf-8'), 2)}"
+            yield f"## {heading}\n\n{_protocol(path)}{_demoted(path.read_text(encoding='utf-8'), 2)}"
     long_prompts = EVALUATIONS / "long_prompts" / "results.json"
-    yield f"## Long prompts\n\n{_protocol(long_prompts.parent)}{_json_tables(json.loads(long_prompts.read_text()))}"
+    yield f"## Long prompts\n\n{_protocol(long_prompts)}{_json_tables(json.loads(long_prompts.read_text()))}"
     yield "## Padding\n\n" + "\n\n".join(
         f"### {path.stem}\n\n```text\n{path.read_text(encoding='utf-8').strip()}\n```"
         for path in sorted((EVALUATIONS / "padding" / "results").glob("*.txt"))
     )
+    planted = EVALUATIONS / "padding" / "results" / "planted.md"
+    if planted.exists():
+        yield f"### Planted models\n\n{_demoted(planted.read_text(encoding='utf-8'), 2)}"
 
 
-def _protocol(folder: Path) -> str:
-    path = folder / "protocol.json"
+def _protocol(results: Path) -> str:
+    """Of results.md protocol.json, of NAME_results.md NAME_protocol.json."""
+    path = results.with_name(f"{results.stem.removesuffix('results')}protocol.json")
     if not path.exists():
         return ""
     lines = json.dumps(json.loads(path.read_text(encoding="utf-8")), indent=2)

@@ -10,7 +10,7 @@ Rule: TypeAlias = Callable[[float, float], float]
 Strength: TypeAlias = float | Literal["auto"]
 AUTO = "auto"
 # Of "auto", chosen on the dev split of examples/evaluations/sizes: with fewer tokens than in training, and with more.
-FEWER, MORE = 8.0, 1.0
+FEWER, MORE = 32.0, 1.0
 
 
 def sqrt_log(n: float, t: float) -> float:

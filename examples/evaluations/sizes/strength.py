@@ -37,7 +37,7 @@ from t2i_tools.workflows.open_model import ModelOptions
 from t2i_tools.workflows.progress import batch_progress
 
 SIZES = "64x64,96x96,112x112,128x64"
-STEPS = 10
+STEPS, BATCH = 10, 32
 FRESH = {"dev": 2**41, "test": 2**42}  # seeds that no earlier evaluation has used
 PROTOCOL = Path(__file__).with_name("strength_protocol.json")
 ONE_MORE = "one more"
@@ -171,7 +171,7 @@ def main() -> None:
     pipe = t2i.load_bundled()
     manifest = Manifest(
         items,
-        Settings(),
+        Settings(batch=BATCH),
         model={"name": "bundled", "fingerprint": pipeline_fingerprint(pipe)},
         judge={"name": "bundled, small images enlarged", "fingerprint": detector_fingerprint(draft_judge())},
         about={"benchmark": "strength-bundled", "split": args.split},
