@@ -31,8 +31,7 @@ def app(tmp_path_factory, tiny_folder):
     models = tmp_path_factory.mktemp("models")
     (models / "tiny").symlink_to(tiny_folder)
     with pytest.MonkeyPatch.context() as environment:
-        # Gradio has one folder for uploads per process, and `launch` names it: the server before takes its own again.
-        environment.setenv("GRADIO_TEMP_DIR", "")
+        environment.setenv("GRADIO_TEMP_DIR", "")  # which `launch` changes
         options = AppOptions(output=tmp_path_factory.mktemp("app"), models=models, model="tiny")
         page, service = launch(options, block=False)
         yield page.local_url, service
@@ -41,8 +40,10 @@ def app(tmp_path_factory, tiny_folder):
 
 
 @pytest.fixture
-def page(app, browser):
+def page(app, browser, monkeypatch):
     """A page of the app that must end without an error of its scripts, in a browser that has not been here before."""
+    # Gradio has one folder for uploads per process: another server may have been started since.
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(app[1].output / "files"))
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page, errors = context.new_page(), []
     page.set_default_timeout(120_000)

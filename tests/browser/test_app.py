@@ -192,13 +192,13 @@ def test_evaluate_shows_its_report(page, app, shoot, tmp_path):
     fill(page, "Steps", 1)
     rows = {"name": "own.csv", "mimeType": "text/csv", "buffer": b"prompt,class,count\ntwo cats,cat,2\na dog,dog,1\n"}
     page.locator("input[type=file][accept*='.csv']").set_input_files(rows)
-    expect(page.locator("text=own.csv").first).to_be_visible()
+    expect(page.get_by_role("row", name="own.csv")).to_be_visible()
     unfold(page, "Test split and protocol")
     page.get_by_label("test", exact=True).check()
     rule = json.dumps({"split": "test", "_note": "written before"}).encode()
     claim = {"name": "protocol.json", "mimeType": "application/json", "buffer": rule}
     page.locator("input[type=file][accept*='.json']:not([accept*='.csv'])").set_input_files(claim)
-    expect(page.locator("text=protocol.json").first).to_be_visible()
+    expect(page.get_by_role("row", name="protocol.json")).to_be_visible()
     page.locator("#evaluate-run").click()
     done(page, "evaluate")
     report = page.frame_locator("iframe.t2i-report").locator("body")

@@ -111,7 +111,7 @@ def test_a_file_with_objects(t2i):
         (("a", "--judge", "bundled-judge"), "columns class and count"),
         (("a", "--output", "p.jsonl"), "not a folder"),
         (("a", "--size", "big"), "WIDTHxHEIGHT"),
-        (("a", "--clip", "none"), "rests on the CLIP score"),
+        (("a", "--clip", "none"), "reports the CLIP score"),
         (("a", "--steps", 0), "'--steps'"),
     ],
 )
