@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2i_tools.workflows.count import tally, yield_line
-from t2i_tools.workflows.open_model import ModelOptions
+from t2i_tools.workflows.count import kept_line, tally, yield_line
+from t2i_tools.workflows.open_model import BUNDLED, ModelOptions
 from t2i_tools.workflows.progress import bar
 
 if TYPE_CHECKING:
@@ -31,18 +31,20 @@ def run(
 ) -> "list[CountRow]":
     """All rows of a job, printed as they come."""
     from t2i_tools.counting.count_run import run_searches
+    from t2i_tools.workflows.detectors import clip_on
     from t2i_tools.workflows.settings import image_settings
 
     def describe(result: "Result") -> dict[str, Any]:
         return image_settings(pipe, chosen, job.request(result)) | plugins
 
     rows: list[CountRow] = []
+    clip = clip_on(BUNDLED, None) if chosen.model == BUNDLED else None  # no other model has one of its own
     with search_progress(job, rows, show) as on_step:
-        for row in run_searches(pipe, counter, job, folder, describe, on_step):
+        for row in run_searches(pipe, counter, job, folder, describe, on_step, clip):
             rows.append(row)
             if names:
                 exact = "" if row["exact"] else ", not exact"
-                print(f"{folder / row['file']}  {tally(row['counted'])}{exact}", flush=True)
+                print(f"{folder / row['file']}  {tally(row['counted'])}{exact}{kept_line(row)}", flush=True)
     if show and job.until_exact:
         print(yield_line(rows, job.number), file=sys.stderr)
     return rows

@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from t2i_tools.detectors import Counter
+    from t2i_tools.metrics import ClipScorer
 
 SUMMARY, SEARCH = "count.json", ".search-{:04}.safetensors"
 
 
 class CountRow(TypedDict):
-    """One image of count.json. Files are named from the folder on; `compute` and `history` are those of the search."""
+    """One image of count.json. Files are named from the folder on; `compute` and `history` are those of the search.
+
+    kept: share of the plain image's objects that are still in place. similarity: to the plain image by CLIP (CLIP-I).
+    """
 
     file: str
     strip: str
@@ -39,6 +43,8 @@ class CountRow(TypedDict):
     counted: dict[str, int]
     exact: bool
     stopped: str
+    kept: float | None
+    similarity: float | None
     image_passes: int
     compute: ComputeRow
     history: list[StepRow]
@@ -75,12 +81,13 @@ def run_searches(
     folder: Path,
     describe: Callable[[Result], dict[str, Any]],
     on_step: Callable[[int, Step], object] | None = None,
+    clip: ClipScorer | None = None,
 ) -> Iterator[CountRow]:
     """Search for one image after the other; yields each one's row of count.json when its files are complete.
 
-    describe: settings for the image's file. on_step: called with the image's place and each step. After Ctrl-C the best
-    so far is delivered, and its row yielded, before KeyboardInterrupt goes on. Raises InputError for the folder of
-    another run.
+    describe: settings for the image's file. on_step: called with the image's place and each step. clip: for each row's
+    `similarity`, None for none. After Ctrl-C the best so far is delivered, and its row yielded, before
+    KeyboardInterrupt goes on. Raises InputError for the folder of another run.
     """
     rows, looks = read_rows(folder, run), read_looks(folder)
     remove_dead_parts(folder)
@@ -95,7 +102,7 @@ def run_searches(
         if not rows:
             write_rows(folder, run, rows, looks)  # a random seed has to outlive a kill
         result = search.run(on_step and (lambda step, place=place: on_step(place, step)))
-        row = deliver(result, run, folder, place, describe(result))
+        row = deliver(result, run, folder, place, describe(result), clip and result.similarity(clip))
         if result.stopped == "interrupted":  # the search stays, to go on from
             yield row
             raise KeyboardInterrupt
@@ -120,7 +127,14 @@ def accepted(rows: list[CountRow]) -> int:
     return sum(row["exact"] for row in rows)
 
 
-def deliver(result: Result, run: CountRun, folder: Path, place: int, settings: dict[str, Any]) -> CountRow:
+def deliver(
+    result: Result,
+    run: CountRun,
+    folder: Path,
+    place: int,
+    settings: dict[str, Any],
+    similarity: float | None = None,
+) -> CountRow:
     """Write image, tokens and strip of a search; returns its row."""
     stem = f"{place + 1:04}-{run.name}-{result.history[0]['seeds'][0]}"
     image = folder / ("rejected" if run.until_exact and not result.exact else "") / f"{stem}.png"
@@ -137,6 +151,8 @@ def deliver(result: Result, run: CountRun, folder: Path, place: int, settings: d
         "counted": result.counted[0],
         "exact": result.exact,
         "stopped": result.stopped,
+        "kept": result.kept,
+        "similarity": similarity,
         "image_passes": result.image_passes,
         "compute": result.compute.as_dict(),
         "history": result.history,

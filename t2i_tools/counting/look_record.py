@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 COST_BEFORE = 0.1  # of a look, in images, before one is measured
 FAR = 2  # the largest d that is told apart
+ENOUGH = 24  # images looked at that went on: by then trials that go on anyway need no look
 # Before anything was seen: so many looks at each d, and (exact, ended) images; from 32 images of the bundled model.
 SEEN_BEFORE, EXACT_BEFORE, ENDED_BEFORE = (1.0, 1.0, 1.0), (9.0, 1.0, 0.1), (10.0, 10.0, 10.0)
 
@@ -43,6 +44,10 @@ class LookRecord:
             isinstance(counts, list) and len(counts) == FAR + 1 and all(type(one) is int and one >= 0 for one in counts)
             for counts in vars(self).values()
         )
+
+    def is_known(self) -> bool:
+        """Return whether enough images were looked at and drawn to their end."""
+        return sum(self.ended) >= ENOUGH
 
     def note(self, distance: int, is_exact: bool | None) -> None:
         """Take in a look. is_exact: whether the image was exact at its end, None where the look ended it."""

@@ -145,6 +145,8 @@ class Objective:
         """A look at a trial of one image without a graph, where looks are worth their cost."""
         if self.looks is None or trial.gradient or len(trial.seeds) > 1 or (reach := self.looks.reach()) is None:
             return None
+        if trial.whole and self.looks.record.is_known():  # the look would change nothing and teach little
+            return None
 
         def on_images(images: torch.Tensor) -> bool:
             bits = eight_bits(images[:1]).permute(0, 2, 3, 1).cpu().numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import torch
 from PIL import Image
@@ -11,6 +11,9 @@ from PIL import Image
 from t2i_tools.counting.compute import Compute
 from t2i_tools.counting.strip import draw_strip
 from t2i_tools.counting.token import CountToken
+
+if TYPE_CHECKING:
+    from t2i_tools.metrics import ClipScorer
 
 
 class StepRow(TypedDict):
@@ -115,6 +118,7 @@ class Result:
         image_passes: denoiser passes of one plain image, the unit of the budget.
         kept: share of the first plain image's objects that are still in place (see `kept_share`), the mean over the
             images; None where the first trial was not the plain image, or it has no objects.
+        plain: the first plain images, one per seed; empty where the first trial was not the plain image.
     """
 
     images: list[Image.Image] = field(repr=False)
@@ -132,6 +136,7 @@ class Result:
     compute: Compute
     image_passes: int
     kept: float | None = None
+    plain: list[Image.Image] = field(default_factory=list, repr=False)
 
     @property
     def token(self) -> CountToken | None:
@@ -142,6 +147,19 @@ class Result:
     def counts(self) -> list[int]:
         """Per image, the objects of the first class."""
         return [next(iter(counted.values())) for counted in self.counted]
+
+    def similarity(self, clip: ClipScorer) -> float | None:
+        """Say how alike the images are to the plain ones: the cosine of their CLIP embeddings (CLIP-I).
+
+        Args:
+            clip: embeds images; for instance `load_bundled_clip()`.
+
+        Returns:
+            The mean over the images, in [-1, 1]; None where there is no plain image.
+        """
+        if not self.plain:
+            return None
+        return float((clip.embed_images(self.images) * clip.embed_images(self.plain)).sum(axis=1).mean())
 
     def strip(self) -> Image.Image:
         """The steps in one image, each with what the counter found; the best is framed."""

@@ -96,6 +96,7 @@ class Search(Iterator[Step]):
         self.frames: list[np.ndarray] = []
         self.best: Best | None = None
         self.plain: dict[int, dict[str, torch.Tensor]] = {}  # place in the batch -> boxes of the first plain image
+        self.plain_pixels: list[np.ndarray] = []  # (H, W, 3) uint8 of the first plain images
         self.stopped: str | None = None
         self._waited, self._is_ready = 0, False
         self._about = _describe(self.request.prompt, goal, seeds, options)
@@ -107,6 +108,8 @@ class Search(Iterator[Step]):
             raise StopIteration
         start = time.perf_counter()
         trial = self.move.propose()
+        if self.best is None:  # there is always one image
+            trial = replace(trial, whole=True)
         with self._ready():
             outcome = self.objective.evaluate(trial)
         goal = self.objective.goal
@@ -163,6 +166,7 @@ class Search(Iterator[Step]):
             compute=self.sampler.compute,
             image_passes=self.sampler.image_passes,
             kept=self._kept(best.outcome),
+            plain=[Image.fromarray(pixels) for pixels in self.plain_pixels],
         )
 
     @contextmanager
@@ -202,8 +206,14 @@ class Search(Iterator[Step]):
 
     def _keep_plain(self, trial: Trial, outcome: Outcome) -> None:
         """Note what the first trial shows where it is plain: the result is to say how much of it was kept."""
-        if not self.history and (trial.plain or self.options.wordless) and trial.latents is None:
-            self.plain = dict(enumerate(outcome.boxes))
+        if not self.history and (trial.plain or self.options.wordless or self._says_the_number()):
+            self.plain, self.plain_pixels = dict(enumerate(outcome.boxes)), outcome.pixels
+
+    def _says_the_number(self) -> bool:
+        """Whether the tokens are at first read as the numbers' own words, by every encoder."""
+        options = self.options
+        is_word = options.start is None and options.vectors is None and not options.number
+        return is_word and all(token.length == 1 or len(token.vectors) == 1 for token in self.tokens)
 
     def _kept(self, outcome: Outcome) -> float | None:
         """The share of the first plain images' objects that the best ones still have, whatever their seeds."""
@@ -288,6 +298,7 @@ class Search(Iterator[Step]):
         tensors["frames"] = torch.from_numpy(np.stack(self.frames))
         tensors |= {f"boxes.{i}.{c}": boxes for i, one in enumerate(best.outcome.boxes) for c, boxes in one.items()}
         tensors |= {f"plain.{i}.{c}": boxes for i, one in self.plain.items() for c, boxes in one.items()}
+        tensors |= {"plain_pixels": torch.from_numpy(np.stack(self.plain_pixels))} if self.plain_pixels else {}
         about = {
             "search": self._about,
             "best": {name: getattr(best, name) for name in ("index", "error", "loss", "seeds", "gradient", "plain")},
@@ -310,6 +321,7 @@ class Search(Iterator[Step]):
         boxes = _nested(_under("boxes.", tensors))
         outcome = Outcome(list(tensors["pixels"].numpy()), about["counted"], boxes=[boxes[i] for i in sorted(boxes)])
         self.plain = _nested(_under("plain.", tensors))
+        self.plain_pixels = list(tensors["plain_pixels"].numpy()) if "plain_pixels" in tensors else []
         if self.looks:
             vars(self.looks.record).update(about["looks"]["record"])
             self.looks.cost = about["looks"]["cost"]

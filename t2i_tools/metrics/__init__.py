@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what editors and type checkers see of the names below
         paired_bootstrap as paired_bootstrap,
         paired_shares as paired_shares,
         share as share,
+        stratified_bootstrap as stratified_bootstrap,
         wilson as wilson,
     )
     from t2i_tools.metrics.objects import FIGURES as FIGURES, object_columns as object_columns
@@ -62,6 +63,7 @@ _MODULES = {
         "paired_bootstrap",
         "paired_shares",
         "share",
+        "stratified_bootstrap",
         "wilson",
     ),
     "objects": ("FIGURES", "object_columns"),

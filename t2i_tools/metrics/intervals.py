@@ -200,6 +200,36 @@ def nested_bootstrap(
     return Interval(float(statistic(x.mean(axis=0))), float(low), float(high), level, units)
 
 
+def stratified_bootstrap(
+    values: Any,
+    strata: Any,
+    *,
+    statistic: Statistic = first,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Resample rows within each stratum: for strata that were chosen, such as class and number, not drawn.
+
+    values: (n,) or (n, d). strata: n names. It says nothing of other strata, so it is shorter than the interval over
+    clusters. The few rows of a stratum make a percentile interval too short by sqrt(m / (m - 1)), m being their mean
+    number; it is taken at the level that makes up for that. Raises InputError, also for a stratum of one row.
+    """
+    x = as_columns(values, "values")
+    groups = as_groups(strata, len(x))
+    sizes = np.bincount(groups)
+    if sizes.min() < 2:
+        raise InputError("a stratum has a single row, which tells nothing of how its rows vary: give it more")
+    rng = np.random.default_rng(seed)
+    weights = np.zeros((resamples, len(x)))
+    for group, size in enumerate(sizes):
+        weights[:, groups == group] = rng.multinomial(size, np.full(size, 1 / size), size=resamples)
+    m = sizes.mean()
+    tail = stats.norm.sf(stats.norm.isf((1 - between(level, 0, 1, "level")) / 2) * np.sqrt(m / (m - 1)))
+    low, high = np.quantile(statistic(weights @ x / len(x)), [tail, 1 - tail])
+    return Interval(float(statistic(x.mean(axis=0))), float(low), float(high), level, len(x))
+
+
 def cluster_totals(x: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The sums (K, d) of (n, d) values over clusters given as (n,) indices, and the clusters' sizes (K,)."""
     totals = np.zeros((groups.max() + 1, x.shape[1]))

@@ -96,6 +96,14 @@ def tally(found: Mapping[str, int]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in found.items())
 
 
+def kept_line(row: Mapping[str, Any]) -> str:
+    """ ", 86 % of the plain image's objects in place, CLIP-I 0.97"; nothing for the plain image itself."""
+    if len(row["history"]) < 2 or row.get("kept") is None:
+        return ""
+    line = f", {100 * row['kept']:.0f} % of the plain image's objects in place"
+    return line if row.get("similarity") is None else f"{line}, CLIP-I {row['similarity']:.2f}"
+
+
 def yield_line(rows: Sequence[Mapping[str, Any]], number: int) -> str:
     """ "3 of 20 exact, yield 60 %, 21 s an exact image, about 6 min left"."""
     exact, seconds = sum(row["exact"] for row in rows), sum(row["compute"]["seconds"] for row in rows)

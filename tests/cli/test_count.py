@@ -23,7 +23,7 @@ from t2i_tools.detectors.yolo import build_yolo
 from t2i_tools.errors import InputError
 from t2i_tools.images.metadata import read_settings
 from t2i_tools.models.loading import open_pipeline
-from t2i_tools.workflows.count import default_template, yield_line
+from t2i_tools.workflows.count import default_template, kept_line, yield_line
 
 
 @pytest.fixture(scope="session")
@@ -232,6 +232,16 @@ def test_the_image_is_kept(t2i, tmp_path):
     assert t2i("apples", 200, "--keep-image", "--budget", 4, "--output", "a")[0] == 0
     summary = json.loads((tmp_path / "a" / "count.json").read_text())
     assert {seed for step in summary["images"][0]["history"] for seed in step["seeds"]} == {7}
+
+
+def test_what_was_kept_of_the_plain_image_is_told(t2i, tmp_path):
+    code, out, err = t2i("apples", 200, "--method", "best_of", "--budget", 3, "--output", "a")
+    (row,) = json.loads((tmp_path / "a" / "count.json").read_text())["images"]
+    assert 0 <= row["kept"] <= 1 and row["similarity"] is None  # this model has no CLIP beside it
+    assert out.endswith(f", {100 * row['kept']:.0f} % of the plain image's objects in place\n")
+    again = kept_line({**row, "similarity": 0.974})
+    assert again.endswith("objects in place, CLIP-I 0.97")
+    assert kept_line({**row, "history": row["history"][:1]}) == ""
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from support.shared import copied
 
 import t2i_tools as t2i
 from t2i_tools.counting.early_look import SCHEDULERS, Look, TrialEnded, check_look, decoded, looking, predicted_x0
-from t2i_tools.counting.look_record import LookRecord
+from t2i_tools.counting.look_record import ENOUGH, LookRecord
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.images.generate import Request, call_arguments, generate_image
 from t2i_tools.models.anatomy import denoiser
@@ -266,3 +266,24 @@ def test_records_are_kept_per_model_steps_and_sampler(pipe, brightness, tmp_path
     (tmp_path / "looks.json").write_text("{")
     with pytest.raises(InputError, match="cannot read the early looks"):
         t2i.counting.LookRecords.load(tmp_path / "looks.json")
+
+
+@pytest.mark.parametrize("method", ["best_of", "bisection", "bisection+best_of", "random_walk"])
+def test_a_look_costs_the_same_whatever_the_method(pipe, brightness, method):
+    result = search(pipe, brightness, method=method, budget=4).run()
+    looks = sum(row["look"] is not None for row in result.history)
+    assert result.compute.looks == looks * math.ceil(0.1 * result.image_passes) > 0
+    assert result.compute.passes == result.compute.denoiser + result.compute.looks
+
+
+@pytest.mark.parametrize("method", ["best_of", "bisection+best_of"])
+def test_once_looks_are_known_the_plain_image_is_drawn_without(pipe, brightness, method):
+    records = t2i.counting.LookRecords()
+    first = next(search(pipe, brightness, method=method, early_look=records))
+    assert first.look is not None
+    (record,) = records.records.values()
+    for _ in range(ENOUGH):
+        record.note(0, True)
+    later = list(search(pipe, brightness, method=method, early_look=records))
+    assert later[0].look is None and not later[0].ended and later[0].image.tobytes() == first.image.tobytes()
+    assert any(step.look is not None for step in later[1:])

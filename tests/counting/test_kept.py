@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 import torch
 
 import t2i_tools as t2i
 from t2i_tools.counting.kept import kept_share
 from t2i_tools.detectors import Detections
+from t2i_tools.images.generate import Request, generate_image
 
 BOXES = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [0, 20, 10, 30]])
 
@@ -64,3 +66,28 @@ def test_it_is_the_first_plain_image_that_is_kept_also_where_another_seed_wins(p
     assert result.exact and result.best == 1 and result.kept == 0
     stayed = t2i.optimize_count(pipe, "{count} cats", 1, OnePlace(), method="best_of", **options).run()
     assert stayed.best == 0 and stayed.kept == 1
+
+
+class Colors:
+    """Embeds an image as its mean color, of length 1."""
+
+    def embed_images(self, images):
+        means = np.array([np.asarray(image, dtype=float).mean((0, 1)) + 1 for image in images])
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("method", ["best_of", "bisection+best_of"])
+def test_a_result_says_how_alike_it_is_to_its_plain_image_also_after_a_kill(pipe, brightness, method, tmp_path):
+    options = {"label": "apple", "steps": 2, "guidance": 1.0, "size": (64, 64), "method": method, "budget": 4}
+    path = tmp_path / "search.safetensors"
+    next(t2i.optimize_count(pipe, "{count} cats", 9, brightness, checkpoint=path, **options))
+    result = t2i.optimize_count(pipe, "{count} cats", 9, brightness, checkpoint=path, **options).run()
+    (plain,) = result.plain
+    assert (
+        plain.tobytes()
+        == generate_image(pipe, Request("nine cats", 0, None, (64, 64), steps=2, guidance=1.0)).tobytes()
+    )
+    one, other = Colors().embed_images([plain, result.images[0]])
+    assert result.similarity(Colors()) == pytest.approx(float(one @ other))
+    alone = t2i.optimize_count(pipe, "{count} cats", 9, brightness, **{**options, "method": "plain"}).run()
+    assert alone.similarity(Colors()) == pytest.approx(1)

@@ -15,6 +15,7 @@ from t2i_tools.counting.clip_term import ClipTerm
 from t2i_tools.counting.options import METHODS
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.images.generate import Request, generate_image
+from t2i_tools.images.number_words import number_word
 from t2i_tools.metrics import ClipScorer
 from t2i_tools.models.anatomy import denoiser
 
@@ -450,3 +451,22 @@ def test_a_backward_pass_that_does_not_run_is_not_charged(pipe, brightness):
     assert exact.stopped == "exact"
     assert exact.compute.passes == exact.image_passes and exact.compute.backward == exact.compute.vae_backward == 0
     assert wrong.compute.backward == 2 and wrong.compute.vae_backward == 1
+
+
+@pytest.mark.parametrize("n", [7, 13])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_begins_with_the_plain_image(pipe, brightness, method, n):
+    optimiser = search(pipe, brightness, n, method=method, budget=9)
+    first = next(optimiser)
+    plain = generate_image(pipe, Request(TEMPLATE.format(count=number_word(n)), 0, **SMALL))
+    if first.potential is None:
+        assert first.image.tobytes() == plain.tobytes()
+    else:  # drawn with a graph, whose sums may be made in another order
+        assert np.abs(np.asarray(first.image, dtype=int) - np.asarray(plain, dtype=int)).max() <= 1
+    result = optimiser.result()
+    assert [image.tobytes() for image in result.plain] == [first.image.tobytes()]
+
+
+def test_a_token_that_starts_elsewhere_has_no_plain_image_to_keep(pipe, brightness):
+    result = search(pipe, brightness, start="some", budget=9).run()
+    assert result.plain == [] and result.kept is None

@@ -133,6 +133,8 @@ def test_a_search_is_judged_by_who_took_no_part(tiny_pipeline):
     found = run_cell(tiny_pipeline, counter(0, 0.0), judges, score, cell, "best_of", options)
     assert (found["key"], found["method"], found["steps"], found["clip"]) == ("cat-300-7", "best_of", 3, 1.0)
     assert found["images"] == found["budget"] == 3
+    assert 0 <= found["kept"] <= 1 and found["similarity"] is None and found["looks"] == 0
+    assert found["same_seed"] == (found["curve"][-1][0] == 1)
     for name, judge in judges.items():
         (seen,) = judge.detect(images, "cat")
         assert found["judges"][name] == seen.count

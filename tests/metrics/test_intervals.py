@@ -11,6 +11,7 @@ from t2i_tools.metrics import (
     paired_bootstrap,
     paired_shares,
     share,
+    stratified_bootstrap,
     wilson,
 )
 from t2i_tools.metrics.intervals import widened
@@ -161,3 +162,18 @@ def test_bad_input_is_refused_in_one_line(call, says):
     with pytest.raises(InputError, match=says) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_strata_that_were_chosen_are_kept_and_their_rows_resampled():
+    rng = np.random.default_rng(0)
+    strata = np.repeat(np.arange(28), 10)
+    values = strata % 2 + rng.normal(0, 0.3, len(strata))
+    within = np.concatenate([values[strata == k] - values[strata == k].mean() for k in range(28)])
+    expected = 1.96 * np.sqrt((within**2).sum() / (28 * 9) / len(values))  # of the mean, with the strata as they are
+    interval = stratified_bootstrap(values, strata)
+    assert interval.estimate == pytest.approx(values.mean()) and interval.n == 280
+    assert (interval.high - interval.low) / 2 == pytest.approx(expected, rel=0.05)
+    clustered = cluster_bootstrap(values, strata)
+    assert clustered.high - clustered.low > 3 * (interval.high - interval.low)
+    with pytest.raises(InputError, match="a stratum has a single row"):
+        stratified_bootstrap(values[:11], strata[:11])

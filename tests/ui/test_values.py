@@ -3,10 +3,13 @@
 import gradio as gr
 import pytest
 
+from t2i_tools.counting import CountOptions
 from t2i_tools.errors import InputError
 from t2i_tools.ui.errors import FieldError, in_words
+from t2i_tools.ui.jobs.count import CountValues
 from t2i_tools.ui.jobs.generate import GenerateValues, values_of_settings
 from t2i_tools.ui.options import AppOptions
+from t2i_tools.ui.pages.count import METHODS
 from t2i_tools.ui.pages.generate import read_fields, shown_values, size_text, without_missing
 from t2i_tools.ui.registry import Registry
 from t2i_tools.ui.values import read_values
@@ -149,3 +152,9 @@ def test_damaged_settings_are_refused_in_one_line(damage):
 def test_limits_have_usable_defaults():
     assert Limits().pixels >= 1024 * 1024
     assert AppOptions().host is None  # the server then binds to this machine alone
+
+
+def test_the_app_searches_by_the_librarys_method_and_budget():
+    usual = CountOptions()
+    assert (CountValues().method, CountValues().budget) == (usual.method, usual.budget)
+    assert next(iter(METHODS.values())) == usual.method  # what the page offers first

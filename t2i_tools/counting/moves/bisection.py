@@ -107,8 +107,7 @@ class Bisection(Move):
         self.generator = torch.Generator().manual_seed(seeds[0])
 
     def propose(self) -> Trial:
-        is_first = self.is_plain and self.fresh.trials == 1
-        return Trial(self.seeds, plain=self.is_plain, whole=is_first or self.checks_doubt)
+        return Trial(self.seeds, plain=self.is_plain, whole=self.checks_doubt)
 
     def learn(self, error: float, surplus: Sequence[Sequence[int]], whole: bool = True) -> float | None:
         if not whole and error == 1 and self.doubt is None:

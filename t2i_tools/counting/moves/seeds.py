@@ -28,7 +28,7 @@ class NextSeeds(Move):
     def propose(self) -> Trial:
         seeds = tuple((seed + SEED_STRIDE * self.trials) % 2**63 for seed in self.seeds)
         self.trials += 1
-        return Trial(seeds, whole=self.trials == 1)  # there is always one image
+        return Trial(seeds)
 
     def state(self) -> State:
         return {"trials": torch.tensor(self.trials)}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from t2i_tools.counting import optimize_count
+from t2i_tools.counting import Search, optimize_count
+from t2i_tools.counting.kept import kept_share
 from t2i_tools.metrics import ClipScorer
 
 if TYPE_CHECKING:
@@ -43,14 +44,20 @@ def run_cell(
     cell: Cell,
     name: str,
     options: Mapping[str, Any],
+    clip: ClipScorer | None = None,
+    prepare: Callable[[Search], None] | None = None,
 ) -> Row:
     """Search with the counter; the first of the judges counts the best image whenever there is a better one.
 
     judges: name -> judge; all count the last image, of which the first one's count is `judged` and its boxes' mean
     area in pixels `area`, None without any. score: more figures of that image. curve: (plain images' worth spent,
-    judged by then). Returns JSON's own types.
+    judged by then). kept: share of the objects that the first judge sees in the plain image and, in the same place, in
+    the result. similarity: of both images by `clip`, None without. prepare: changes the search before it begins.
+    Returns JSON's own types.
     """
     search = optimize_count(pipe, cell.template, cell.n, counter, label=cell.label, seeds=(cell.seed,), **options)
+    if prepare is not None:
+        prepare(search)
     first = next(iter(judges))
     curve: list[tuple[float, int]] = []
     for step in search:
@@ -60,6 +67,7 @@ def run_cell(
     result = search.result()
     image = result.images[0]
     seen = {judge: look(one, image, cell.label) for judge, one in judges.items()}
+    plain = {cell.label: look(judges[first], result.plain[0], cell.label).boxes} if result.plain else None
     return {
         "key": cell.key,
         "method": name,
@@ -73,6 +81,10 @@ def run_cell(
         "judges": {judge: found.count for judge, found in seen.items()},
         "area": mean_area(seen[first]),
         "curve": curve,
+        "kept": kept_share(plain, {cell.label: seen[first].boxes}),
+        "similarity": None if clip is None else result.similarity(clip),
+        "same_seed": result.seeds == (cell.seed,),
+        "looks": sum(step["look"] is not None for step in result.history),
         "images": result.compute.passes / result.image_passes,
         "compute": result.compute.as_dict(),
         **score(image, cell),
