@@ -60,7 +60,8 @@ def test_image_token_strip_and_summary(t2i, tmp_path):
     code, out, err = t2i("apples", 200, "--method", "token", "--budget", 12)
     assert (code, err) == (0, "")
     folder = tmp_path / "outputs" / "200-apples"
-    assert re.fullmatch(r"outputs/200-apples/0001-200-apples-7\.png  apples: \d+, not exact\n", out)
+    kept = r"\d+ % of the plain image's objects in place"
+    assert re.fullmatch(rf"outputs/200-apples/0001-200-apples-7\.png  apples: \d+, not exact, {kept}\n", out)
     assert files(folder) == [
         "0001-200-apples-7.png",
         "count.json",

@@ -283,7 +283,7 @@ def test_once_looks_are_known_the_plain_image_is_drawn_without(pipe, brightness,
     assert first.look is not None
     (record,) = records.records.values()
     for _ in range(ENOUGH):
-        record.note(0, True)
+        record.note(5, False)
     later = list(search(pipe, brightness, method=method, early_look=records))
     assert later[0].look is None and not later[0].ended and later[0].image.tobytes() == first.image.tobytes()
     assert any(step.look is not None for step in later[1:])
