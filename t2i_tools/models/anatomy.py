@@ -49,15 +49,17 @@ def execution_device(pipe: DiffusionPipeline | nn.Module) -> torch.device:
 def text_encoders(pipe: DiffusionPipeline) -> list[TextEncoder]:
     """The text encoders in the pipeline's own order, without those it was loaded without. May be empty.
 
-    Where a pipeline has a processor, its tokenizer.
+    Without those that read something else than the prompt, too. Where a pipeline has a processor, its tokenizer.
     """
+    folders = ".".join(base.__module__ for base in type(pipe).__mro__).split(".")
+    aside = [name for family in FAMILIES if family.aside and family.name in folders for name in family.aside]
     names = [f"text_encoder{suffix}" for suffix in ("", "_2", "_3", "_4")]
     parts = [(name, getattr(pipe, name, None), name.replace("text_encoder", "tokenizer")) for name in names]
     processor = getattr(pipe, "processor", None)
     return [
         TextEncoder(name, encoder, _tokenizer(getattr(pipe, tokenizer, processor)))
         for name, encoder, tokenizer in parts
-        if encoder is not None
+        if encoder is not None and name not in aside
     ]
 
 

@@ -76,7 +76,16 @@ class DenoiserCall:
     @property
     def text_length(self) -> int:
         """Rows of the longest text of the batch with what they are padded up to."""
+        if self.family.block_rows is not None:
+            return self.family.block_rows(self.model, self.arguments)
         return self.padded(max(map(len, self.texts)))
+
+    @property
+    def cached(self) -> bool:
+        """Whether the keys of the text are those of an earlier call, and no block has it."""
+        return bool(
+            self.family.text_cached and self.arguments.get(self.family.text_cached[0]) == self.family.text_cached[1]
+        )
 
     @cached_property
     def seen_text(self) -> int:

@@ -14,20 +14,26 @@ from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.models.readings import (
     PromptRule,
     after_instruction,
+    after_system_message,
     after_system_prompt,
     after_system_turn,
+    after_template,
+    call_length,
     chat_turn,
     cleaned,
+    cleaned_by,
     end_after_padding,
     fixed_lengths,
     inside_template,
     multiples,
+    padded_template,
     padded_turn,
     pipeline_length,
     unpadded,
 )
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import DiffusionPipeline
     from torch import nn
 
@@ -73,6 +79,7 @@ class TextSite:
         extra: learned tokens before the text.
         text_last: whether the image stands first in attention.
         masked_out: whether what a mask hides of the text is left out.
+        places: (denoiser, arguments) -> (B, L) where each row of the text stands, where they are not in their order.
     """
 
     blocks: str
@@ -82,6 +89,7 @@ class TextSite:
     extra: int = 0
     text_last: bool = False
     masked_out: bool = False
+    places: Callable[[Any, Mapping[str, Any]], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,7 @@ class TextMasking:
             is the same where attention is a softmax over all rows.
         over_image: whether the mask goes on over the image.
         block_argument: of the blocks instead, where the denoiser itself adds the padding and makes their masks.
+        blocks: regular expression on the modules that take it, where they are not the blocks that have the text.
         trained: the padding policy that the pipeline follows as it comes.
         refused: padding policy -> why this family cannot follow it.
     """
@@ -100,6 +109,7 @@ class TextMasking:
     argument: str | None = None
     over_image: bool = False
     block_argument: str | None = None
+    blocks: str | None = None
     trained: str = "none"
     refused: Mapping[str, str] = field(default_factory=dict)
 
@@ -108,6 +118,7 @@ Arguments: TypeAlias = Mapping[str, Any]
 MASKED = ("prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask")
 POOLED = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 GUIDED = ("prompt_embeds", "negative_prompt_embeds")
+MASKED_WITH_NEGATIVE = (*GUIDED, "prompt_attention_mask", "negative_prompt_attention_mask")
 
 
 @dataclass(frozen=True)
@@ -126,10 +137,19 @@ class Family:
         references: (denoiser, arguments) -> tokens of reference images beside the generated one.
         layers: (denoiser, arguments) -> how many images of one size are generated together.
         cached_keys: argument by which keys of earlier calls are handed over, which no gain reaches.
+        text_cached: an argument and its value in calls whose text is that of an earlier one, and in no block.
+        more_text: further arguments of the denoiser that hold rows of the text, after those of `text`.
+        block_rows: (denoiser, arguments) -> rows of text in the blocks, where they are not those of `text` alone.
+        in_blocks: segments in the order in which the blocks have them, by number, where one is there twice.
         sites: where its blocks have the text. cross_attention: the text only ever is what the image attends to, the
             same in each block and step, so that an intervention there is one in the encoder's output.
         masking: how padding policies act. masks_pads: attention hides the padding as it is.
         returns: what encode_prompt returns, by the names that the call takes.
+        texts: what of it holds the rows of the text, by the names that the call takes, one after the other.
+        layered: those of these names, and of the denoiser's arguments, whose batch comes after the encoder's layers.
+        pooled: what of it is a pooled vector, by the name that the call takes.
+        further: further calls of encode_prompt: (the name of their prompt, their other arguments, what they return).
+        cleans: what the pipeline makes of a prompt before anything reads it.
         unpadded: the denoiser never sees the padding, or sees as much of it as the prompt leaves, so that the clean
             prompt is pad tokens in the place of the words.
         drops_masked: the denoiser leaves out what its mask hides, so that there are no rows to exchange.
@@ -139,6 +159,8 @@ class Family:
         segments: text encoders that share rows, side by side in the channels, in the order of the segments; None: all
             in one. absent: encoders in whose place zeros stand when the pipeline was loaded without them.
         reading: how encoders other than CLIP read a prompt; None: as T5 does.
+        clip_reading: how CLIP reads one, where it is not at the tokenizer's own length.
+        aside: text encoders that read something else than the prompt, of which no plugin is told.
         windows: whether CLIP encoders read the prompt, which `long_prompts` lengthens.
         position_limit: tokens of a side beyond which the denoiser has no position embeddings, of its config.
         single_file: name of a tensor that only this family's checkpoints hold, and the pipeline that opens them.
@@ -160,11 +182,20 @@ class Family:
     references: Callable[[Any, Arguments], int] | None = None
     layers: Callable[[Any, Arguments], int] | None = None
     cached_keys: str | None = None
+    text_cached: tuple[str, str] | None = None
+    more_text: tuple[str, ...] = ()
+    block_rows: Callable[[Any, Arguments], int] | None = None
+    in_blocks: tuple[int, ...] | None = None
     sites: tuple[TextSite, ...] = ()
     cross_attention: bool = False
     masking: TextMasking | None = None
     masks_pads: bool = False
     returns: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ("prompt_embeds",)
+    layered: tuple[str, ...] = ()
+    pooled: str = "pooled_prompt_embeds"
+    further: tuple[tuple[str, Mapping[str, Any], tuple[str, ...]], ...] = ()
+    cleans: Callable[[str], str] | None = None
     unpadded: bool = False
     drops_masked: bool = False
     both_embeds: bool = False
@@ -172,6 +203,8 @@ class Family:
     segments: tuple[tuple[str, ...], ...] | None = None
     absent: tuple[str, ...] = ()
     reading: PromptRule | None = None
+    clip_reading: PromptRule | None = None
+    aside: tuple[str, ...] = ()
     windows: bool = False
     position_limit: Callable[[Any], int] | None = None
     single_file: tuple[str, str] | None = None
@@ -324,6 +357,29 @@ def _square_or_longest(model: Any, arguments: Arguments) -> tuple[int, int]:
     return (height, width) if height == width else (1, model.max_seq)
 
 
+def _rows_of(*texts: str) -> Callable[[Any, Arguments], int]:
+    """Rows of several texts one after the other."""
+    return lambda model, arguments: sum(arguments[text].shape[1] for text in texts)
+
+
+def _hidream_rows(model: Any, arguments: Arguments) -> int:
+    """Rows of T5's text, and twice those of the language model's: of its last layer, and of one that each block has."""
+    t5, llama = arguments["encoder_hidden_states_t5"], arguments["encoder_hidden_states_llama3"]
+    return t5.shape[1] + 2 * llama.shape[-2]
+
+
+def _places_after_quoted(model: Any, arguments: Arguments) -> torch.Tensor:
+    """(B, L): where blocks have each row of the text, among those of the quoted text: the ones seen come first."""
+    import torch
+
+    seen = arguments["encoder_attention_mask"].bool()
+    quoted = arguments.get("encoder_attention_mask_2")
+    length = 0 if quoted is None else quoted.shape[1]
+    before = torch.zeros_like(seen[:, :1]).long() if quoted is None else quoted.bool().sum(1, keepdim=True)
+    hidden = seen.sum(1, keepdim=True) + length
+    return torch.where(seen, before + seen.cumsum(1) - 1, hidden + (~seen).cumsum(1) - 1)
+
+
 def _channels_last(model: Any, arguments: Arguments) -> tuple[int, int]:
     """Of latents (B, frames, height, width, C)."""
     height, width = arguments["hidden_states"].shape[2:4]
@@ -473,37 +529,79 @@ FAMILIES = (
         "HiDreamImageTransformer2DModel",
         AttentionLayout(joint=r"\.attn1$", text_first=False),
         text="encoder_hidden_states_t5",
+        more_text=("encoder_hidden_states_llama3",),
         time="timesteps",
         grid=_square_or_longest,
-        text_tokens=lambda model, arguments: (
-            arguments["encoder_hidden_states_t5"].shape[1] + 2 * arguments["encoder_hidden_states_llama3"].shape[-2]
+        text_tokens=_hidream_rows,
+        block_rows=_hidream_rows,
+        in_blocks=(0, 1, 1),
+        sites=(
+            TextSite(r"^double_stream_blocks\.\d+$"),
+            TextSite(r"^single_stream_blocks\.\d+$", "hidden_states", joint=True, text_last=True),
         ),
-        refused=UNTESTED,
+        masking=TextMasking(),
+        returns=(
+            "prompt_embeds_t5",
+            "negative_prompt_embeds_t5",
+            "prompt_embeds_llama3",
+            "negative_prompt_embeds_llama3",
+            "pooled_prompt_embeds",
+        ),
+        texts=("prompt_embeds_t5", "prompt_embeds_llama3"),
+        layered=("prompt_embeds_llama3", "negative_prompt_embeds_llama3", "encoder_hidden_states_llama3"),
+        segments=(("text_encoder_3",), ("text_encoder_4",)),  # its CLIPs give the pooled vector alone
+        reading=call_length,
+        clip_reading=call_length,
+        windows=True,
     ),
     Family(
         "hunyuan_image",
         "HunyuanImageTransformer2DModel",
         AttentionLayout(joint=r"^(single_)?transformer_blocks\.\d+\.attn$", text_first=False),
         text_tokens=_masked_text("encoder_attention_mask", "encoder_attention_mask_2"),
-        refused=_without_text(
-            "its second encoder reads nothing but what stands in quotation marks",
-            spans="the tokenizer of its second encoder (ByT5) does not tell where in the text a token stands",
-            counting="the tokenizer of its second encoder (ByT5) cannot be given a word",
+        sites=(
+            TextSite(r"^context_embedder\.token_refiner\.refiner_blocks\.\d+$", "hidden_states"),
+            TextSite(r"^(single_)?transformer_blocks\.\d+$", places=_places_after_quoted),
         ),
+        masking=TextMasking(
+            "encoder_attention_mask",
+            trained="mask",
+            refused={"trim": "its pipeline pads up to a length of its own, whatever its call says"},
+        ),
+        masks_pads=True,
+        returns=("prompt_embeds", "prompt_embeds_mask", "prompt_embeds_2", "prompt_embeds_mask_2"),
+        reading=padded_template,
+        aside=("text_encoder_2",),  # reads nothing but what stands in quotation marks
     ),
     Family(
         "hunyuandit",
         "HunyuanDiT2DModel",
         HUNYUAN,
         controlnets={"HunyuanDiT2DControlNetModel": HUNYUAN},
+        more_text=("encoder_hidden_states_t5",),
+        block_rows=_rows_of("encoder_hidden_states", "encoder_hidden_states_t5"),
+        # No cross_attention: the denoiser sums T5's text up for its modulation too.
+        sites=(TextSite(r"^blocks\.\d+$"),),
+        masking=TextMasking(
+            block_argument="attention_mask",
+            blocks=r"^blocks\.\d+\.attn2$",
+            refused={
+                "trim": "its pipeline pads up to lengths of its own, whatever its call says",
+                "filler": "learned rows stand in the place of its padding, whatever it is filled with",
+            },
+        ),
+        masks_pads=True,
+        returns=MASKED_WITH_NEGATIVE,
+        further=(
+            (
+                "prompt_2",
+                {"text_encoder_index": 1},
+                tuple(f"{name}_2" for name in MASKED_WITH_NEGATIVE),
+            ),
+        ),
+        texts=("prompt_embeds", "prompt_embeds_2"),
+        segments=(("text_encoder",), ("text_encoder_2",)),
         reading=fixed_lengths({"text_encoder": 77, "text_encoder_2": 256}),
-        refused={
-            "padding": "its text is joined from two encoders whose masks choose a learned row: not looked into",
-            "padding policy": "its masks choose a learned row in the place of the padding",
-            "counting": "its BERT tokenizer cuts a new word in pieces: not looked into",
-            "spans": "followed, but not tested on a whole pipeline",
-            "syntax": "not tested on a whole pipeline",
-        },
     ),
     Family(
         "ideogram4",
@@ -519,7 +617,25 @@ FAMILIES = (
         "Kandinsky5Transformer3DModel",
         AttentionLayout(image=r"^visual_transformer_blocks\.\d+\.self_attention$"),
         grid=_channels_last,
-        refused=UNTESTED,
+        sites=(
+            TextSite(r"^text_transformer_blocks\.\d+$", "x"),
+            TextSite(r"^visual_transformer_blocks\.\d+$", "text_embed"),
+        ),
+        masking=TextMasking(
+            refused={
+                "trim": "its pipeline pads no prompt, so that there is nothing to trim",
+                "filler": "its pipeline pads no prompt, so that there is nothing to fill",
+            }
+        ),
+        returns=("prompt_embeds_qwen", "prompt_embeds_clip", "prompt_cu_seqlens"),
+        texts=("prompt_embeds_qwen",),
+        pooled="prompt_embeds_clip",
+        cleans=cleaned_by("diffusers.pipelines.kandinsky5.pipeline_kandinsky_t2i", "prompt_clean"),
+        unpadded=True,
+        both_embeds=True,  # or guidance in a batch would compare with one image's
+        segments=(("text_encoder",),),  # its CLIP gives the pooled vector alone
+        reading=after_template,
+        windows=True,
     ),
     Family(
         "krea2",
@@ -551,18 +667,21 @@ FAMILIES = (
         "lumina",
         "LuminaNextDiT2DModel",
         AttentionLayout(image=r"\.attn1$"),
+        sites=(TextSite(r"^layers\.\d+$"),),
+        # No cross_attention: the denoiser sums the text up for its modulation too.
+        masking=TextMasking(
+            "encoder_mask",
+            trained="mask",
+            refused={"trim": "its pipeline pads each prompt to a multiple of 8 before it is encoded"},
+        ),
+        masks_pads=True,
+        returns=MASKED,
+        unpadded=True,
         reading=pipeline_length(8),
         own_scaling=(
             "base_sequence_length",
             "LuminaPipeline already scales its attention by itself: pass proportional_attn=False to it",
         ),
-        refused={
-            "padding": "its text goes through a gate of its own beside self-attention: not looked into",
-            "padding policy": "its text goes through a gate of its own beside self-attention: not looked into",
-            "counting": "not tested on a whole pipeline",
-            "spans": "followed, but not tested on a whole pipeline",
-            "syntax": "not tested on a whole pipeline",
-        },
     ),
     Family(
         "lumina2",
@@ -660,7 +779,17 @@ FAMILIES = (
         packed=True,
         references=_earlier_shapes,
         text_tokens=_text_between_images,
-        refused=UNTESTED,
+        text_cached=("kv_cache_mode", "cached"),
+        sites=(TextSite(r"^transformer_blocks\.\d+$", "hidden_states", joint=True),),
+        masking=TextMasking(
+            "encoder_hidden_states_mask",
+            trained="mask",
+            refused={"filler": "its pipeline pads no prompt, so that there is nothing to fill"},
+        ),
+        masks_pads=True,
+        returns=("prompt_embeds", "prompt_embeds_mask"),
+        unpadded=True,
+        reading=after_system_message,
     ),
     STABLE_DIFFUSION,
     Family(

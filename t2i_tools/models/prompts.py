@@ -196,10 +196,13 @@ def prompt_reading(pipe: DiffusionPipeline, part: TextEncoder, prompt: str, long
         prompt = pipe.maybe_convert_prompt(prompt, part.tokenizer)
     if "clean_caption" in inspect.signature(pipe.encode_prompt).parameters:
         prompt = prompt.lower().strip()
+    family, longest = pipeline_family(pipe), longest or _default_length(pipe)
+    if family is not None and family.cleans is not None:
+        prompt = family.cleans(prompt)
     if kind.startswith("clip"):
+        if family is not None and family.clip_reading is not None:
+            return family.clip_reading(pipe, part, prompt, longest)
         return Reading(prompt, getattr(pipe, "tokenizer_max_length", part.tokenizer.model_max_length))
-    longest = longest or _default_length(pipe)
-    family = pipeline_family(pipe)
     if family is not None and family.reading is not None:
         return family.reading(pipe, part, prompt, longest)
     if kind in ("t5", "mt5", "umt5"):

@@ -52,6 +52,11 @@ def fixed_lengths(lengths: Mapping[str, int]) -> PromptRule:
     return lambda pipe, part, prompt, longest: Reading(prompt, lengths[part.name])
 
 
+def call_length(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Reading:
+    """Every encoder reads as many tokens as the call says, if its tokenizer has as many."""
+    return Reading(prompt, min(longest, part.tokenizer.model_max_length))
+
+
 def multiples(multiple: int) -> PromptRule:
     """The padding comes first, up to a whole multiple of tokens."""
     return lambda pipe, part, prompt, longest: Reading(prompt, longest, multiple=multiple, left=True)
@@ -77,6 +82,33 @@ def inside_template(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> 
     before, after = pipe.prompt_template_encode.split("{}")
     dropped = pipe.prompt_template_encode_start_idx
     return Reading(prompt, min(longest, pipe.tokenizer_max_length) + dropped, before, after, 1, dropped=dropped)
+
+
+def padded_template(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Reading:
+    """The same, padded up to the pipeline's own length."""
+    before, after = pipe.prompt_template_encode.split("{}")
+    dropped = pipe.prompt_template_encode_start_idx
+    return Reading(prompt, pipe.tokenizer_max_length + dropped, before, after, dropped=dropped)
+
+
+def after_template(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Reading:
+    """The same, padded up to the longest prompt of the batch."""
+    before, after = pipe.prompt_template.split("{}")
+    dropped = pipe.prompt_template_encode_start_idx
+    return Reading(prompt, longest + dropped, before, after, 1, dropped=dropped)
+
+
+def after_system_message(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Reading:
+    """The same, without a limit; the system's message is dropped, and an empty prompt is a blank."""
+    before, after = pipe.prompt_template_t2i.split("{}")
+    message = [{"role": "system", "content": [{"type": "text", "text": pipe.sys_prompt}]}]
+    dropped = len(pipe.processor.apply_chat_template(message, tokenize=True, return_dict=False)[0])
+    return Reading(prompt or " ", UNLIMITED, before, after, 1, dropped=dropped)
+
+
+def cleaned_by(module: str, name: str) -> Callable[[str], str]:
+    """A function of a pipeline's module cleans the prompt."""
+    return lambda prompt: getattr(import_module(module), name)(prompt)
 
 
 def chat_turn(multiple: int) -> PromptRule:

@@ -34,6 +34,8 @@ from t2i_tools.padding.encoding import (
     joined,
     known_family,
     repeated,
+    text_parts,
+    with_parts,
 )
 from t2i_tools.padding.hooks import directions
 from t2i_tools.padding.intercept import INTERVENTION, POLICY, check_alone, intercept, prompts_of, reading_of
@@ -91,8 +93,9 @@ def encoder_intervention(
     if not prompts:
         raise InputError("there is no prompt")
     check_windows(pipe, prompts)
-    made = joined([_intervened(pipe, one, condition, clean, pooled, other, options) for one in prompts])
-    return {name: repeated(value, num_images_per_prompt) for name, value in made.items()}
+    layered = known_family(pipe).layered
+    made = joined([_intervened(pipe, one, condition, clean, pooled, other, options) for one in prompts], layered)
+    return {name: repeated(name, value, num_images_per_prompt, layered) for name, value in made.items()}
 
 
 def diffusion_intervention(
@@ -253,30 +256,35 @@ def _intervened(
     other: str | None,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    length = options.get("max_sequence_length")
+    length, family = options.get("max_sequence_length"), known_family(pipe)
     full, base = encode(pipe, prompt, **options), encode_clean(pipe, prompt, clean, **options)
     rows = text_rows(pipe, prompt, max_sequence_length=length)
-    whole = full["prompt_embeds"][0]  # (L, d), or with several layers in between
-    own, spare = whole.flatten(1), base["prompt_embeds"][0].flatten(1)
-    rows = fitted(rows, len(own))
-    text = torch.where(_as_mask(kept_rows(condition, rows), own), own, spare)
+    whole, spare = text_parts(family, full), text_parts(family, base)  # (rows, d) or (rows, layers, d) each
+    rows = fitted(rows, sum(map(len, whole)))
+    texts = _exchanged(whole, spare, kept_rows(condition, rows))
     if condition == "noise":
-        noise = directions(*own.shape).to(own) * own.norm(dim=-1, keepdim=True)
-        text = torch.where(_as_mask(rows.pads, own), noise, text)
+        noise = [directions(*one.flatten(1).shape).to(one) * one.flatten(1).norm(dim=-1, keepdim=True) for one in whole]
+        texts = _exchanged(noise, texts, rows.pads)
     if condition == "swapped":
         assert other is not None  # its options were checked
-        lent = encode(pipe, other, **options)["prompt_embeds"][0].flatten(1)
-        places = swapped_rows(rows, fitted(text_rows(pipe, other, max_sequence_length=length), len(lent)))
-        text[places] = lent[: len(own)][places[: len(lent)]]
-    text = text.view_as(whole)
-    embeds = full | {"prompt_embeds": [text] if isinstance(full["prompt_embeds"], list) else text[None]}
-    if pooled == "clean" and "pooled_prompt_embeds" in base:
-        embeds["pooled_prompt_embeds"] = base["pooled_prompt_embeds"]
-    if known_family(pipe).both_embeds:
+        lent = text_parts(family, encode(pipe, other, **options))
+        places = swapped_rows(rows, fitted(text_rows(pipe, other, max_sequence_length=length), sum(map(len, lent))))
+        texts = _exchanged(lent, texts, places)
+    embeds = with_parts(family, full, [text.view_as(one) for text, one in zip(texts, whole, strict=True)])
+    if pooled == "clean" and family.pooled in base:
+        embeds[family.pooled] = base[family.pooled]
+    if family.both_embeds:
         embeds |= encode_negative(pipe, "", **options)
     return embeds
 
 
-def _as_mask(rows: np.ndarray, like: torch.Tensor) -> torch.Tensor:
-    """(L,) bool as (L, 1) on the device of a tensor."""
-    return torch.from_numpy(rows).to(like.device)[:, None]
+def _exchanged(own: Sequence[torch.Tensor], spare: Sequence[torch.Tensor], rows: np.ndarray) -> list[torch.Tensor]:
+    """The parts of a text, (rows, d) each: `own` in some of the rows, `spare`, which may be longer, in the others."""
+    made, start = [], 0
+    for one, other in zip(own, spare, strict=True):
+        mine, text = one.flatten(1)[: len(other)], other.flatten(1).clone()
+        kept = torch.from_numpy(rows[start : start + len(other)]).to(text.device)
+        text[kept] = mine[kept[: len(mine)]]
+        made.append(text)
+        start += len(other)
+    return made

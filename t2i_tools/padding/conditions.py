@@ -64,6 +64,17 @@ def rows_of_spans(pipe: DiffusionPipeline, spans: Mapping[str, TokenSpans], max_
     return rows
 
 
+def rows_in_blocks(pipe: DiffusionPipeline, length: int, max_sequence_length: int | None) -> np.ndarray:
+    """Which of the rows of text each row is that the denoiser's blocks have, some of which they have twice."""
+    family = pipeline_family(pipe)
+    if family is None or family.in_blocks is None or family.segments is None:
+        return np.arange(length)
+    lengths = {one.encoder: one.length for one in token_spans(pipe, "", max_sequence_length=max_sequence_length)}
+    sizes = [next(lengths[name] for name in names if name in lengths) for names in family.segments]
+    starts = np.cumsum([0, *sizes])
+    return np.concatenate([np.arange(starts[i], starts[i + 1]) for i in family.in_blocks])
+
+
 def kept_rows(condition: Condition, rows: Rows) -> np.ndarray:
     """(L,) bool: the rows that a condition keeps. Raises InputError."""
     match check_condition(condition):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import torch
@@ -20,6 +20,8 @@ from t2i_tools.padding.conditions import Rows, text_rows
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+# What encode_prompt calls the prompt, for each text encoder; how it calls the places where texts in a row begin.
+TEXTS, LENGTHS = ("prompt", "prompt_2", "prompt_3", "prompt_4"), "cu_seqlens"
 Clean: TypeAlias = Literal["empty", "pad", "zeros"]
 Pooled: TypeAlias = Literal["full", "clean"]
 
@@ -40,18 +42,42 @@ def encode(pipe: DiffusionPipeline, prompt: str | Mapping[str, str | list[str]],
 
     prompt: a text, or what each argument ("prompt", "prompt_2"...) is given. Raises UnsupportedModelError.
     """
-    names = known_family(pipe).returns
+    family = known_family(pipe)
     takes = inspect.signature(pipe.encode_prompt).parameters
-    texts = {"prompt": prompt, "prompt_2": None, "prompt_3": None} if isinstance(prompt, str) else prompt
+    texts = dict.fromkeys(TEXTS, None) | ({"prompt": prompt} if isinstance(prompt, str) else dict(prompt))
     fixed = {"device": execution_device(pipe), "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
     usual = getattr(pipe, "default_max_sequence_length", None)  # where the call's own default is none
     fixed["max_sequence_length"] = call_default(pipe, "max_sequence_length") or usual
-    given = {name: value for name, value in (fixed | options | dict(texts)).items() if name in takes}
-    with torch.no_grad():
-        values = pipe.encode_prompt(**given)
-    values = values if isinstance(values, tuple) else (values,)
+    made: dict[str, Any] = {}
+    for text, own, names in (("prompt", {}, family.returns), *family.further):
+        given = {**fixed, **options, **texts, "prompt": texts[text] or texts["prompt"], **own}
+        with torch.no_grad():
+            values = pipe.encode_prompt(**{name: value for name, value in given.items() if name in takes})
+        made |= zip(names, values if isinstance(values, tuple) else (values,), strict=False)
     wanted = inspect.signature(type(pipe).__call__).parameters
-    return {n: v for n, v in zip(names, values, strict=False) if n in wanted and not n.startswith("negative_")}
+    return {n: value for n, value in made.items() if n in wanted and not n.startswith("negative_")}
+
+
+def text_parts(family: Family, embeds: Mapping[str, Any]) -> list[torch.Tensor]:
+    """The text of the first item, (rows, ...) per argument of the call that holds a part of it."""
+    return [_first(embeds[name], name in family.layered) for name in family.texts]
+
+
+def with_parts(family: Family, embeds: Mapping[str, Any], parts: Sequence[torch.Tensor]) -> dict[str, Any]:
+    """The embeddings of one item with another text, as `text_parts` gives it."""
+    made = dict(embeds)
+    for name, part in zip(family.texts, parts, strict=True):
+        if isinstance(embeds[name], list):
+            made[name] = [part]
+        else:
+            made[name] = part.movedim(1, 0)[:, None] if name in family.layered else part[None]
+    return made
+
+
+def number_of_items(family: Family, embeds: Mapping[str, Any]) -> int:
+    """How many prompts are in a batch of embeddings."""
+    value = embeds[family.texts[0]]
+    return value.shape[1] if family.texts[0] in family.layered else len(value)
 
 
 def encode_negative(pipe: DiffusionPipeline, prompt: str, **options: Any) -> dict[str, Any]:
@@ -63,15 +89,15 @@ def encode_negative(pipe: DiffusionPipeline, prompt: str, **options: Any) -> dic
 
 def encode_clean(pipe: DiffusionPipeline, prompt: str, clean: Clean, **options: Any) -> dict[str, Any]:
     """The embeddings of the clean prompt, as long as those of the prompt."""
-    texts = clean_texts(pipe, prompt, clean, options.get("max_sequence_length"))
+    family, texts = known_family(pipe), clean_texts(pipe, prompt, clean, options.get("max_sequence_length"))
     readers = filter(None, (prompt_reader(part.tokenizer) for part in text_encoders(pipe)))
-    if any(reader.window_of([prompt]) for reader in readers):  # as long as its batch needs
+    if not family.unpadded and any(reader.window_of([prompt]) for reader in readers):  # as long as its batch needs
         both = encode(pipe, {name: [prompt, text] for name, text in texts.items()}, **options)
-        embeds = {name: value[1:] for name, value in both.items()}
+        embeds = {name: value[:, 1:] if name in family.layered else value[1:] for name, value in both.items()}
     else:
         embeds = encode(pipe, texts, **options)
     if clean == "zeros":
-        embeds |= {name: _zeros(value) for name, value in embeds.items() if name.endswith("_embeds")}
+        embeds |= {name: _zeros(embeds[name]) for name in (*family.texts, family.pooled) if name in embeds}
     return embeds
 
 
@@ -79,19 +105,23 @@ def clean_texts(
     pipe: DiffusionPipeline, prompt: str, clean: Clean, max_sequence_length: int | None = None
 ) -> dict[str, str]:
     """The text that says nothing, for each text argument of encode_prompt."""
-    unpadded = known_family(pipe).unpadded
+    family = known_family(pipe)
+    unpadded = family.unpadded
     if clean != "pad" and not unpadded:
-        return {"prompt": "", "prompt_2": "", "prompt_3": ""}
+        return dict.fromkeys(TEXTS, "")
     texts = {}
     for part, spans in zip(
         text_encoders(pipe), token_spans(pipe, prompt, max_sequence_length=max_sequence_length), strict=True
     ):
+        if unpadded and family.pooled_only(part.name):
+            continue
         name = part.name.replace("text_encoder", "prompt")
         number = (spans.length if not unpadded else len(spans.prompt)) - len(spans.bos) - len(spans.eos)
         texts[name] = part.tokenizer.pad_token * number
         if unpadded:
             # A word may share its first token with the template's last: then one pad is too many.
-            (read,) = token_spans(pipe, texts[name], max_sequence_length=max_sequence_length)
+            every = token_spans(pipe, texts[name], max_sequence_length=max_sequence_length)
+            read = next(one for one in every if one.encoder == part.name)
             texts[name] = part.tokenizer.pad_token * (number - (len(read.prompt) - len(spans.prompt)))
     texts.setdefault("prompt", "")
     return texts
@@ -119,13 +149,20 @@ def fitted(rows: Rows, length: int) -> Rows:
     return rows
 
 
-def joined(made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The embeddings of prompts as one batch, the shorter ones padded with what is masked (Qwen-Image)."""
+def joined(made: Sequence[Mapping[str, Any]], layered: Container[str] = ()) -> dict[str, Any]:
+    """The embeddings of prompts as one batch, the shorter ones padded with what is masked (Qwen-Image).
+
+    layered: the names of those whose batch comes second.
+    """
     joined: dict[str, Any] = {}
     for name in made[0]:
         values = [one[name] for one in made]
         if isinstance(values[0], list):
             joined[name] = [row for value in values for row in value]
+        elif name in layered:
+            joined[name] = torch.cat(values, dim=1)
+        elif name.endswith(LENGTHS):
+            joined[name] = _lengths_summed(torch.cat([value.diff() for value in values]))
         elif name == "prompt_embeds_mask":
             texts = [one["prompt_embeds"] for one in made]
             whole = [text.new_ones(text.shape[1], dtype=torch.long) for text in texts]
@@ -137,10 +174,12 @@ def joined(made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in joined.items() if value is not None}
 
 
-def repeated(values: Any, images: int) -> Any:
+def repeated(name: str, values: Any, images: int, layered: Container[str] = ()) -> Any:
     """A batch with each item so many times over; what is no batch as it is."""
     if isinstance(values, torch.Tensor):
-        return values.repeat_interleave(images, dim=0)
+        if name.endswith(LENGTHS):
+            return _lengths_summed(values.diff().repeat_interleave(images))
+        return values.repeat_interleave(images, dim=1 if name in layered else 0)
     return [value for value in values for _ in range(images)] if isinstance(values, list) else values
 
 
@@ -158,10 +197,16 @@ def pad_kinds(pipe: DiffusionPipeline) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class KnownText:
-    """A prompt as the denoiser is given it. text: (L, d)."""
+    """A prompt as the denoiser is given it. text: (L, d), the first part of it. more: the others. rows: of all."""
 
     text: torch.Tensor
     rows: Rows
+    more: tuple[torch.Tensor, ...] = field(default=(), kw_only=True)
+
+    @property
+    def parts(self) -> list[torch.Tensor]:
+        """All parts of the text."""
+        return [self.text, *self.more]
 
 
 Known = TypeVar("Known", bound=KnownText)
@@ -171,10 +216,10 @@ def known_texts(pipe: DiffusionPipeline, prompts: Sequence[str], reading: Mappin
     """What the denoiser will be given for prompts. Raises InputError or UnsupportedModelError."""
     length, known = reading.get("max_sequence_length"), []
     for prompt in dict.fromkeys(prompts):
-        text = encode(pipe, prompt, **reading)["prompt_embeds"][0]
+        text, *more = text_parts(known_family(pipe), encode(pipe, prompt, **reading))
         rows = text_rows(pipe, prompt, max_sequence_length=length)
-        fitted(rows, len(text))
-        known.append(KnownText(text, rows))
+        fitted(rows, len(text) + sum(map(len, more)))
+        known.append(KnownText(text, rows, more=tuple(more)))
     return known
 
 
@@ -186,6 +231,16 @@ def recognise(text: torch.Tensor, known: Sequence[Known]) -> Known | None:
         if len(own) == len(alone) and ((own - alone).norm(dim=1) <= rounding * alone.norm(dim=1)).all():
             return one
     return None
+
+
+def _first(value: Any, layered: bool) -> torch.Tensor:
+    """The text of the first item, (rows, ...): of texts as a list, (B, rows, ...) or (layers, B, rows, d)."""
+    return value[:, 0].movedim(0, 1) if layered else value[0]
+
+
+def _lengths_summed(lengths: torch.Tensor) -> torch.Tensor:
+    """Where each of texts in a row begins, and where the last one ends."""
+    return torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
 
 
 def _zeros(value: Any) -> Any:

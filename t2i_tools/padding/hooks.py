@@ -131,9 +131,15 @@ class RowExchange:
             return
         call = read_call(model, args, kwargs)
         step = self.clock.tick(call.time)
+        if self.steps is not None and call.cached:
+            raise UnsupportedModelError(
+                "this pipeline reads the text in its first step and keeps its keys: pass use_kv_cache=False, "
+                "or no steps"
+            )
         for hook in self.blocks:
             hook.span = text_span(hook.site, call)
-            hook.recording = self.run is not None
+            hook.places = None if hook.site.places is None else hook.site.places(call.model, call.arguments)
+            hook.recording = self.run is not None and not call.cached
         if self.run is not None:
             self.run.given.append([text.detach().clone() for text in call.texts])
         elif self.steps is None or step in self.steps:
@@ -209,6 +215,7 @@ class BlockHook:
         """Neither see nor exchange."""
         self.recording = False
         self.span = (0, 0)
+        self.places: torch.Tensor | None = None
         self.seen: torch.Tensor | None = None
         self.rows: torch.Tensor | None = None
         self.leave: torch.Tensor | None = None
@@ -222,18 +229,30 @@ class BlockHook:
         value, *images = value if isinstance(value, tuple) else (value,)  # those of an IP-Adapter
         start, stop = self.span
         value = value.transpose(0, 1) if self.site.rows_first else value  # (B, L, d)
+        everywhere = value
+        if self.places is not None:
+            value = _gathered(everywhere, self.places)
         text = value[:, start:stop]
         if self.recording:
             self.seen = text.detach().clone()
             return None
         assert self.leave is not None and self.rows is not None  # set with the exchange
         text = torch.where(self.leave, text, self.rows)
-        value = torch.cat([value[:, :start], text, value[:, stop:]], dim=1)
+        if self.places is not None:
+            index = self.places[:, start:stop, None].expand_as(text)
+            value = everywhere.scatter(1, index, text)
+        else:
+            value = torch.cat([value[:, :start], text, value[:, stop:]], dim=1)
         value = value.transpose(0, 1) if self.site.rows_first else value
         given: Any = (value, *images) if images else value
         if isinstance(key, str):
             return args, {**kwargs, key: given}
         return (*args[:key], given, *args[key + 1 :]), kwargs
+
+
+def _gathered(value: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """(B, L, d): the rows of (B, N, d) at (B, L)."""
+    return value.gather(1, places[..., None].expand(-1, -1, value.shape[-1]))
 
 
 def _matching(hooks: list[BlockHook], pattern: str | None) -> list[BlockHook]:

@@ -13,12 +13,12 @@ from t2i_tools.images.generate import call_default
 from t2i_tools.models.anatomy import controlnets, denoiser
 from t2i_tools.models.compiled import unwrapped
 from t2i_tools.models.families import pipeline_family
+from t2i_tools.padding.encoding import TEXTS
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 INTERVENTION, POLICY = "padding intervention", "padding policy"
-TEXTS = ("prompt", "prompt_2", "prompt_3")
 # Arguments of the call that change how encode_prompt reads a prompt.
 READING: tuple[str, ...] = ("max_sequence_length", "clip_skip", "system_prompt", "clean_caption")
 READING += ("text_encoder_out_layers", "return_index")
@@ -81,7 +81,7 @@ def prompts_of(pipe: DiffusionPipeline, call: Mapping[str, Any]) -> list[str]:
     if not prompts or not all(isinstance(one, str) for one in prompts):
         raise InputError("pass the prompt as text: embeddings do not tell which rows are words and which are padding")
     if any(call.get(name) not in (None, prompt) for name in TEXTS):
-        raise InputError("prompt_2 and prompt_3 have to be the prompt: its rows are looked up in every encoder")
+        raise InputError("prompt_2 and the like have to be the prompt: its rows are looked up in every encoder")
     return prompts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -19,7 +20,9 @@ from t2i_tools.padding.policies import PolicyText
 
 # Arguments of a denoiser that have one entry per item.
 BATCHED: tuple[str, ...] = ("hidden_states", "encoder_hidden_states", "pooled_projections", "timestep", "guidance")
-BATCHED += ("original_size", "target_size", "crop_coords")
+BATCHED += ("original_size", "target_size", "crop_coords", "pooled_embeds", "timesteps")
+# Those that have one entry per row of the text, of some families for each item.
+PER_ROW = ("txt_ids", "text_rope_pos")
 
 
 class RowMasking:
@@ -37,7 +40,7 @@ class RowMasking:
         """Act on the denoiser until the handle ends."""
         if self.how.block_argument is not None:
             handle.on_remove(self.model.register_forward_pre_hook(self.before_call, with_kwargs=True).remove)
-            for _, block, site in find_blocks(self.model):
+            for block, site in self._masked_blocks():
                 hook = partial(self.before_block, site)
                 handle.on_remove(block.register_forward_pre_hook(hook, with_kwargs=True).remove)
         elif self.how.argument is not None:
@@ -55,40 +58,67 @@ class RowMasking:
             "rows hidden": self.hidden,
         }
 
-    def seen(self, text: torch.Tensor, given: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch of texts under the policy, (B, L, d), and what is seen of it, (B, L) bool.
+    def _masked_blocks(self) -> list[tuple[nn.Module, TextSite]]:
+        """The modules that take a mask, and where they have the text."""
+        if self.how.blocks is None:
+            return [(block, site) for _, block, site in find_blocks(self.model)]
+        site = TextSite(self.how.blocks)
+        return [(module, site) for name, module in self.model.named_modules() if re.search(self.how.blocks, name)]
+
+    def seen(
+        self, arguments: Mapping[str, Any], given: torch.Tensor | None = None
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The texts of a call under the policy, by argument, and what is seen of them, (B, L) bool.
 
         Of a text that is not known, all is seen, or what the pipeline says.
         """
-        seen = torch.ones(text.shape[:2], dtype=torch.bool) if given is None else given[:, : text.shape[1]].bool().cpu()
-        seen, texts = seen.clone(), []
-        for index, (item, known) in enumerate(zip(text, self._recognised(text), strict=True)):
-            if known is not None:
-                rows = known.seen[: text.shape[1]]
-                seen[index] = torch.from_numpy(np.pad(rows, (0, text.shape[1] - len(rows))))
-                item = _with_rows(item, known)
-            texts.append(item)
-        return torch.stack(texts), seen.to(text.device)
+        known = self._recognised(arguments[self.family.text])
+        texts = {name: self._under_policy(arguments, name, known) for name in self._names()}
+        length = sum(text.shape[self._axis(name) + 1] for name, text in texts.items())
+        first = texts[self.family.text]
+        seen = torch.ones(len(known), length, dtype=torch.bool) if given is None else given[:, :length].bool().cpu()
+        seen = seen.clone()
+        for index, one in enumerate(known):
+            if one is not None:
+                rows = one.seen[:length]
+                seen[index] = torch.from_numpy(np.pad(rows, (0, length - len(rows))))
+        return texts, seen.to(first.device)
+
+    def _names(self) -> tuple[str, ...]:
+        return (self.family.text, *self.family.more_text)
+
+    def _axis(self, name: str) -> int:
+        """Which axis of an argument is the batch."""
+        return 1 if name in self.family.layered else 0
+
+    def _under_policy(self, arguments: Mapping[str, Any], name: str, known: list[PolicyText | None]) -> Any:
+        """An argument with the text that the policy wants."""
+        part, value = self._names().index(name), arguments[name]
+        if all(one is None or one.given[part] is one.parts[part] for one in known):
+            return value
+        items = value.movedim(0, 2).unbind(0) if self._axis(name) else list(value)  # (rows, ...) each
+        texts = [_with_rows(item, one, part) for item, one in zip(items, known, strict=True)]
+        if isinstance(value, list):
+            return texts
+        return torch.stack(texts).movedim(2, 0) if self._axis(name) else torch.stack(texts)
 
     def set_mask(self, model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """Root pre-hook: another text and mask in the place of the pipeline's."""
         arguments = call_arguments(model, args, kwargs)
         given = arguments.get(self.how.argument or "")
-        text, seen = self.seen(arguments["encoder_hidden_states"], given)
+        texts, seen = self.seen(arguments, given)
         if self.how.over_image and isinstance(given, torch.Tensor):
             # The pipeline gives ones and zeros as floats, which are added, not masked.
             seen = torch.cat([seen, given[:, seen.shape[1] :].bool()], dim=1)
         elif isinstance(given, torch.Tensor):
             seen = seen.to(given.dtype)
-        return (), {**arguments, "encoder_hidden_states": text, self.how.argument: seen}
+        return (), {**arguments, **texts, self.how.argument: seen}
 
     def before_call(self, model: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """Root pre-hook of a denoiser that adds the padding itself: other text, and a note of its rows."""
         arguments = call_arguments(model, args, kwargs)
-        name = self.family.text
-        self._texts = self._recognised(arguments[name])
-        texts = [_with_rows(text, known) for text, known in zip(arguments[name], self._texts, strict=True)]
-        arguments[name] = texts
+        self._texts = self._recognised(arguments[self.family.text])
+        arguments |= {name: self._under_policy(arguments, name, self._texts) for name in self._names()}
         self._call = read_call(model, (), arguments)
         return (), arguments
 
@@ -117,9 +147,40 @@ class RowMasking:
         if not handle.active:
             return inner(*args, **kwargs)
         arguments = call_arguments(model, args, kwargs)
-        text, seen = self.seen(arguments["encoder_hidden_states"])
-        arguments["encoder_hidden_states"] = text
-        return inner(**arguments) if seen.all() else _in_groups(inner, arguments, seen)
+        texts, seen = self.seen(arguments)
+        arguments |= texts
+        return inner(**arguments) if seen.all() else self._in_groups(inner, arguments, seen)
+
+    def _in_groups(self, forward: Any, arguments: Mapping[str, Any], seen: torch.Tensor) -> Any:
+        """Call a denoiser for the items that see the same rows, without the others."""
+        output = None
+        for mask in torch.unique(seen, dim=0):
+            items = (seen == mask).all(1).nonzero()[:, 0]
+            part = {name: v[items] if name in BATCHED and v is not None else v for name, v in arguments.items()}
+            part |= self._without(arguments, items, mask)
+            result = forward(**{**part, "return_dict": False})
+            result = result[0] if isinstance(result, tuple) else result
+            output = result.new_zeros(len(seen), *result.shape[1:]) if output is None else output
+            output[items] = result
+        if arguments.get("return_dict", True):
+            from diffusers.models.modeling_outputs import Transformer2DModelOutput
+
+            return Transformer2DModelOutput(sample=output)
+        return (output,)
+
+    def _without(self, arguments: Mapping[str, Any], items: torch.Tensor, seen: torch.Tensor) -> dict[str, Any]:
+        """The texts of some items without the rows that they do not see, and what there is one of for each row."""
+        part, start = {}, 0
+        for name in self._names():
+            axis = self._axis(name)
+            text = arguments[name].index_select(axis, items)
+            length = text.shape[axis + 1]
+            part[name] = text.index_select(axis + 1, seen[start : start + length].nonzero()[:, 0])
+            start += length
+        for name in PER_ROW:
+            if (value := arguments.get(name)) is not None:
+                part[name] = value[seen] if value.ndim == 1 else value[..., seen, :]
+        return part
 
     def _recognised(self, texts: Any) -> list[PolicyText | None]:
         """Which prompt each text is, and a note of it for the report."""
@@ -135,15 +196,18 @@ class RowMasking:
 
 def _changed(known: PolicyText) -> int:
     """How many rows the denoiser is given that are not the prompt's own."""
-    same = min(len(known.text), len(known.given))
-    return int((known.text[:same] != known.given[:same]).any(1).sum()) + len(known.given) - same
+    number = 0
+    for own, given in zip(known.parts, known.given, strict=True):
+        same = min(len(own), len(given))
+        number += int((own[:same] != given[:same]).flatten(1).any(1).sum()) + len(given) - same
+    return number
 
 
-def _with_rows(text: torch.Tensor, known: PolicyText | None) -> torch.Tensor:
-    """The text that a policy wants in the place of a known one; rows behind it, of a batch, stay."""
-    if known is None or known.given is known.text:
+def _with_rows(text: torch.Tensor, known: PolicyText | None, part: int) -> torch.Tensor:
+    """The text that a policy wants in the place of a part of a known one; rows behind it, of a batch, stay."""
+    if known is None or known.given[part] is known.parts[part]:
         return text
-    return torch.cat([known.given.to(text), text[len(known.given) :]])
+    return torch.cat([known.given[part].to(text), text[len(known.given[part]) :]])
 
 
 def _put_back(model: nn.Module, ours: Callable[..., Any], before: Callable[..., Any] | None) -> None:
@@ -153,22 +217,3 @@ def _put_back(model: nn.Module, ours: Callable[..., Any], before: Callable[..., 
     del model.forward
     if before is not None:
         model.forward = before
-
-
-def _in_groups(forward: Any, arguments: Mapping[str, Any], seen: torch.Tensor) -> Any:
-    """Call a denoiser for the items that see the same rows, without the others."""
-    output = None
-    for mask in torch.unique(seen, dim=0):
-        items = (seen == mask).all(1).nonzero()[:, 0]
-        part = {name: v[items] if name in BATCHED and v is not None else v for name, v in arguments.items()}
-        part["encoder_hidden_states"] = part["encoder_hidden_states"][:, mask]
-        if part.get("txt_ids") is not None:
-            part["txt_ids"] = part["txt_ids"][..., mask, :]  # of some families one for each item
-        result = forward(**{**part, "return_dict": False})[0]
-        output = result.new_zeros(len(seen), *result.shape[1:]) if output is None else output
-        output[items] = result
-    if arguments.get("return_dict", True):
-        from diffusers.models.modeling_outputs import Transformer2DModelOutput
-
-        return Transformer2DModelOutput(sample=output)
-    return (output,)

@@ -9,7 +9,7 @@ filler    every row, of the prompt with commas in the place of the padding
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -20,12 +20,13 @@ from t2i_tools.models.anatomy import text_encoders
 from t2i_tools.models.families import Family
 from t2i_tools.models.prompts import TokenSpans, token_spans
 from t2i_tools.padding.conditions import Rows, rows_of_spans, text_rows
-from t2i_tools.padding.encoding import KnownText, encode, fitted, known_texts
+from t2i_tools.padding.encoding import TEXTS, KnownText, encode, fitted, known_family, known_texts, text_parts
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 Policy: TypeAlias = Literal["none", "mask", "trim", "keep-one", "filler"]
+Parts: TypeAlias = Sequence[torch.Tensor]
 FILLER = ","
 TRAINED = "as trained"
 
@@ -34,11 +35,11 @@ TRAINED = "as trained"
 class PolicyText(KnownText):
     """A prompt, as the pipeline encodes it and as a policy wants it.
 
-    given: (L, d) what the denoiser is given instead. seen: (L,) bool, which of these rows, and of the padding that the
-    denoiser itself adds, it sees.
+    given: (L, d) each, what the denoiser is given instead of the parts of the text. seen: (L,) bool, which of these
+    rows, and of the padding that the denoiser itself adds, it sees.
     """
 
-    given: torch.Tensor
+    given: Sequence[torch.Tensor]
     seen: np.ndarray
 
 
@@ -64,7 +65,7 @@ def policy_texts(
     made = []
     for prompt, known in zip(dict.fromkeys(prompts), known_texts(pipe, prompts, reading), strict=True):
         text, rows = change(pipe, prompt, known, reading)
-        made.append(PolicyText(known.text, known.rows, text, seen_rows(policy, rows)))
+        made.append(PolicyText(known.text, known.rows, text, seen_rows(policy, rows), more=known.more))
     return made
 
 
@@ -78,21 +79,29 @@ def seen_rows(policy: Policy, rows: Rows) -> np.ndarray:
     return seen
 
 
-def _as_encoded(pipe: Any, prompt: str, known: KnownText, reading: Mapping[str, Any]) -> tuple[torch.Tensor, Rows]:
-    return known.text, known.rows
+def _as_encoded(pipe: Any, prompt: str, known: KnownText, reading: Mapping[str, Any]) -> tuple[Parts, Rows]:
+    return known.parts, known.rows
 
 
-def _trimmed(pipe: Any, prompt: str, known: KnownText, reading: Mapping[str, Any]) -> tuple[torch.Tensor, Rows]:
+def _trimmed(pipe: Any, prompt: str, known: KnownText, reading: Mapping[str, Any]) -> tuple[Parts, Rows]:
     """The prompt's rows, encoded at its own length; CLIP's are the same, since it is causal and its padding last."""
+    family = known_family(pipe)
     every = token_spans(pipe, prompt, max_sequence_length=reading.get("max_sequence_length"))
-    lengths = [len(spans.prompt) for spans in every if not _reads_clip(pipe, spans)]
+    lengths = [
+        len(spans.prompt) for spans in every if not _reads_clip(pipe, spans) and not family.pooled_only(spans.encoder)
+    ]
     if not lengths:
-        return known.text, known.rows
+        return known.parts, known.rows
     short = {**reading, "max_sequence_length": max(lengths)}
-    text = encode(pipe, prompt, **short)["prompt_embeds"][0]
-    rows = fitted(text_rows(pipe, prompt, max_sequence_length=max(lengths)), len(text))
-    given = known.text.clone()
-    given[torch.from_numpy(known.rows.prompt)] = text[torch.from_numpy(rows.prompt)].to(given)
+    texts = text_parts(family, encode(pipe, prompt, **short))
+    rows = fitted(text_rows(pipe, prompt, max_sequence_length=max(lengths)), sum(map(len, texts)))
+    given, starts = [], [0, 0]
+    for whole, text in zip(known.parts, texts, strict=True):
+        own, read = known.rows.prompt[starts[0] :][: len(whole)], rows.prompt[starts[1] :][: len(text)]
+        part = whole.clone()
+        part[torch.from_numpy(own)] = text[torch.from_numpy(read)].to(part)
+        given.append(part)
+        starts = [starts[0] + len(whole), starts[1] + len(text)]
     return given, known.rows
 
 
@@ -101,16 +110,16 @@ def _reads_clip(pipe: Any, spans: TokenSpans) -> bool:
     return getattr(config, "model_type", "").startswith("clip")
 
 
-def _filled(pipe: Any, prompt: str, known: KnownText, reading: Mapping[str, Any]) -> tuple[torch.Tensor, Rows]:
+def _filled(pipe: Any, prompt: str, known: KnownText, reading: Mapping[str, Any]) -> tuple[Parts, Rows]:
     """The prompt with as many commas as its padding has room for, in each encoder."""
     length = reading.get("max_sequence_length")
-    texts: dict[str, str] = {"prompt": prompt, "prompt_2": prompt, "prompt_3": prompt}
+    texts: dict[str, str] = dict.fromkeys(TEXTS, prompt)
     spans: dict[str, TokenSpans] = {}
     for part in text_encoders(pipe):
         argument = part.name.replace("text_encoder", "prompt")
         texts[argument], spans[part.name] = _with_filler(pipe, part.name, prompt, length)
-    text = encode(pipe, texts, **reading)["prompt_embeds"][0]
-    return text, rows_of_spans(pipe, spans, length)
+    parts = text_parts(known_family(pipe), encode(pipe, texts, **reading))
+    return parts, rows_of_spans(pipe, spans, length)
 
 
 def _with_filler(pipe: Any, encoder: str, prompt: str, length: int | None) -> tuple[str, TokenSpans]:

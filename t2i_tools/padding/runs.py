@@ -12,7 +12,15 @@ from t2i_tools.errors import InputError
 from t2i_tools.handle import Handle
 from t2i_tools.models.anatomy import denoiser
 from t2i_tools.models.compiled import forget_compiled, unwrapped
-from t2i_tools.padding.conditions import Condition, Rows, check_condition, kept_rows, swapped_rows, text_rows
+from t2i_tools.padding.conditions import (
+    Condition,
+    Rows,
+    check_condition,
+    kept_rows,
+    rows_in_blocks,
+    swapped_rows,
+    text_rows,
+)
 from t2i_tools.padding.encoding import (
     Clean,
     Pooled,
@@ -23,7 +31,9 @@ from t2i_tools.padding.encoding import (
     fitted,
     joined,
     known_family,
+    number_of_items,
     repeated,
+    text_parts,
 )
 from t2i_tools.padding.hooks import Plan, RowExchange, Run
 from t2i_tools.padding.intercept import INTERVENTION, POLICY, TEXTS, check_alone, prompts_of, reading_of
@@ -78,7 +88,7 @@ class Intervention:
         noise, images = Noise(call, run), call.get("num_images_per_prompt") or 1
         clean = [encode_clean(self.pipe, prompt, self.clean, **reading) for prompt in prompts]
         for one, embeds in zip(rows, clean, strict=True):
-            fitted(one, len(embeds["prompt_embeds"][0]))
+            fitted(one, sum(map(len, text_parts(self.family, embeds))))
         target = self._target(call, prompts, reading)
         plain, full = self.exchange.record(noise.same(target if "full" in self.conditions else _silent(target)))
         runs = {"full": full, "clean": self._record(noise, call, clean)}
@@ -92,26 +102,30 @@ class Intervention:
         ]
 
     def _record(self, noise: Noise, call: Mapping[str, Any], embeds: list[dict[str, Any]]) -> Run:
-        return self.exchange.record(noise.same(_silent(self._with_embeds(call, joined(embeds)))))[1]
+        return self.exchange.record(noise.same(_silent(self._with_embeds(call, joined(embeds, self.family.layered)))))[
+            1
+        ]
 
     def _target(self, call: Mapping[str, Any], prompts: list[str], reading: Mapping[str, Any]) -> dict[str, Any]:
         """The call as it came, unless the pooled vector is to be the clean prompt's."""
         if self.pooled == "full":
             return dict(call)
-        full = joined([encode(self.pipe, prompt, **reading) for prompt in prompts])
-        base = joined([encode_clean(self.pipe, prompt, self.clean, **reading) for prompt in prompts])
-        pooled = {name: value for name, value in base.items() if name == "pooled_prompt_embeds"}
+        layered = self.family.layered
+        full = joined([encode(self.pipe, prompt, **reading) for prompt in prompts], layered)
+        base = joined([encode_clean(self.pipe, prompt, self.clean, **reading) for prompt in prompts], layered)
+        pooled = {name: value for name, value in base.items() if name == self.family.pooled}
         return self._with_embeds(call, full | pooled)
 
     def _with_embeds(self, call: Mapping[str, Any], embeds: Mapping[str, Any]) -> dict[str, Any]:
         """The call with embeddings in the place of its prompt, one for each image."""
         kept = {name: value for name, value in call.items() if name not in TEXTS} | dict(embeds)
-        if self.family.both_embeds and "negative_prompt_embeds" not in kept:  # its call wants both or none
+        if self.family.both_embeds and f"negative_{self.family.texts[0]}" not in kept:  # its call wants both or none
             text = kept.pop("negative_prompt", None) or ""
-            texts = [text] * len(embeds["prompt_embeds"]) if isinstance(text, str) else text
-            kept |= joined([encode_negative(self.pipe, text) for text in texts])
+            texts = [text] * number_of_items(self.family, embeds) if isinstance(text, str) else text
+            kept |= joined([encode_negative(self.pipe, text) for text in texts], self.family.layered)
         images = kept.pop("num_images_per_prompt", None) or 1  # SD3, Flux and Chroma do not repeat what they are given
-        return {name: repeated(value, images) if "prompt" in name else value for name, value in kept.items()}
+        layered = self.family.layered
+        return {n: repeated(n, value, images, layered) if "prompt" in n else value for n, value in kept.items()}
 
     def _rows(self, prompt: str, reading: Mapping[str, Any]) -> Rows:
         rows = text_rows(self.pipe, prompt, max_sequence_length=reading.get("max_sequence_length"))
@@ -125,8 +139,10 @@ class Intervention:
         length = max(map(len, rows))
         rows = [one.to_length(length) for one in rows]
 
+        places = rows_in_blocks(self.pipe, length, reading.get("max_sequence_length"))
+
         def each(function: Callable[[Rows], np.ndarray]) -> np.ndarray:
-            return np.repeat([function(one) for one in rows], images, axis=0)
+            return np.repeat([function(one)[places] for one in rows], images, axis=0)
 
         own, leave = each(lambda one: kept_rows(condition, one)), each(lambda one: ~(one.prompt | one.pads))
         both: dict[str, Any] = {"full": runs["full"], "clean": runs["clean"], "own": own, "leave": leave}

@@ -9,7 +9,21 @@ from typing import Any
 import pytest
 
 from support import zoo
-from support.pipezoo import PIPELINES, decoder_config, flow, gemma_tokenizer, qwen_tokenizer, t5, t5_tokenizer, vae
+from support.pipezoo import (
+    LETTERS as LETTERS_OF,
+    PIPELINES,
+    QWEN_TEMPLATE,
+    clip,
+    clip_tokenizer,
+    ddim,
+    decoder_config,
+    flow,
+    gemma_tokenizer,
+    qwen_tokenizer,
+    t5,
+    t5_tokenizer,
+    vae,
+)
 
 CHAT_START = "<|im_start|>user\n"
 # A chat whose messages are texts or lists of parts.
@@ -34,13 +48,10 @@ def cogview3() -> Any:
 
 def ernie_image() -> Any:
     from diffusers import ErnieImagePipeline
-    from tokenizers.processors import TemplateProcessing
     from transformers import MistralConfig, MistralModel
 
-    tokenizer = qwen_tokenizer()
-    tokenizer.bos_token, tokenizer.model_max_length = "<|im_start|>", 512
-    begin = ("<|im_start|>", tokenizer.bos_token_id)
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[begin])
+    tokenizer = with_begin(qwen_tokenizer())
+    tokenizer.model_max_length = 512
     encoder = MistralModel(decoder_config(MistralConfig, len(tokenizer)))
     return ErnieImagePipeline(zoo.build("ernie_image"), vae2(1), encoder, tokenizer, flow())
 
@@ -94,6 +105,126 @@ def prx() -> Any:
     return PRXPipeline(zoo.build("prx"), flow(), encoder, tokenizer, vae())
 
 
+def hidream() -> Any:
+    """Its CLIPs are long ones, and it makes images of one area alone."""
+    from diffusers import HiDreamImagePipeline
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    llama_tokenizer = with_begin(qwen_tokenizer("red"))
+    llama = LlamaForCausalLM(decoder_config(LlamaConfig, len(llama_tokenizer), attn_implementation="eager"))
+    clips = (clip(16, 8, 248), clip_tokenizer(), clip(16, 8, 248), clip_tokenizer())
+    pipe = HiDreamImagePipeline(
+        flow(), vae(), *clips, t5(), t5_tokenizer(), llama, llama_tokenizer, zoo.build("hidream")
+    )
+    pipe.default_sample_size = 8
+    return pipe
+
+
+def hunyuan_dit() -> Any:
+    from diffusers import HunyuanDiTPipeline
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "two",
+        "red",
+        "cats",
+        "a",
+        "photo",
+        "on",
+        "the",
+        *LETTERS_OF,
+    ]
+    pieces += [f"##{letter}" for letter in LETTERS_OF]
+    tokenizer = BertTokenizer(vocab={piece: i for i, piece in enumerate(dict.fromkeys(pieces))})
+    sizes = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
+    bert = BertModel(BertConfig(vocab_size=len(tokenizer), pad_token_id=0, **sizes))
+    transformer = zoo.drawn(zoo.hunyuan_dit(text_len=77, text_len_t5=256))
+    parts = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    parts |= {"text_encoder_2": t5(), "tokenizer_2": t5_tokenizer()}
+    return HunyuanDiTPipeline(vae(), bert, tokenizer, transformer, ddim(), **parts)
+
+
+def hunyuan_image() -> Any:
+    from diffusers import AutoencoderKLHunyuanImage, HunyuanImagePipeline
+    from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+
+    sizes = {"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1, "spatial_compression_ratio": 8}
+    image = AutoencoderKLHunyuanImage(3, 3, latent_channels=4, sample_size=64, scaling_factor=1.0, **sizes)
+    tokenizer = qwen_tokenizer()
+    glyphs = T5EncoderModel(T5Config(vocab_size=384, d_model=32, d_kv=8, d_ff=37, num_layers=1, num_heads=4))
+    encoders = (qwen2_vl(len(tokenizer), num_hidden_layers=3), tokenizer, glyphs, ByT5Tokenizer())
+    pipe = HunyuanImagePipeline(flow(), image, *encoders, zoo.build("hunyuan_image"))
+    pipe.tokenizer_max_length, pipe.tokenizer_2_max_length = 96, 16
+    pipe.prompt_template_encode = QWEN_TEMPLATE
+    pipe.prompt_template_encode_start_idx = len(tokenizer(QWEN_TEMPLATE.split("{}")[0]).input_ids)
+    return pipe
+
+
+def kandinsky5() -> Any:
+    """It makes images of its own sizes alone."""
+    from diffusers import Kandinsky5T2IPipeline
+    from transformers import Qwen2VLImageProcessor, Qwen2VLProcessor, Qwen2VLVideoProcessor
+
+    tokenizer = with_pictures(qwen_tokenizer())
+    processor = Qwen2VLProcessor(Qwen2VLImageProcessor(), tokenizer, Qwen2VLVideoProcessor(), chat_template=PARTS)
+    encoders = (qwen2_vl(len(tokenizer)), processor, clip(16), clip_tokenizer())
+    pipe = Kandinsky5T2IPipeline(zoo.build("kandinsky5"), vae(), *encoders, flow())
+    pipe.prompt_template = f"<|im_start|>system\nDescribe:<|im_end|>\n{CHAT_START}{{}}<|im_end|>"
+    pipe.prompt_template_encode_start_idx = len(tokenizer(pipe.prompt_template.split("{}")[0]).input_ids)
+    pipe.resolutions = [(64, 64), (128, 128), (160, 96)]
+    return pipe
+
+
+def lumina() -> Any:
+    from diffusers import LuminaPipeline
+    from transformers import Gemma2Config, Gemma2Model
+
+    tokenizer = with_begin(gemma_tokenizer(), "<bos>")
+    encoder = Gemma2Model(decoder_config(Gemma2Config, len(tokenizer)))
+    return LuminaPipeline(zoo.build("lumina_next"), flow(), vae(), encoder, tokenizer)
+
+
+def qwen_image_21() -> Any:
+    from diffusers import AutoencoderKLQwenImage21, QwenImage21Pipeline
+
+    processor = qwen3_vl_processor()
+    norm = {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}
+    image = AutoencoderKLQwenImage21(base_dim=4, decoder_base_dim=4, z_dim=4, num_res_blocks=1, **norm)
+    encoder = qwen3_vl(len(processor.tokenizer))
+    return QwenImage21Pipeline(flow(), image, encoder, processor, zoo.build("qwen_image_21"))
+
+
+def qwen2_vl(vocabulary: int, **sizes: Any) -> Any:
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLTextConfig
+
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2]}
+    text = decoder_config(Qwen2_5_VLTextConfig, vocabulary, rope_scaling=rope, **sizes).to_dict()
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
+    return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision))
+
+
+def with_begin(tokenizer: Any, begin: str = "<|im_start|>") -> Any:
+    """A tokenizer that puts a token before each text."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer.bos_token = begin
+    token = [(begin, tokenizer.bos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{begin} $A", special_tokens=token)
+    return tokenizer
+
+
+def with_pictures(tokenizer: Any) -> Any:
+    """A tokenizer that knows places of pictures."""
+    pictures = ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", *pictures]})
+    return tokenizer
+
+
 def qwen3_vl(vocabulary: int) -> Any:
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLTextConfig
 
@@ -107,9 +238,7 @@ def qwen3_vl(vocabulary: int) -> Any:
 def qwen3_vl_processor() -> Any:
     from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
-    tokenizer = qwen_tokenizer()
-    pictures = ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"]
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", *pictures]})
+    tokenizer = with_pictures(qwen_tokenizer())
     return Qwen3VLProcessor(Qwen2VLImageProcessor(), tokenizer, Qwen3VLVideoProcessor(), chat_template=PARTS)
 
 
@@ -145,14 +274,20 @@ NEWER = {
     "cogview3": cogview3,
     "ernie_image": ernie_image,
     "flux2_klein": flux2_klein,
+    "hidream": hidream,
+    "hunyuan_dit": hunyuan_dit,
+    "hunyuan_image": hunyuan_image,
+    "kandinsky5": kandinsky5,
     "krea2": krea2,
+    "lumina": lumina,
     "nucleus_moe": nucleus_moe,
     "ovis_image": ovis_image,
     "prx": prx,
+    "qwen_image_21": qwen_image_21,
 }
 # Whose tiny tokenizers have pieces of one letter only.
 LETTERS = ("lumina2", "qwen_image", "z_image", "cogview4", "ernie_image", "flux2_klein", "krea2", "nucleus_moe")
-LETTERS += ("ovis_image", "prx")
+LETTERS += ("ovis_image", "prx", "hunyuan_image", "kandinsky5", "lumina", "qwen_image_21")
 UNWEIGHTED = ("ernie_image", "prx")  # whose words cannot be weighted
 EVERY = [*PIPELINES, *NEWER]
 MOSTLY_SLOW = [*PIPELINES, *(pytest.param(name, marks=pytest.mark.slow) for name in NEWER)]

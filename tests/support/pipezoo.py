@@ -36,14 +36,16 @@ def settings(pipe: Any) -> dict[str, Any]:
     values = {"num_inference_steps": 3, "height": 64, "width": 64, "output_type": "latent", "return_dict": False}
     if "PixArt" in type(pipe).__name__:
         values |= {"use_resolution_binning": False, "clean_caption": False}
-    if "PRX" in type(pipe).__name__:
+    if "PRX" in type(pipe).__name__ or "HunyuanDiT" in type(pipe).__name__:
         values |= {"use_resolution_binning": False}
+    if type(pipe).__name__ == "LuminaPipeline":
+        values |= {"proportional_attn": False, "clean_caption": False}
     return values
 
 
 def call(pipe: Any, prompt: Any = "two red cats", seed: int = 0, **options: Any) -> torch.Tensor:
     """The latents that a pipeline makes of a prompt, or of `prompt_embeds` among the options."""
-    text = {} if "prompt_embeds" in options else {"prompt": prompt}
+    text = {} if any(name.startswith("prompt_embeds") for name in options) else {"prompt": prompt}
     generator = torch.Generator().manual_seed(seed)
     output = pipe(**{**text, **settings(pipe), "generator": generator, **options})[0]
     return output if isinstance(output, torch.Tensor) else torch.stack(list(output))
@@ -56,7 +58,7 @@ def clip_tokenizer() -> Any:
     return CLIPTokenizer.from_pretrained(TOKENIZER)
 
 
-def clip(width: int = 32, projection: int | None = None) -> Any:
+def clip(width: int = 32, projection: int | None = None, positions: int = 77) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     tokenizer = clip_tokenizer()
@@ -67,6 +69,7 @@ def clip(width: int = 32, projection: int | None = None) -> Any:
         num_hidden_layers=2,
         num_attention_heads=4,
         projection_dim=projection or 32,
+        max_position_embeddings=positions,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -106,12 +109,14 @@ def decoder_config(kind: Any, vocabulary: int, **config: Any) -> Any:
     return kind(vocab_size=vocabulary, **sizes | heads | config)
 
 
-def qwen_tokenizer() -> Any:
+def qwen_tokenizer(*words: str) -> Any:
+    """All pieces are letters, but for " ca" and the words."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import Qwen2Tokenizer
 
     letters = sorted(ByteLevel.alphabet())
     merges = [("Ġ", "c"), ("Ġc", "a")]
+    merges += [(word[:i], word[i]) for word in words for i in range(1, len(word))]
     vocabulary = ["<|endoftext|>", *letters, *("".join(pair) for pair in merges)]
     tokenizer = Qwen2Tokenizer(vocab={piece: i for i, piece in enumerate(vocabulary)}, merges=merges)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})

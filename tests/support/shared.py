@@ -56,13 +56,14 @@ def traces(pipe):
     """Hooks and handles in a pipeline, and what it consists of; transformers puts hooks of its own at a first call."""
     parts = {name: part for name, part in pipe.components.items() if part is not None}
     modules = [m for part in parts.values() if isinstance(part, nn.Module) for m in part.modules()]
+    tokenizers = [getattr(p, "tokenizer", p) for name, p in parts.items() if name.startswith("tokenizer")]
     put = [hook for m in modules for hook in (*m._forward_hooks.values(), *m._forward_pre_hooks.values())]
     return {
         "hooks": [name for name in map(_name, put) if not name.startswith("transformers.")],
         "handles": [sorted(held) for part in [*parts.values(), *modules] if (held := _handles(part))],
         "classes": [type(pipe).__name__, *(type(part).__name__ for part in parts.values())],
         "processors": [type(m.processor).__name__ for m in modules if hasattr(m, "processor")],
-        "lengths": [(len(p), p.model_max_length) for name, p in parts.items() if name.startswith("tokenizer")],
+        "lengths": [(len(p), p.model_max_length) for p in tokenizers],
     }
 
 

@@ -247,6 +247,8 @@ def lumina_next() -> nn.Module:
         cross_attention_dim=WIDTH,
     )
     nn.init.zeros_(model.pad_token)  # upstream leaves it uninitialised
+    for layer in model.layers:
+        nn.init.ones_(layer.gate)  # at 0 no text comes through
     return model
 
 
@@ -364,7 +366,7 @@ def z_image_inputs(height: int, width: int) -> dict[str, Any]:
     }
 
 
-def hunyuan_dit() -> nn.Module:
+def hunyuan_dit(text_len: int = TEXT, text_len_t5: int = TEXT) -> nn.Module:
     from diffusers import HunyuanDiT2DModel
 
     return HunyuanDiT2DModel(
@@ -379,8 +381,8 @@ def hunyuan_dit() -> nn.Module:
         cross_attention_dim=WIDTH,
         cross_attention_dim_t5=WIDTH,
         pooled_projection_dim=16,
-        text_len=TEXT,
-        text_len_t5=TEXT,
+        text_len=text_len,
+        text_len_t5=text_len_t5,
     )
 
 
