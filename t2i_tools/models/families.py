@@ -18,6 +18,7 @@ from t2i_tools.models.readings import (
     after_system_prompt,
     after_system_turn,
     after_template,
+    at_most,
     call_length,
     chat_turn,
     cleaned,
@@ -551,7 +552,7 @@ FAMILIES = (
         layered=("prompt_embeds_llama3", "negative_prompt_embeds_llama3", "encoder_hidden_states_llama3"),
         segments=(("text_encoder_3",), ("text_encoder_4",)),  # its CLIPs give the pooled vector alone
         reading=call_length,
-        clip_reading=call_length,
+        clip_reading=at_most(218),
         windows=True,
     ),
     Family(

@@ -57,6 +57,11 @@ def call_length(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Read
     return Reading(prompt, min(longest, part.tokenizer.model_max_length))
 
 
+def at_most(tokens: int) -> PromptRule:
+    """As many tokens as the call says, up to a number that stands in the pipeline's code."""
+    return lambda pipe, part, prompt, longest: Reading(prompt, min(longest, tokens))
+
+
 def multiples(multiple: int) -> PromptRule:
     """The padding comes first, up to a whole multiple of tokens."""
     return lambda pipe, part, prompt, longest: Reading(prompt, longest, multiple=multiple, left=True)

@@ -30,8 +30,9 @@ def known_family(pipe: DiffusionPipeline) -> Family:
     """The record of a pipeline whose encode_prompt is known. Raises UnsupportedModelError."""
     family = pipeline_family(pipe)
     if family is None or not family.returns:
+        why = None if family is None else family.refused.get("padding")
         raise UnsupportedModelError(
-            f"{type(pipe).__name__}: it is not known what its encode_prompt returns; "
+            f"{type(pipe).__name__}: {why or 'it is not known what its encode_prompt returns'}; "
             f"supported are {', '.join(supported_families('padding'))}"
         )
     return family

@@ -19,6 +19,21 @@ from t2i_tools.padding.runs import Intervention
 
 PROMPT, OTHER = "two red cats", "a photo on the cats, two"
 CROSS = ("stable_diffusion", "stable_diffusion_xl", "pixart", "nucleus_moe", "prx")
+PADDED_IN_BATCHES = ("qwen_image", "cogview4", "kandinsky5", "qwen_image_21")  # where the shorter prompt gets padding
+# Whose pipelines mix the masks of prompts up, for several images per prompt.
+MIXED_MASKS = ("lumina", "lumina2", "prx", "hunyuan_dit", "hunyuan_image")
+# Whose denoiser sees no padding, or learned rows in its place, or whose pipeline pads no prompt alone.
+SEES_NO_PADS = (
+    "qwen_image",
+    "lumina2",
+    "ernie_image",
+    "krea2",
+    "hunyuan_image",
+    "kandinsky5",
+    "lumina",
+    "qwen_image_21",
+)
+SEES_NO_PADS += ("hunyuan_dit",)
 KEEPS = ("prompt", "pads", "clean", "eos", ("pads", 0, 5), ("random", 5, 0), slice(0, 4), "swapped", "noise")
 
 
@@ -87,20 +102,36 @@ PLACES = {
     ],
     "krea2": [(r"^text_fusion\.refiner_blocks\.\d+$", 0, 0), (r"^transformer_blocks\.\d+$", 0, 0)],
     "ovis_image": [(r"transformer_blocks\.\d+$", "encoder_hidden_states", 0)],
+    "hidream": [
+        (r"^double_stream_blocks\.\d+$", "encoder_hidden_states", 0),
+        (r"^single_stream_blocks\.\d+$", "hidden_states", 16),
+    ],
+    "hunyuan_dit": [(r"^blocks\.\d+$", "encoder_hidden_states", 0)],
+    "hunyuan_image": [
+        (r"refiner_blocks\.\d+$", 0, 0),
+        (r"^(single_)?transformer_blocks\.\d+$", 1, 0),
+    ],
+    "kandinsky5": [(r"^text_transformer_blocks\.\d+$", 0, 0), (r"^visual_transformer_blocks\.\d+$", 1, 0)],
+    "lumina": [(r"^layers\.\d+$", 3, 0)],
+    "qwen_image_21": [(r"^transformer_blocks\.\d+$", "hidden_states", 0)],
     "z_image": [(r"^context_refiner\.\d+$", 0, 0), (r"^layers\.\d+$", 0, 32)],
 }
 
 
+GLYPHS = 16  # rows of HunyuanImage's second text, between those that it sees of the first and the others
+PROMPT_FIRST = ("z_image", "lumina")  # in guidance's batch
 # Guidance is a call of its own, after the prompt's.
-TWO_CALLS = ("chroma", "lumina2", "cogview4", "ovis_image", "flux2_klein", "krea2")
+TWO_CALLS = ("chroma", "lumina2", "cogview4", "ovis_image", "flux2_klein", "krea2", "kandinsky5")
 
 
 def in_one_batch(pipe, name, clean, own):
     """The oracle: clean prompt, prompt and target in one batch from one noise, rows copied over at every block.
 
-    In guidance's batch of six the half that follows the prompts is the first of Z-Image's, the second of others'.
+    In guidance's batch of six the half that follows the prompts is the second, but for some.
     """
     model, own, calls = denoiser(pipe), torch.from_numpy(own), []
+    own = torch.cat([own, own[128:]]) if name == "hidream" else own  # blocks have the language model's rows twice
+    seen = [int(text_rows(pipe, text).prompt.sum()) for text in (clean, PROMPT, PROMPT)]
     handles = [model.register_forward_pre_hook(lambda *_: calls.append(1))]
 
     def copy_rows(argument, first, module, args, kwargs):
@@ -108,10 +139,12 @@ def in_one_batch(pipe, name, clean, own):
             return args, kwargs
         value = (kwargs[argument] if isinstance(argument, str) else args[argument]).clone()
         value = value.transpose(0, 1) if name == "ernie_image" else value
-        last = 3 if name == "z_image" else len(value)
-        text = slice(first, first + len(own))
-        length = value[:, text].shape[1]
-        value[last - 1, text] = torch.where(own[:length, None], value[last - 2, text], value[last - 3, text])
+        last = 3 if name in PROMPT_FIRST else len(value)
+        texts = [slice(first, first + len(own))] * 3
+        if name == "hunyuan_image" and argument == 1:
+            texts = [torch.arange(len(own)) + GLYPHS * (torch.arange(len(own)) >= number) for number in seen]
+        spare, mine, text = (value[last - 3 + i, rows] for i, rows in enumerate(texts))
+        value[last - 1, texts[2]] = torch.where(own[: len(text), None], mine, spare)
         value = value.transpose(0, 1) if name == "ernie_image" else value
         if isinstance(argument, str):
             return args, kwargs | {argument: value}
@@ -123,7 +156,8 @@ def in_one_batch(pipe, name, clean, own):
                 handles.append(module.register_forward_pre_hook(partial(copy_rows, argument, first), with_kwargs=True))
     try:
         generators = [torch.Generator().manual_seed(0) for _ in "abc"]
-        output = pipe(prompt=[clean, PROMPT, PROMPT], generator=generators, **pipezoo.settings(pipe))
+        uncached = {"use_kv_cache": False} if name == "qwen_image_21" else {}
+        output = pipe(prompt=[clean, PROMPT, PROMPT], generator=generators, **pipezoo.settings(pipe), **uncached)
         return latents_of(output)[2:]
     finally:
         for handle in handles:
@@ -141,16 +175,11 @@ def test_against_the_papers_way(pipe, name, keep):
     (made,), plain = intervened(pipe, [keep]), pipezoo.call(pipe, PROMPT)
     expected = in_one_batch(pipe, name, clean, own)
     assert distance(made, expected) <= 2e-5 * max(1.0, float(plain.abs().max()))
-    if keep != "prompt" or name not in (
-        "qwen_image",
-        "lumina2",
-        "ernie_image",
-        "krea2",
-    ):  # of which the denoiser sees no pads
+    if keep != "prompt" or name not in SEES_NO_PADS:
         assert distance(made, plain) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["pixart", "lumina2", "qwen_image", "ernie_image", "krea2", "nucleus_moe", "prx"])
+@pytest.mark.parametrize("name", [*SEES_NO_PADS, "pixart", "nucleus_moe", "prx"])
 def test_masked_pads_change_nothing(pipe):
     plain = pipezoo.call(pipe, PROMPT)
     (made,) = intervened(pipe, ["prompt"])
@@ -171,7 +200,7 @@ def test_guidance_is_left_alone(pipe):
         assert distance(clean, pipezoo.call(pipe, "", **guided)) <= 1e-6
 
 
-def test_batches_and_several_images(pipe):
+def test_batches_and_several_images(pipe, name):
     """As the images one by one, each from its own noise, up to rounding."""
     prompts, generators = [PROMPT, "a photo"], [torch.Generator().manual_seed(seed) for seed in range(4)]
     unguided = {"guidance_scale": 1.0} if "PRX" in type(pipe).__name__ else {}  # guidance takes one image there
@@ -179,8 +208,8 @@ def test_batches_and_several_images(pipe):
     with diffusion_intervention(pipe, "pads"):
         together = latents_of(pipe(prompt=prompts, generator=generators, **call))
     assert len(together) == 4
-    if type(pipe).__name__ in ("QwenImagePipeline", "CogView4Pipeline", "Lumina2Pipeline", "PRXPipeline"):
-        return  # the shorter text is padded: another image; the last two mix masks up for several images per prompt
+    if name in PADDED_IN_BATCHES or name in MIXED_MASKS:
+        return  # another image
     for seed in range(4):
         with diffusion_intervention(pipe, "pads"):
             alone = pipezoo.call(pipe, prompts[seed // 2], seed=seed, **unguided)
@@ -372,5 +401,5 @@ def test_unknown_denoisers():
 
     from t2i_tools.padding.hooks import find_blocks
 
-    with pytest.raises(UnsupportedModelError, match="HunyuanDiT.*two encoders"):
-        find_blocks(zoo.build("hunyuan_dit"))
+    with pytest.raises(UnsupportedModelError, match="Ideogram4.*embeddings"):
+        find_blocks(zoo.build("ideogram4"))

@@ -2,6 +2,7 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 from support import pipezoo
 from support.shared import shared
 
@@ -17,8 +18,14 @@ PROMPT, OTHER = "two red cats", "a photo on the cats, two"
 FIXED = ("stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux", "chroma", "pixart", "aura_flow")
 
 
-def text(embeds):
-    return embeds["prompt_embeds"][0]
+def text(embeds, item=0):
+    """An item's rows of text: of several encoders below each other, of several layers side by side."""
+    if "prompt_embeds_t5" in embeds:  # HiDream's
+        layers = embeds["prompt_embeds_llama3"][:, item].movedim(0, 1).flatten(1)
+        return torch.cat([F.pad(embeds["prompt_embeds_t5"][item], (0, 32)), layers])
+    if "prompt_attention_mask_2" in embeds:  # HunyuanDiT's
+        return torch.cat([embeds["prompt_embeds"][item], embeds["prompt_embeds_2"][item]])
+    return embeds.get("prompt_embeds", embeds.get("prompt_embeds_qwen"))[item]
 
 
 def pads_of(pipe, prompt):
@@ -143,7 +150,7 @@ def test_batches_and_several_images(pipe):
     assert len(pipezoo.call(pipe, **embeds, **unguided)) == 4
     for index, prompt in enumerate([PROMPT, PROMPT, "a photo", "a photo"]):
         alone = text(encoder_intervention(pipe, prompt, "prompt"))
-        assert torch.equal(embeds["prompt_embeds"][index][: len(alone)], alone)
+        assert torch.equal(text(embeds, index)[: len(alone)], alone)
 
 
 def test_sd3_without_its_t5(tmp_path):
