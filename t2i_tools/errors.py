@@ -31,13 +31,13 @@ class OutOfMemoryError(T2IError):
 
 
 def install_command(extra: str) -> str:
-    """The command that installs an extra, from the checkout: the package is on no index."""
+    """The command that installs an extra, from a clone: the package is on no index."""
     return f"pip install '.[{extra}]'"
 
 
 def install(extra: str) -> str:
     """What to do about a missing extra, for a message."""
-    return f"{install_command(extra)} in the checkout of t2i-tools"
+    return f"{install_command(extra)} in your clone of t2i-tools"
 
 
 def debugging() -> bool:

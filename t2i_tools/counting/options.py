@@ -63,7 +63,8 @@ class CountOptions:
         vae: Another VAE for images with a graph, for instance an `AutoencoderTiny`.
         checkpoint: A file written after every step, from which the same search goes on to the same bytes.
         early_look: Count the predicted image half-way, and end a trial that has no chance, see `early_look.py`. A
-            `LookRecords` does so too, and carries over from search to search what looks were worth. False by default.
+            `LookRecords` does so too, and carries over, from search to search, how often looks agreed with the final
+            count. False by default.
         look_at: Share of the steps before the look; 0.5 by default.
         look_cost: Of a look, in plain images' worth; measured by the clock at the first one when None.
         weight_decay: Of AdamW on the token; 0 by default.

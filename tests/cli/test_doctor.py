@@ -123,7 +123,7 @@ def test_options_of_a_try_without_it_are_refused(option, capsys):
 
 def test_what_installs_an_extra_works_from_the_checkout():
     """Every extra that a message names exists, and none asks an index for a package that is on none."""
-    assert install("app") == "pip install '.[app]' in the checkout of t2i-tools"
+    assert install("app") == "pip install '.[app]' in your clone of t2i-tools"
     code = "".join(path.read_text(encoding="utf-8") for path in Path(doctor.__file__).parents[1].rglob("*.py"))
     named = set(re.findall(r"""install\(["'](\w+)["']\)""", code))
     assert named == {"app", "count", "lora", "metrics", "ray"}
