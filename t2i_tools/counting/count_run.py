@@ -102,7 +102,7 @@ def run_searches(
         if not rows:
             write_rows(folder, run, rows, looks)  # a random seed has to outlive a kill
         result = search.run(on_step and (lambda step, place=place: on_step(place, step)))
-        row = deliver(result, run, folder, place, describe(result), clip and result.similarity(clip))
+        row = deliver(result, run, folder, place, describe(result), None if clip is None else result.similarity(clip))
         if result.stopped == "interrupted":  # the search stays, to go on from
             yield row
             raise KeyboardInterrupt

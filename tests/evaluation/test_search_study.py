@@ -9,7 +9,7 @@ import torch
 
 from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
 from t2i_tools.evaluation.reports.protocol import Protocol
-from t2i_tools.evaluation.studies.search_report import race, report, write_tables
+from t2i_tools.evaluation.studies.search_report import COSTS, race, report, write_tables
 from t2i_tools.evaluation.studies.search_study import Cell, judged_at, run_cell
 
 RULE = Protocol(unit="cell", baseline="plain")
@@ -51,7 +51,8 @@ def test_figures_by_method_with_intervals_over_cells(tables):
     assert plain["exact"].low <= 2 / 16 < plain["exact"].high
     assert token["exact, second judge"].estimate == token["exact, counter"].estimate == 1
     assert token["exact, counter"].low < 0.8  # eight cells, not sixteen pictures
-    assert {name: token[name] for name in COMPUTE} == COMPUTE and token["images"] == 4
+    assert {name: token[name] for name in COSTS} == {name: COMPUTE[name] for name in COSTS}
+    assert token["images"] == 4 and "seconds" not in token
 
 
 def test_gains_over_the_baseline(tables):

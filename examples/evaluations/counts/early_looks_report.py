@@ -78,6 +78,8 @@ def within(values: np.ndarray, cells: Sequence[Any], **more: Any) -> Interval:
     """Over the rows of each cell; cells of a single row are left out."""
     names = list(map(str, cells))
     keep = np.array([names.count(name) > 1 for name in names])
+    if not keep.any():
+        return Interval(np.nan, np.nan, np.nan, 0.95, 0)
     return stratified_bootstrap(values[keep], [name for name, one in zip(names, keep, strict=True) if one], **more)
 
 
