@@ -15,7 +15,7 @@ from t2i_tools.entropy.formula import Rule, Strength, find_rule, find_strength, 
 from t2i_tools.entropy.hooks import KeyGain, Layer, Scaling, check_processors, find_layers
 from t2i_tools.errors import InputError
 from t2i_tools.handle import Handle
-from t2i_tools.models.anatomy import controlnets, denoiser, native_size, size_multiple
+from t2i_tools.models.anatomy import controlnets, denoiser, native_size, token_pixels
 from t2i_tools.models.calls import Grid, token_side
 from t2i_tools.models.compiled import forget_compiled, unwrapped
 from t2i_tools.models.families import find_layout
@@ -127,7 +127,7 @@ def native_grid(pipe: DiffusionPipeline | nn.Module, native: tuple[int, int] | N
         raise InputError(
             f"{type(model).__name__} does not say at which size it was trained: pass native=(height, width)"
         )
-    side = token_side(model) if isinstance(pipe, nn.Module) else size_multiple(pipe)
+    side = token_side(model) if isinstance(pipe, nn.Module) else token_pixels(pipe)
     match native:
         case [int(height), int(width)] if min(height, width) >= side:
             return height // side, width // side

@@ -138,12 +138,24 @@ def call_pipeline(
         arguments = {**arguments, "output_type": "np"}
     with call_errors(pipe, requests):
         result = pipe(**arguments)
-    if not hasattr(result, "images"):
+    made = getattr(result, "images", getattr(result, "image", None))
+    if made is None:
         raise UnsupportedModelError(f"{type(pipe).__name__} makes no images")
-    images = to_images(result.images)
+    images = to_images(made)
+    _check_size(pipe, images[0], arguments)
     if first.size is None or first.fit == "snap":
         return images
     return [image.crop(centre_box((image.height, image.width), first.size)) for image in images]
+
+
+def _check_size(pipe: DiffusionPipeline, image: Image.Image, arguments: Mapping[str, Any]) -> None:
+    """Raise InputError for an image of another size than the pipeline was asked for: it has sizes of its own."""
+    asked = arguments.get("width"), arguments.get("height")
+    if None not in asked and image.size != asked:
+        raise InputError(
+            f"{type(pipe).__name__} has sizes of its own: asked for {asked[0]}x{asked[1]} pixels, it made "
+            f"{image.width}x{image.height}; ask for that size, or for none"
+        )
 
 
 def takes(pipe: DiffusionPipeline, name: str) -> bool:

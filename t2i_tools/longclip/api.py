@@ -144,7 +144,10 @@ def window_reader(
     """The reader of a CLIP text encoder."""
     family = pipeline_family(pipe)
     pooled = family is not None and family.pooled_only(part.name)
-    return Reader(part.name, part.encoder, part.tokenizer, method, syntax, length, pooled, split)
+    fixed = None
+    if family is not None and family.clip_reading is not None and positions(part.encoder) > STOCK:
+        fixed = min(prompt_reading(pipe, part, "", None).longest, positions(part.encoder))
+    return Reader(part.name, part.encoder, part.tokenizer, method, syntax, length, pooled, split, fixed)
 
 
 def text_reader(pipe: DiffusionPipeline, part: TextEncoder) -> TextReader:

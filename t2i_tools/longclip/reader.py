@@ -39,7 +39,8 @@ class Reader:
 
     syntax: whether brackets are weights. length: of a window, where it is not to be what the encoder has at present.
     pooled: the denoiser is given the pooled vector of the first window alone, so that no other is read.
-    split: what goes whole into a window, where there are several.
+    split: what goes whole into a window, where there are several. fixed: tokens that the pipeline gives a long CLIP,
+    whatever the prompt's length.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Reader:
     length: int | None = None
     pooled: bool = False
     split: Split = "words"
+    fixed: int | None = None
     longest: dict[str, int] | None = None
     warned: bool = False
 
@@ -64,7 +66,7 @@ class Reader:
     @property
     def size(self) -> int:
         """The most tokens of a window, begin and end included."""
-        return self.length or positions(self.encoder)
+        return self.fixed or self.length or positions(self.encoder)
 
     def read(self, prompt: str) -> list[list[Token]]:
         """All windows of a prompt, also those beyond the limit."""
@@ -118,7 +120,8 @@ class Reader:
 
     def window(self, prompts: Sequence[Sequence[Sequence[Token]]], length: int = 0) -> int:
         """Tokens of the windows of prompts read together: what 77 hold was read whole before, and is not stretched."""
-        short = length <= STOCK and all(len(windows) == 1 and len(windows[0]) <= STOCK - 2 for windows in prompts)
+        fits = self.fixed is None and length <= STOCK
+        short = fits and all(len(windows) == 1 and len(windows[0]) <= STOCK - 2 for windows in prompts)
         return min(self.size, STOCK) if short else self.size
 
     def warn(self, prompts: Sequence[str]) -> None:

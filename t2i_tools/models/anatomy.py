@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from t2i_tools.errors import UnsupportedModelError
-from t2i_tools.models.families import FAMILIES
+from t2i_tools.models.families import FAMILIES, Family
 from t2i_tools.models.readings import TextEncoder
 
 if TYPE_CHECKING:
@@ -94,25 +94,42 @@ def native_size(pipe: DiffusionPipeline) -> tuple[int, int] | None:
 
 def size_multiple(pipe: DiffusionPipeline) -> int:
     """Pixels of which each side of an image must be a whole multiple: the VAE's factor times the patch."""
-    patch = getattr(denoiser(pipe).config, "patch_size", None) or 1
-    patch = patch if isinstance(patch, int) else patch[-1]
     # Flux, Qwen-Image and Z-Image patch inside the pipeline; there the image processor's factor holds the patch too.
     processor = getattr(getattr(pipe, "image_processor", None), "config", None)
-    return math.lcm(_vae_factor(pipe) * patch, getattr(processor, "vae_scale_factor", 1))
+    family = _family(pipe)
+    latents = _latent_pixels(pipe) * (family.sides(denoiser(pipe).config) if family and family.sides else 1)
+    return math.lcm(latents, getattr(processor, "vae_scale_factor", 1))
+
+
+def token_pixels(pipe: DiffusionPipeline) -> int:
+    """Pixels along one side of a token."""
+    family = _family(pipe)
+    return _latent_pixels(pipe) if family is not None and family.sides else size_multiple(pipe)
 
 
 def longest_side(pipe: DiffusionPipeline) -> int | None:
     """The pixels of a side beyond which the model has no position embeddings; None where it has them for any size."""
-    model = denoiser(pipe)
-    for family in FAMILIES:
-        if family.position_limit is not None and type(model).__name__ == family.denoiser:
-            return family.position_limit(model.config) * size_multiple(pipe)
-    return None
+    family = _family(pipe)
+    if family is None or family.position_limit is None:
+        return None
+    return family.position_limit(denoiser(pipe).config) * size_multiple(pipe)
 
 
 def _tokenizer(reader: Any) -> Any:
     return getattr(reader, "tokenizer", reader)
 
 
+def _family(pipe: DiffusionPipeline) -> Family | None:
+    """The record of the pipeline's denoiser; None where there is none."""
+    model = denoiser(pipe)
+    return next((one for one in FAMILIES if one.has_denoiser(type(model).__name__, model)), None)
+
+
+def _latent_pixels(pipe: DiffusionPipeline) -> int:
+    """Pixels along one side of what the denoiser makes a token of: the VAE's factor times its own patch."""
+    patch = getattr(denoiser(pipe).config, "patch_size", None) or 1
+    return _vae_factor(pipe) * (patch if isinstance(patch, int) else patch[-1])
+
+
 def _vae_factor(pipe: DiffusionPipeline) -> int:
-    return getattr(pipe, "vae_scale_factor", 1)
+    return getattr(pipe, "vae_scale_factor", None) or getattr(pipe, "vae_scale_factor_spatial", 1)

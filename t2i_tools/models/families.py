@@ -26,10 +26,14 @@ from t2i_tools.models.readings import (
     end_after_padding,
     fixed_lengths,
     inside_template,
+    inside_template_longest,
     multiples,
     padded_template,
+    padded_to_longest,
     padded_turn,
     pipeline_length,
+    turn_after_padding,
+    unless_quoted,
     unpadded,
 )
 
@@ -130,6 +134,7 @@ class Family:
         name: folder of diffusers.pipelines that holds its pipelines.
         denoiser: class of its UNet or transformer.
         attention: where its denoiser has image self-attention; None where the plugin cannot act, see `refused`.
+        marks: config of a denoiser -> whether it is of this family, where several share its class.
         controlnets: class of a ControlNet -> its layout.
         image, text, time: arguments of the denoiser's forward.
         packed: whether the pipeline packs the latents to tokens, (B, N, C).
@@ -163,6 +168,8 @@ class Family:
         clip_reading: how CLIP reads one, where it is not at the tokenizer's own length.
         aside: text encoders that read something else than the prompt, of which no plugin is told.
         windows: whether CLIP encoders read the prompt, which `long_prompts` lengthens.
+        sides: config of the denoiser -> of how many latents each side of an image is a whole multiple, where a token is
+            one of them.
         position_limit: tokens of a side beyond which the denoiser has no position embeddings, of its config.
         single_file: name of a tensor that only this family's checkpoints hold, and the pipeline that opens them.
         own_scaling: key of cross_attention_kwargs by which a pipeline already scales its attention by size, and what
@@ -173,6 +180,7 @@ class Family:
     name: str
     denoiser: str
     attention: AttentionLayout | None = None
+    marks: Callable[[Any], bool] | None = None
     controlnets: Mapping[str, AttentionLayout] = field(default_factory=dict)
     image: str = "hidden_states"
     text: str = "encoder_hidden_states"
@@ -207,6 +215,7 @@ class Family:
     clip_reading: PromptRule | None = None
     aside: tuple[str, ...] = ()
     windows: bool = False
+    sides: Callable[[Any], int] | None = None
     position_limit: Callable[[Any], int] | None = None
     single_file: tuple[str, str] | None = None
     own_scaling: tuple[str, str] | None = None
@@ -224,19 +233,23 @@ class Family:
             return "its text encoders are no CLIP, and keep their length"
         return None if self._has[plugin] else "not looked into"
 
+    def has_denoiser(self, name: str, model: Any) -> bool:
+        """Whether a denoiser is of this family, by the name of its class or a base of it."""
+        return name == self.denoiser and (self.marks is None or self.marks(model.config))
+
     def pooled_only(self, encoder: str) -> bool:
         """Whether the denoiser is given a text encoder's pooled vector alone."""
         return self.segments is not None and not any(encoder in segment for segment in self.segments)
 
     @property
     def _has(self) -> dict[str, bool]:
-        text = bool(self.returns)
+        text = bool(self.returns) or self.reading is not None
         return {
             "entropy": self.attention is not None,
             "spans": text,
             "syntax": text,
-            "padding": text and bool(self.sites),
-            "padding policy": text and self.masking is not None,
+            "padding": bool(self.returns and self.sites),
+            "padding policy": bool(self.returns) and self.masking is not None,
             "counting": text,
             "longclip": self.windows,
         }
@@ -267,23 +280,8 @@ PLUGINS = {
 }
 
 
-def _without_text(padding: str, **others: str) -> dict[str, str]:
-    """What is refused where the plugins of the text were not tried on a pipeline.
-
-    padding: why no rows of text are exchanged. others: further reasons of its own.
-    """
-    return {
-        "spans": "how its pipeline has prompts read was not tested",
-        "syntax": "how its pipeline has prompts read was not tested",
-        "padding": padding,
-        "padding policy": "whether a row of its text may be left out was not tested",
-        "counting": "whether its encoders read a learned vector as they read a word was not tested",
-        **others,
-    }
-
-
-# Of a family on whose pipelines the plugins of the text were not tested.
-UNTESTED = _without_text("how its pipeline has prompts read and what encode_prompt returns was not tested")
+NO_EMBEDDINGS = "its call takes no embeddings"
+HIDDEN = "its pipeline pads a prompt beside a longer one alone, and hides that padding"
 # Of families whose blocks are Flux's: the text beside the image, joined to it, or first in one stream with it.
 FLUX_SITES = (BESIDE, TextSite(r"^single_transformer_blocks\.\d+$"))
 ONE_STREAM = TextSite(r"^single_transformer_blocks\.\d+$", "hidden_states", joint=True)
@@ -443,7 +441,9 @@ FAMILIES = (
         FLUX,
         packed=True,
         sites=(BESIDE, ONE_STREAM),
-        refused=_without_text("its call takes no embeddings, and its blocks read one layer of the text encoder each"),
+        reading=padded_to_longest,
+        sides=lambda config: 2,  # unless its call says do_patching
+        refused={"padding": NO_EMBEDDINGS, "padding policy": HIDDEN},
     ),
     Family(
         "bria_fibo2",
@@ -451,7 +451,11 @@ FAMILIES = (
         AttentionLayout(image=r"^noise_refiner\.\d+\.attention$", joint=r"^layers\.\d+\.attention$"),
         text_tokens=_gists,
         references=_context_latents,
-        refused=_without_text("its denoiser sums the text up in tokens of its own, whose rows stand for no words"),
+        reading=inside_template_longest,
+        refused={
+            "padding": "its denoiser sums the text up in tokens of its own, whose rows stand for no words",
+            "padding policy": HIDDEN,
+        },
     ),
     Family(
         "chroma",
@@ -480,6 +484,23 @@ FAMILIES = (
         returns=GUIDED,
         unpadded=True,
         reading=multiples(16),
+    ),
+    Family(
+        "deepfloyd_if",
+        "UNet2DConditionModel",
+        UNET,
+        marks=lambda config: any("SimpleCrossAttn" in kind for kind in config.down_block_types),
+        image="sample",
+        text_tokens=_text_of_unet,
+        # No cross_attention: the denoiser sums the text up for its modulation too.
+        sites=(TextSite(r"\.attentions\.\d+$"),),
+        masking=TextMasking(
+            "encoder_attention_mask",
+            refused={"trim": "its pipeline pads up to a length of its own, whatever its call says"},
+        ),
+        returns=GUIDED,
+        reading=fixed_lengths({"text_encoder": 77}),
+        sides=lambda config: 2 ** (len(config.block_out_channels) - 1),  # its latents are pixels
     ),
     Family(
         "ernie_image",
@@ -611,7 +632,12 @@ FAMILIES = (
         packed=True,
         grid=lambda model, arguments: (1, _marked(2)(model, arguments)),
         text_tokens=_marked(3),
-        refused=_without_text("its call takes no embeddings"),
+        reading=turn_after_padding,
+        refused={
+            "padding": NO_EMBEDDINGS,
+            "padding policy": "its padding stands in a segment of its own, to which nothing attends",
+            "syntax": "its pipeline calls the layers of its text encoder one by one, with which no weights can go",
+        },
     ),
     Family(
         "kandinsky5",
@@ -659,10 +685,14 @@ FAMILIES = (
         packed=True,
         references=_other_frames,
         sites=FLUX_SITES,
-        refused=_without_text(
-            "its call fails with embeddings, of which it takes the prompt's length",
-            spans="its pipeline reads what stands in quotation marks letter by letter",
-        ),
+        masking=TextMasking(refused={"trim": "its pipeline pads up to a length of its own, whatever its call says"}),
+        returns=("prompt_embeds", "text_ids"),
+        rewritten_by=("enable_prompt_rewrite", "text_processor"),
+        reading=unless_quoted("diffusers.pipelines.longcat_image.pipeline_longcat_image"),
+        refused={
+            "padding": "its call fails with embeddings, of which it takes the prompt's length",
+            "syntax": "its pipeline reads ids as plain lists, with which no weights can go",
+        },
     ),
     Family(
         "lumina",
@@ -791,6 +821,7 @@ FAMILIES = (
         returns=("prompt_embeds", "prompt_embeds_mask"),
         unpadded=True,
         reading=after_system_message,
+        sides=lambda config: 2,
     ),
     STABLE_DIFFUSION,
     Family(
@@ -941,7 +972,7 @@ def find_family(model: nn.Module) -> Family:
         if name in UNSUPPORTED:
             raise UnsupportedModelError(f"{name} {UNSUPPORTED[name]}")
         for family in FAMILIES:
-            if name == family.denoiser or name in family.controlnets:
+            if family.has_denoiser(name, model) or name in family.controlnets:
                 return family
     known = dict.fromkeys(family.denoiser for family in FAMILIES)
     instead = "; of a pipeline pass the denoiser, to leave its ControlNet out" if "Control" in names[0] else ""

@@ -57,6 +57,11 @@ def call_length(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Read
     return Reading(prompt, min(longest, part.tokenizer.model_max_length))
 
 
+def padded_to_longest(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Reading:
+    """Nothing stands around the prompt, and only a longer one of the batch pads it."""
+    return Reading(prompt, longest, multiple=1, left=part.tokenizer.padding_side == "left")
+
+
 def at_most(tokens: int) -> PromptRule:
     """As many tokens as the call says, up to a number that stands in the pipeline's code."""
     return lambda pipe, part, prompt, longest: Reading(prompt, min(longest, tokens))
@@ -87,6 +92,15 @@ def inside_template(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> 
     before, after = pipe.prompt_template_encode.split("{}")
     dropped = pipe.prompt_template_encode_start_idx
     return Reading(prompt, min(longest, pipe.tokenizer_max_length) + dropped, before, after, 1, dropped=dropped)
+
+
+def inside_template_longest(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Reading:
+    """The pipeline's template stands around the prompt and stays; captions in JSON are written anew."""
+    if prompt.lstrip().startswith("{"):
+        raise UnsupportedModelError(f"{type(pipe).__name__} writes captions in JSON anew, which is not followed")
+    before, after = pipe.prompt_template_encode.split("{}")
+    left = part.tokenizer.padding_side == "left"
+    return Reading(prompt, pipe.tokenizer_max_length, before, after, 1, left)
 
 
 def padded_template(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Reading:
@@ -142,6 +156,25 @@ def padded_turn(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Read
     return Reading(prompt, longest, *around_turn(part.tokenizer, enable_thinking=False))
 
 
+def turn_after_padding(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Reading:
+    """The prompt is one turn in the chat template, after the padding."""
+    before, after = around_turn(part.tokenizer, parts=True)
+    return Reading(prompt, longest, before, after, left=True)
+
+
+def unless_quoted(module: str) -> PromptRule:
+    """Padded up to the pipeline's own length; what stands in quotation marks is read letter by letter."""
+
+    def read(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Reading:
+        if any(quoted for _, quoted in import_module(module).split_quotation(prompt)):
+            raise UnsupportedModelError(
+                f"{type(pipe).__name__} reads what stands in quotation marks letter by letter, which is not followed"
+            )
+        return Reading(prompt, pipe.tokenizer_max_length)
+
+    return read
+
+
 def after_system_turn(multiple: int, module: str) -> PromptRule:
     """A module's DEFAULT_SYSTEM_PROMPT stands in a turn before the prompt's; the padding goes up to a multiple."""
 
@@ -175,9 +208,13 @@ def unpadded(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Reading
     return Reading(prompt, min(part.tokenizer.model_max_length, UNLIMITED), multiple=1)
 
 
-def around_turn(tokenizer: Any, instruction: str = "", **options: Any) -> tuple[str, str]:
-    """What a tokenizer's chat template puts before and after a user's prompt, an instruction before it included."""
-    message = [{"role": "user", "content": f"{instruction}\0"}]
+def around_turn(tokenizer: Any, instruction: str = "", parts: bool = False, **options: Any) -> tuple[str, str]:
+    """What a tokenizer's chat template puts before and after a user's prompt, an instruction before it included.
+
+    parts: whether the message is handed over as a list of parts.
+    """
+    text = f"{instruction}\0"
+    message = [{"role": "user", "content": [{"type": "text", "text": text}] if parts else text}]
     chat = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, **options)
     before, after = chat.split("\0")
     return before, after

@@ -26,6 +26,7 @@ from t2i_tools.padding.conditions import Condition, kept_rows, swapped_rows, tex
 from t2i_tools.padding.encoding import (
     Clean,
     Pooled,
+    check_supported,
     check_windows,
     encode,
     encode_clean,
@@ -89,6 +90,7 @@ def encoder_intervention(
         >>> image = pipe(**t2i.encoder_intervention(pipe, "two cats", "pads")).images[0]
     """
     check_options(condition, clean, pooled, other)
+    check_supported(known_family(pipe), pipe)
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     if not prompts:
         raise InputError("there is no prompt")

@@ -38,6 +38,12 @@ def known_family(pipe: DiffusionPipeline) -> Family:
     return family
 
 
+def check_supported(family: Family, pipe: DiffusionPipeline) -> None:
+    """Raise UnsupportedModelError where no rows of text can be exchanged."""
+    if why := family.refused.get("padding"):
+        raise UnsupportedModelError(f"{type(pipe).__name__}: {why}")
+
+
 def encode(pipe: DiffusionPipeline, prompt: str | Mapping[str, str | list[str]], **options: Any) -> dict[str, Any]:
     """What the pipeline's encode_prompt makes of a prompt, by the names of the call; what guides against it apart.
 

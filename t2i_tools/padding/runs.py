@@ -24,6 +24,7 @@ from t2i_tools.padding.conditions import (
 from t2i_tools.padding.encoding import (
     Clean,
     Pooled,
+    check_supported,
     check_windows,
     encode,
     encode_clean,
@@ -69,6 +70,7 @@ class Intervention:
         for condition in conditions:
             check_options(condition, clean, pooled, other)
         self.pipe, self.family = pipe, known_family(pipe)
+        check_supported(self.family, pipe)
         self.conditions, self.clean, self.pooled, self.other = conditions, clean, pooled, other
         self.exchange = RowExchange(unwrapped(denoiser(pipe)), layers, steps)
 

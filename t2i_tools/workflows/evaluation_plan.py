@@ -121,7 +121,7 @@ def plan(
 
     judge, clip = openers.judge(None), openers.clip(None) if openers.clip else None
     labels = sorted({item.label for item in items if item.label})
-    check_labels(judge, labels, names[0], some=all(item.image for item in items))
+    check_labels(judge, labels, names[0], some=True)
     opened = replace(openers, judge=lambda _: judge, clip=_always(clip) if clip else None)
     parts = {"judge": {"name": short_name(names[0]), "fingerprint": detector_fingerprint(judge)}}
     if clip:

@@ -69,7 +69,7 @@ def test_from_prompts_to_report_and_on_again(t2i, small, tmp_path):
 
 
 def test_classes_that_the_judge_does_not_know(t2i, tmp_path, caplog):
-    """Of images made elsewhere the others are judged; of images to make it is said before the first one."""
+    """Their images become error rows, and the others are judged; all such classes are said at once, beforehand."""
     folder = tmp_path / "made"
     folder.mkdir()
     for name in "abc":
@@ -82,8 +82,17 @@ def test_classes_that_the_judge_does_not_know(t2i, tmp_path, caplog):
     rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
     assert [row["status"] for row in rows] == ["ok", "error", "error"]
     assert "does not know 'unicorn'" in rows[2]["error"]
+    caplog.clear()
     (tmp_path / "odd.csv").write_text("prompt,class,count\na,cat,1\nb,goblin,1\nc,unicorn,2\n")
-    complains(t2i("counts", "--prompts", "odd.csv", "--output", "none"), "does not know 'goblin', 'unicorn', only")
+    odd = ("--prompts", "odd.csv", "--steps", 1, "--sizes", "16x16", "--batch", 2, "--output", "odd")
+    code, out, err = t2i("counts", *odd)
+    assert (code, "2 of 3 items failed" in err) == (1, True)
+    (line,) = [one.getMessage() for one in caplog.records if "does not know" in one.getMessage()]
+    assert "does not know 'goblin', 'unicorn': these images are not judged" in line
+    rows = [json.loads(line) for line in (tmp_path / "odd" / "rows.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in rows] == ["ok", "error", "error"]
+    (tmp_path / "none.csv").write_text("prompt,class,count\nb,goblin,1\nc,unicorn,2\n")
+    complains(t2i("counts", "--prompts", "none.csv", "--output", "none"), "does not know 'goblin', 'unicorn', only")
 
 
 def test_shards_and_limit(t2i, small, tmp_path):

@@ -115,9 +115,28 @@ def test_sizes_without_positions(name):
             check_request(pipe, Request("cat", 0, size=(265, 16), fit=fit))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hidream", "kandinsky5"])
+def test_a_pipeline_with_sizes_of_its_own(name):
+    """No black rims where it makes another size than it was asked for."""
+    pipe = pipezoo.build(name)
+    assert generate_image(pipe, Request("two red cats", 0, size=(64, 64), steps=1)).size == (64, 64)
+    with pytest.raises(InputError, match="has sizes of its own: asked for 112x96 pixels, it made"):
+        generate_image(pipe, Request("two red cats", 0, size=(83, 101), steps=1))
+
+
+@pytest.mark.slow
+def test_luminas_own_scaling_is_told_of():
+    pipe = pipezoo.build("lumina")
+    with entropy_scaling(pipe, native=(64, 64)), pytest.raises(InputError, match="proportional_attn=False"):
+        generate_image(pipe, Request("two red cats", 0, size=(83, 101), steps=1))
+
+
 @pytest.mark.parametrize("name", MOSTLY_SLOW)
 def test_any_size_to_the_pixel(name):
     """With the plugin on; PixArt would take one of its own sizes by itself."""
+    if name in ("hidream", "kandinsky5", "lumina"):
+        return  # see above
     pipe = pipezoo.build(name)
     with entropy_scaling(pipe, native=(64, 64)) as handle:
         image = generate_image(pipe, Request("two red cats", 0, size=(83, 101), steps=1))

@@ -95,6 +95,7 @@ PLACES = {
     "lumina2": [(r"^(context_refiner|layers)\.\d+$", 0, 0)],
     "bria": [(r"transformer_blocks\.\d+$", "encoder_hidden_states", 0)],
     "cogview3": [(r"^transformer_blocks\.\d+$", "encoder_hidden_states", 0)],
+    "deepfloyd_if": [(r"\.attentions\.\d+$", "encoder_hidden_states", 0)],
     "ernie_image": [(r"^layers\.\d+$", 0, 16)],
     "flux2_klein": [
         (r"^transformer_blocks\.\d+$", "encoder_hidden_states", 0),

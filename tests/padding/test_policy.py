@@ -1,4 +1,5 @@
 import copy
+import inspect
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ SEES_PADS = (
     "z_image",
     "bria",
     "cogview3",
+    "deepfloyd_if",
     "flux2_klein",
     "ovis_image",
 )
@@ -36,6 +38,7 @@ REFUSED = (
     ("z_image", "trim", "its denoiser does: take mask"),
     ("cogview4", "trim", "multiple of 16"),
     ("qwen_image", "filler", "pads no prompt"),
+    ("deepfloyd_if", "trim", "a length of its own"),
     ("hunyuan_dit", "trim", "lengths of its own"),
     ("hunyuan_dit", "filler", "learned rows"),
     ("hunyuan_image", "trim", "a length of its own"),
@@ -104,7 +107,9 @@ def test_as_masked_in_the_softmax(pipe, name, policy, masked_softmax):
     assert distance(made, plain) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["pixart", *(name for name in SEES_PADS if name not in ("cogview4", "z_image"))])
+@pytest.mark.parametrize(
+    "name", ["pixart", *(name for name in SEES_PADS if name not in ("cogview4", "z_image", "deepfloyd_if"))]
+)
 def test_trimmed_is_the_prompt_encoded_at_its_own_length(pipe, name):
     """The oracle: embeddings of that length, made by the pipeline itself and masked."""
     with pad_policy(pipe, "mask"):
@@ -175,6 +180,109 @@ def test_where_pads_are_masked_already(pipe, name):
     with pad_policy(pipe, "none"):
         seen = pipezoo.call(pipe, PROMPT, **short)
     assert torch.equal(seen, plain) == (name in UNPADDED)
+
+
+# Denoiser's argument that says which rows of its text count.
+MASKS = {
+    "hunyuan_image": "encoder_attention_mask",
+    "krea2": "encoder_attention_mask",
+    "lumina": "encoder_mask",
+    "nucleus_moe": "encoder_hidden_states_mask",
+    "pixart": "encoder_attention_mask",
+    "prx": "attention_mask",
+}
+
+
+PADDED = "two red cats"  # no whole multiple of 8 tokens
+
+
+def rows_seen(pipe, policy, prompt=PADDED):
+    rows = text_rows(pipe, prompt)
+    seen = torch.from_numpy(rows.prompt | (rows.pads & (policy == "none")))
+    if policy == "keep-one":
+        seen[torch.from_numpy(rows.pads).nonzero()[0]] = True
+    return seen
+
+
+def unguided(pipe):
+    """The image of the prompt alone, so that each item of a batch is the prompt."""
+    takes = inspect.signature(type(pipe).__call__).parameters
+    return pipezoo.call(pipe, PADDED, **({"guidance_scale": 1.0} if "guidance_scale" in takes else {}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("policy", ["none", "keep-one"])
+def test_the_mask_is_the_policys(name, policy):
+    """The oracle: the mask that the denoiser is given, written by hand."""
+    pipe = shared(name)
+    plain = unguided(pipe)
+    with pad_policy(pipe, policy):
+        made = unguided(pipe)
+    assert torch.equal(unguided(pipe), plain)
+
+    def write(model, args, kwargs):
+        mask = kwargs[MASKS[name]]
+        guided = int(mask.sum()) == int(text_rows(pipe, PADDED).prompt.sum())  # Krea2 always compares with ""
+        seen = rows_seen(pipe, policy, PADDED if guided else "")
+        return args, kwargs | {MASKS[name]: seen.to(mask.dtype).expand_as(mask)}
+
+    hook = denoiser(pipe).register_forward_pre_hook(write, with_kwargs=True)
+    try:
+        assert distance(made, unguided(pipe)) <= 1e-6
+    finally:
+        hook.remove()
+    assert distance(made, plain) > 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["flux2_klein", "hidream"])
+@pytest.mark.parametrize("policy", ["mask", "keep-one"])
+def test_rows_are_left_out(name, policy):
+    """The oracle: the denoiser is called without them."""
+    pipe = shared(name)
+    plain = unguided(pipe)
+    with pad_policy(pipe, policy):
+        made = unguided(pipe)
+    assert torch.equal(unguided(pipe), plain)
+    seen = rows_seen(pipe, policy)
+
+    def leave_out(model, args, kwargs):
+        if name == "hidream":
+            t5, llama = kwargs["encoder_hidden_states_t5"], kwargs["encoder_hidden_states_llama3"]
+            texts = {"encoder_hidden_states_t5": t5[:, seen[: t5.shape[1]]]}
+            texts["encoder_hidden_states_llama3"] = llama[:, :, seen[t5.shape[1] :]]
+            return args, kwargs | texts
+        text, ids = kwargs["encoder_hidden_states"], kwargs["txt_ids"]
+        return args, kwargs | {"encoder_hidden_states": text[:, seen], "txt_ids": ids[..., seen, :]}
+
+    hook = denoiser(pipe).register_forward_pre_hook(leave_out, with_kwargs=True)
+    try:
+        assert distance(made, unguided(pipe)) <= 1e-6
+    finally:
+        hook.remove()
+    assert distance(made, plain) > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mask", "keep-one"])
+def test_hunyuandits_learned_rows_are_hidden(policy, monkeypatch):
+    """The oracle: the softmax over its text without them; its denoiser puts them in the padding's place."""
+    pipe = shared("hunyuan_dit")
+    plain = unguided(pipe)
+    with pad_policy(pipe, policy):
+        made = unguided(pipe)
+    assert torch.equal(unguided(pipe), plain)
+    hidden, attend = ~rows_seen(pipe, policy), F.scaled_dot_product_attention
+
+    def attention(query, key, value, *args, **options):
+        if key.shape[-2] == len(hidden) != query.shape[-2]:
+            options["attn_mask"] = (~hidden).expand(query.shape[-2], -1)
+        return attend(query, key, value, *args, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
+    assert distance(made, unguided(pipe)) <= 1e-5
+    assert distance(made, plain) > 1e-3
 
 
 @pytest.mark.parametrize("name", ["stable_diffusion_3", "flux", "stable_diffusion"])

@@ -40,10 +40,65 @@ def bria() -> Any:
     return BriaPipeline(zoo.build("bria"), flow(), vae(1), t5(), t5_tokenizer())
 
 
+def bria_fibo() -> Any:
+    from diffusers import AutoencoderKLWan, BriaFiboPipeline
+    from transformers import SmolLM3Config, SmolLM3ForCausalLM
+
+    tokenizer = with_begin(qwen_tokenizer())
+    encoder = SmolLM3ForCausalLM(decoder_config(SmolLM3Config, len(tokenizer)))
+    image = AutoencoderKLWan(base_dim=4, z_dim=4, num_res_blocks=1, latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
+    sizes = {"text_encoder_dim": 32, "joint_attention_dim": 2 * 32}
+    transformer = zoo.drawn(zoo.flux_like("BriaFiboTransformer2DModel", **sizes))
+    return BriaFiboPipeline(transformer, flow(), image, encoder, tokenizer)
+
+
+def bria_fibo2() -> Any:
+    from diffusers import BriaFibo2Pipeline
+
+    processor = qwen3_vl_processor()
+    transformer = zoo.drawn(zoo.bria_fibo2(3 * 32))
+    pipe = BriaFibo2Pipeline(transformer, flow(), vae2(4), qwen3_vl(len(processor.tokenizer)), processor)
+    pipe.text_encoder_out_layers = ((0, 1, 2), (0, 1, 2))
+    return pipe
+
+
+def ideogram4() -> Any:
+    """It taps 13 of 36 layers, and guides by a denoiser of its own."""
+    from diffusers import Ideogram4Pipeline
+
+    tokenizer = with_pictures(qwen_tokenizer())
+    tokenizer.chat_template = PARTS
+    encoder = qwen3_vl(len(tokenizer), num_hidden_layers=36).model
+    denoisers = [zoo.drawn(zoo.ideogram4(13 * 32)) for _ in "ab"]
+    return Ideogram4Pipeline(flow(), vae2(1), encoder, tokenizer, *denoisers)
+
+
+def longcat_image() -> Any:
+    from diffusers import LongCatImagePipeline
+    from transformers import Qwen2VLImageProcessor, Qwen2VLProcessor, Qwen2VLVideoProcessor
+
+    tokenizer = with_pictures(qwen_tokenizer())
+    processor = Qwen2VLProcessor(Qwen2VLImageProcessor(), tokenizer, Qwen2VLVideoProcessor(), chat_template=PARTS)
+    transformer = zoo.drawn(zoo.flux_like("LongCatImageTransformer2DModel", in_channels=64))
+    pipe = LongCatImagePipeline(flow(), vae(16), qwen2_vl(len(tokenizer)), tokenizer, processor, transformer)
+    pipe.tokenizer_max_length = 64
+    return pipe
+
+
 def cogview3() -> Any:
     from diffusers import CogVideoXDDIMScheduler, CogView3PlusPipeline
 
     return CogView3PlusPipeline(t5_tokenizer(), t5(), vae(), zoo.build("cogview3"), CogVideoXDDIMScheduler())
+
+
+def deepfloyd_if() -> Any:
+    from diffusers import DDPMScheduler, IFPipeline
+
+    text = {"encoder_hid_dim": 32, "addition_embed_type": "text", "addition_embed_type_num_heads": 2}
+    unet = zoo.drawn(zoo.added_kv_unet(in_channels=3, out_channels=6, **text))
+    noise = DDPMScheduler(variance_type="learned_range")
+    parts = {"safety_checker": None, "feature_extractor": None, "watermarker": None, "requires_safety_checker": False}
+    return IFPipeline(t5_tokenizer(), t5(), unet, noise, **parts)
 
 
 def ernie_image() -> Any:
@@ -225,11 +280,11 @@ def with_pictures(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def qwen3_vl(vocabulary: int) -> Any:
+def qwen3_vl(vocabulary: int, **sizes: Any) -> Any:
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLTextConfig
 
     rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
-    text = decoder_config(Qwen3VLTextConfig, vocabulary, rope_parameters=rope).to_dict()
+    text = decoder_config(Qwen3VLTextConfig, vocabulary, rope_parameters=rope, **sizes).to_dict()
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
     vision |= {"deepstack_visual_indexes": [0], "num_position_embeddings": 16}
     return Qwen3VLForConditionalGeneration(Qwen3VLConfig(text_config=text, vision_config=vision))
@@ -272,6 +327,7 @@ def ovis_image() -> Any:
 NEWER = {
     "bria": bria,
     "cogview3": cogview3,
+    "deepfloyd_if": deepfloyd_if,
     "ernie_image": ernie_image,
     "flux2_klein": flux2_klein,
     "hidream": hidream,
@@ -285,9 +341,17 @@ NEWER = {
     "prx": prx,
     "qwen_image_21": qwen_image_21,
 }
+# On which some plugins do not act.
+PARTLY = {
+    "bria_fibo": bria_fibo,
+    "bria_fibo2": bria_fibo2,
+    "ideogram4": ideogram4,
+    "longcat_image": longcat_image,
+}
 # Whose tiny tokenizers have pieces of one letter only.
 LETTERS = ("lumina2", "qwen_image", "z_image", "cogview4", "ernie_image", "flux2_klein", "krea2", "nucleus_moe")
 LETTERS += ("ovis_image", "prx", "hunyuan_image", "kandinsky5", "lumina", "qwen_image_21")
+LETTERS += tuple(PARTLY)
 UNWEIGHTED = ("ernie_image", "prx")  # whose words cannot be weighted
 EVERY = [*PIPELINES, *NEWER]
 MOSTLY_SLOW = [*PIPELINES, *(pytest.param(name, marks=pytest.mark.slow) for name in NEWER)]

@@ -20,10 +20,10 @@ CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end
 
 def build(name: str) -> Any:
     """A pipeline; the same seed gives the same weights."""
-    from support.newer_pipelines import NEWER
+    from support.newer_pipelines import NEWER, PARTLY
 
     torch.manual_seed(0)
-    pipe = {**PIPELINES, **NEWER}[name]()
+    pipe = {**PIPELINES, **NEWER, **PARTLY}[name]()
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
@@ -40,6 +40,14 @@ def settings(pipe: Any) -> dict[str, Any]:
         values |= {"use_resolution_binning": False}
     if type(pipe).__name__ == "LuminaPipeline":
         values |= {"proportional_attn": False, "clean_caption": False}
+    if type(pipe).__name__ == "IFPipeline":  # in pixels
+        values |= {"height": 16, "width": 16, "output_type": "pt", "clean_caption": False}
+    if type(pipe).__name__ == "LongCatImagePipeline":
+        values |= {"enable_prompt_rewrite": False}
+    if type(pipe).__name__ == "BriaFiboPipeline":
+        values |= {"guidance_scale": 1.0}  # its negative prompt is a token of the real vocabulary
+    if type(pipe).__name__ == "Ideogram4Pipeline":
+        values |= {"guidance_scale": 2.0, "guidance_schedule": None, "max_sequence_length": 96}
     return values
 
 

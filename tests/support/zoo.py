@@ -620,7 +620,7 @@ def cogview3() -> nn.Module:
     )
 
 
-def bria_fibo2() -> nn.Module:
+def bria_fibo2(cap_feat_dim: int = WIDTH) -> nn.Module:
     from diffusers import BriaFibo2Transformer2DModel
 
     return BriaFibo2Transformer2DModel(
@@ -630,7 +630,7 @@ def bria_fibo2() -> nn.Module:
         n_layers=2,
         n_refiner_layers=1,
         n_heads=2,
-        cap_feat_dim=WIDTH,
+        cap_feat_dim=cap_feat_dim,
         injection_layer_ids=(1,),
         perceiver_num_layers=1,
         min_num_gist_tokens=4,
@@ -676,7 +676,7 @@ def ernie_image_inputs(height: int, width: int) -> dict[str, Any]:
     }
 
 
-def ideogram4() -> nn.Module:
+def ideogram4(llm_features_dim: int = WIDTH) -> nn.Module:
     from diffusers import Ideogram4Transformer2DModel
 
     return Ideogram4Transformer2DModel(
@@ -686,7 +686,7 @@ def ideogram4() -> nn.Module:
         num_attention_heads=2,
         intermediate_size=32,
         adaln_dim=16,
-        llm_features_dim=WIDTH,
+        llm_features_dim=llm_features_dim,
         mrope_section=(2, 2, 2),
     )
 
@@ -752,13 +752,14 @@ def prx_inputs(height: int, width: int) -> dict[str, Any]:
     }
 
 
-def added_kv_unet() -> nn.Module:
+def added_kv_unet(**config: Any) -> nn.Module:
     """As in DeepFloyd-IF: keys of the text beside those of the image."""
     return unet(
         down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
         mid_block_type="UNetMidBlock2DSimpleCrossAttn",
         up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
         attention_head_dim=4,
+        **config,
     )
 
 
