@@ -132,4 +132,4 @@ def _latent_pixels(pipe: DiffusionPipeline) -> int:
 
 
 def _vae_factor(pipe: DiffusionPipeline) -> int:
-    return getattr(pipe, "vae_scale_factor", None) or getattr(pipe, "vae_scale_factor_spatial", 1)
+    return getattr(pipe, "vae_scale_factor", getattr(pipe, "vae_scale_factor_spatial", 1))
