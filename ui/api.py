@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from . import render
+from . import api_words, render
 from .identity import client_owner
 from .jobs import KINDS
 from .jobs.generate import values_of_settings
@@ -21,7 +21,7 @@ POLL, POLL_WAITING = 0.1, 0.5
 def add_endpoints(service: Service) -> None:
     """Put the endpoints on the page that is being built."""
     for kind in KINDS:
-        gr.api(_maker(service, kind), api_name=kind, api_description=_about(kind), concurrency_limit=None)
+        _add(_maker(service, kind), kind, _about(kind), concurrency_limit=None)
 
     def cancel(request: gr.Request, job: str = "") -> dict:
         if job:
@@ -44,14 +44,25 @@ def add_endpoints(service: Service) -> None:
         return {"forgotten": name}
 
     cancel_about = "End a job by its id; without one, all open jobs of this client. Takes effect within one step."
-    gr.api(cancel, api_name="cancel", api_description=cancel_about, queue=False)
-    gr.api(status, api_name="status", api_description="(files, status) of a job by its id, now.", queue=False)
+    _add(cancel, "cancel", cancel_about, queue=False)
+    _add(status, "status", "(files, status) of a job by its id, now.", queue=False)
     about = "(values, notes) of an image file: as /generate takes them, and one line per thing that does not act here."
-    gr.api(settings, api_name="settings", api_description=about, queue=False)
+    _add(settings, "settings", about, queue=False)
     about = "Keep an uploaded count token (.safetensors); its name for count_tokens of /generate."
-    gr.api(token, api_name="token", api_description=about, queue=False)
+    _add(token, "token", about, queue=False)
     about = "Delete a count token that this client has uploaded or learned."
-    gr.api(forget_token, api_name="forget_token", api_description=about, queue=False)
+    _add(forget_token, "forget_token", about, queue=False)
+
+
+def _add(function: Callable[..., Any], name: str, description: str, **options: Any) -> None:
+    """Put one endpoint on the page, its parameters and what it returns labelled with what they are."""
+    gr.api(function, api_name=name, api_description=description, **options)
+    endpoint = gr.context.Context.root_block.fns[max(gr.context.Context.root_block.fns)]
+    names = [one for one, value in inspect.signature(function).parameters.items() if value.annotation is not gr.Request]
+    for part, parameter in zip(endpoint.inputs, names, strict=True):
+        part.label = api_words.about(name, parameter)
+    for part, words in zip(endpoint.outputs, api_words.RETURNS.get(name, api_words.JOB_RETURNS), strict=True):
+        part.label = words
 
 
 def _maker(service: Service, kind: str) -> Callable[..., AsyncIterator[tuple[list, dict]]]:
@@ -61,6 +72,8 @@ def _maker(service: Service, kind: str) -> Callable[..., AsyncIterator[tuple[lis
     def submit(owner: str, given: dict[str, Any]) -> Job:
         if isinstance(given.get("image"), Mapping):
             given["image"] = keep_start(service, given["image"])
+        if isinstance(given.get("images"), list):
+            given["images"] = [keep_start(service, one) if isinstance(one, Mapping) else one for one in given["images"]]
         return service.submit(owner, kind, given)
 
     async def endpoint(request: gr.Request, *values: Any) -> AsyncIterator[tuple[list, dict]]:
@@ -104,4 +117,4 @@ def _default(field: Any) -> Any:
 
 
 def _hint(name: str, field: Any) -> Any:
-    return dict | str | None if name == "image" else field.annotation
+    return {"image": dict | str | None, "images": list}.get(name, field.annotation)

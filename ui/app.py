@@ -45,7 +45,9 @@ def build(service: Any) -> Any:
     import gradio as gr
 
     from .api import add_endpoints
+    from .page_actions import History, PageActions
     from .pages.count import count_tab
+    from .pages.detect import detect_tab
     from .pages.evaluate import evaluate_tab
     from .pages.generate import generate_tab
     from .pages.grid import grid_tab
@@ -54,12 +56,23 @@ def build(service: Any) -> Any:
 
     with page_class()(title=TITLE, fill_width=True) as page:
         gr.HTML("<h1>t2i-tools</h1><p>This size, this many, all of the prompt.</p>", elem_id="title", padding=False)
-        tabs = {"Generate": generate_tab, "Count": count_tab, "Probe": probe_tab}
-        for name, fill in (tabs | {"Grid": grid_tab, "Evaluate": evaluate_tab}).items():
-            with gr.Tab(name, id=name.lower()):
-                fill(service, page)
-        with gr.Tab("My jobs", id="history") as tab:
-            history_tab(service, tab)
+        history, panels = History(service), {}
+        kinds = {"Generate": generate_tab, "Count": count_tab, "Probe": probe_tab, "Grid": grid_tab}
+        kinds |= {"Evaluate": evaluate_tab, "Detect": detect_tab}
+        with gr.Row(elem_classes="t2i-page"):
+            with gr.Column(scale=1, min_width=320), gr.Tabs() as tabs:
+                for name, fill in kinds.items():
+                    with gr.Tab(name, id=name.lower()):
+                        panels[name.lower()] = fill(service, page)
+                with gr.Tab("My jobs", id="history") as tab:
+                    history_tab(service, tab, history)
+            with gr.Column(scale=0, min_width=180, elem_classes="t2i-beside"):
+                history.strip.render()
+        history.timer.render()
+        for panel in panels.values():
+            panel.kept.state.render()
+        history.connect(page, [change for panel in panels.values() for change in panel.changes])
+        PageActions(service, panels, tabs, history).connect(page)
         add_endpoints(service)
     return page
 

@@ -41,6 +41,15 @@ def clean_up(service: "Service", now: float | None = None) -> int:
     return gone
 
 
+def remove_job(service: "Service", job: Job) -> None:
+    """Remove an ended job, and of its files those that no other job has a part in."""
+    others = (other for other in (*service.jobs.open(), *service.jobs.ended()) if other.number != job.number)
+    needed = {place for other in others for place in places_of(service, other)}
+    for place in places_of(service, job) - needed:
+        _remove(place)
+    service.jobs.forget(job)
+
+
 def places_of(service: "Service", job: Job) -> set[Path]:
     """The folders and files that hold what a job has made or needs: its own folder, an evaluation's, in which several
     jobs may work, and the noise that it has learned or begins with."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from t2i_tools.errors import InputError
 from t2i_tools.models.anatomy import denoiser
 
 from .preview import data_url, previewed
@@ -41,6 +42,7 @@ class Progress:
     """How far the running job is.
 
     preview: a data URL, of an image of preview_size pixels. files: those finished. events: further news of its kind.
+    strip: of a search, its trials.
     """
 
     note: str = "starting"
@@ -52,6 +54,7 @@ class Progress:
     events: list[dict[str, Any]] = field(default_factory=list)
     strip: list[dict[str, Any]] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
+    at_most: bool = False  # whether the end may come sooner
 
     def report(self, done: int, total: int, note: str) -> None:
         """Set how much is done, in steps of any kind."""
@@ -74,11 +77,15 @@ class JobContext:
         registry: Registry,
         others_wait: Callable[[Job], bool] = lambda job: False,
         minutes: int | None = None,
+        find: Callable[[str], Job] | None = None,
     ):
         self.job, self.output, self.registry, self.stop = job, output, registry, threading.Event()
         self.folder = output / "files" / job.folder
         self.progress = Progress()
         self.result: dict[str, Any] = {}
+        self.strip: list[dict[str, Any]] = []  # the trials of a search that this one goes on from
+        self._find = find
+        self.is_fresh = job.attempts <= 1 and not job.worked  # nothing of it was made before
         self._others_wait, self._seconds = others_wait, minutes * 60.0 if minutes else float("inf")
         self._begun = time.monotonic()
         self._opening = 0.0
@@ -88,6 +95,20 @@ class JobContext:
     def worked(self) -> float:
         """Seconds of work on this job so far, over all attempts."""
         return self.job.worked + time.monotonic() - self._begun
+
+    def earlier(self, name: str) -> Job | None:
+        """The job of this id, of the same owner and kind, that has ended; None where there is none."""
+        try:
+            job = self._find(name) if self._find else None
+        except InputError:
+            return None
+        mine = job and not job.open and (job.owner, job.kind) == (self.job.owner, self.job.kind)
+        return job if mine else None
+
+    @property
+    def drawing(self) -> float:
+        """Seconds since the model is open."""
+        return time.monotonic() - self.progress.since
 
     def check(self) -> None:
         """Raise when the job is to end; once, for what was made so far may have to be finished."""

@@ -5,11 +5,13 @@ from typing import Any
 
 import gradio as gr
 
-from t2i_tools.errors import T2IError
+from t2i_tools.errors import InputError, T2IError
 
 from . import render
 from .errors import FieldError
 from .identity import page_owner
+from .job_list import actions_html
+from .kept_form import KeptForm, Known
 from .queue import Job
 from .service import Service
 
@@ -17,19 +19,33 @@ TICK = 0.4
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # of an event of the page's own
 LATEST = {**QUIET, "trigger_mode": "always_last"}  # of one that follows what is being typed
 ASKED = {**QUIET, "queue": True}  # of a user's: Gradio shows what goes wrong in its queue, and nothing outside of it
+NO_ADDRESS = "() => t2i.address('')"
+Updates = dict[Any, Any]
 
 
 class JobPanel:
     """The status and the cancel button of one tab; it shows the jobs of one kind and of the page's owner.
 
-    Create it where the status is to stand, then `connect` it.
+    Create it where the status is to stand, `place_actions` below the results, then `connect` it. It shows the latest
+    job, or the one of `opened`, whose id a user has chosen.
     """
 
     def __init__(self, service: Service, kind: str, idle: str):
         self.service, self.kind, self.idle = service, kind, idle
         self.status = gr.HTML(render.status(service, [], idle), elem_id=f"{kind}-status", padding=False)
         self.timer = gr.Timer(TICK, active=False)
-        self.shown = gr.State("")
+        self.shown, self.opened = gr.State(""), gr.State("")
+        self.fields: dict[str, gr.components.Component] = {}
+        self.results: list[gr.components.Component] = []
+        self.changes: list[Any] = []  # events after which the owner's list of jobs is another
+        # What a dropped image changes: by whom and which file -> next values, and of which components.
+        self.arrive: Callable[[str, Any], Updates] = lambda owner, file: {}
+        self.arrivals: list[Any] = []
+        self.restored: Any = None  # the event that fills in what the browser has kept
+
+    def place_actions(self) -> None:
+        """Put what can be done with the job here."""
+        self.actions = gr.HTML("", elem_id=f"{self.kind}-actions", padding=False)
 
     def connect(
         self,
@@ -40,34 +56,33 @@ class JobPanel:
         read: Callable[[dict[str, Any]], dict[str, Any]],
         results: Sequence[gr.components.Component],
         show: Callable[[Job], Sequence[Any]],
+        write: Callable[[str, Mapping[str, Any]], dict[str, Any]],
         also: Sequence[Callable[..., Any]] = (),
         places: Mapping[str, str] | None = None,
+        known: Known | None = None,
     ) -> None:
-        """Wire it. read: from the fields' values to those of the kind. show: a job's values for `results`.
+        """Wire it. read: from the fields' values to those of the kind. write: the inverse, for an
+        owner. show: a job for `results`.
 
         also: further events that start a job, such as `textbox.submit`. places: the kind's value -> the field that it
-        is read from, where the two have other names.
+        is read from, where the two have other names. known: as `KeptForm` takes it.
         """
+        self.fields, self.results, self.cancel = fields, list(results), cancel
+        self.read, self.write, self.show = read, write, show
         for name, field in fields.items():
             field.elem_id = field.elem_id or f"{self.kind}-{name}"
-        outputs = [self.status, cancel, self.timer, self.shown, *results]
 
         # Gradio passes the request to the parameter that is annotated with it.
-        def look(request: gr.Request, shown: str) -> tuple[Any, ...]:
-            jobs = self.service.jobs.of(page_owner(request), self.kind, 20)
-            job, waiting = render.current(jobs), any(job.open for job in jobs)
-            stamp = self._stamp(job) if job else ""
-            fresh = show(job) if job and stamp != shown else [gr.skip() for _ in results]
-            status = render.status(self.service, jobs, self.idle)
-            return status, gr.Button(interactive=waiting), gr.Timer(active=waiting), stamp, *fresh
+        def look(request: gr.Request, shown: str, opened: str) -> Updates:
+            return self.look(page_owner(request), shown, opened)
 
-        def start(request: gr.Request, shown: str, *values: Any) -> tuple[Any, ...]:
+        def start(request: gr.Request, shown: str, *values: Any) -> Updates:
             try:
                 given = read(dict(zip(fields, values, strict=True)))
                 self.service.submit(page_owner(request), self.kind, given)
             except T2IError as error:
-                return complain(error), *(gr.skip() for _ in outputs[1:])
-            return look(request, shown)
+                return {self.status: complain(error)}
+            return self.look(page_owner(request), shown, "")
 
         def complain(error: T2IError) -> str:
             name = error.field if isinstance(error, FieldError) else ""
@@ -78,18 +93,61 @@ class JobPanel:
             words = f"{field.label}: {text.removeprefix(f'{name}: ')}" if text.startswith(f"{name}: ") else text
             return render.complaint(words, field.elem_id)
 
-        def stop(request: gr.Request, shown: str) -> tuple[Any, ...]:
-            self.service.cancel_all(page_owner(request), self.kind)
-            return look(request, shown)
+        def stop(request: gr.Request, shown: str, opened: str) -> Updates:
+            owner = page_owner(request)
+            if opened:
+                self.service.cancel(self.service.job_of(owner, opened))
+            else:
+                self.service.cancel_all(owner, self.kind)
+            return self.look(owner, shown, opened)
 
+        outputs, seen = self.outputs, [self.shown, self.opened]
         for event in (run.click, *also):
-            event(start, [self.shown, *fields.values()], outputs, **ASKED, trigger_mode="multiple")
-        cancel.click(stop, self.shown, outputs, **ASKED)
-        self.timer.tick(look, self.shown, outputs, **QUIET)
-        page.load(look, self.shown, outputs, **QUIET)
+            started = event(start, [self.shown, *fields.values()], outputs, **ASKED, trigger_mode="multiple")
+            started.then(None, None, None, js=NO_ADDRESS, **QUIET)
+            self.changes.append(started)
+        self.changes.append(cancel.click(stop, seen, outputs, **ASKED))
+        self.timer.tick(look, seen, outputs, **QUIET)
+        page.load(look, seen, outputs, **QUIET)
+        self.kept = KeptForm(self.service, self.kind, fields, known or {})
+        self.restored = self.kept.connect(page)
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What `look` may change."""
+        return [self.status, self.cancel, self.timer, self.shown, self.opened, self.actions, *self.results]
+
+    def look(self, owner: str, shown: str, opened: str) -> Updates:
+        """What the tab shows next. shown: the stamp of what it shows. opened: id of the job that was chosen, or ""."""
+        jobs = self.service.jobs.of(owner, self.kind, 20)
+        if opened:
+            try:
+                jobs = [self.service.job_of(owner, opened)]
+            except InputError:  # it was deleted
+                opened = ""
+        job, waiting = render.current(jobs), any(job.open for job in jobs)
+        stamp = self._stamp(job) + opened if job else ""
+        updates = {
+            self.status: render.status(self.service, jobs, self.idle),
+            self.cancel: gr.Button(interactive=waiting),
+            self.timer: gr.Timer(active=waiting),
+            self.shown: stamp,
+            self.opened: opened,
+        }
+        if stamp != shown:
+            updates[self.actions] = actions_html(job, bool(opened))
+            ended_without = opened and job and not job.open and not self.service.paths(job)
+            values = self.show(job) if job and not ended_without else map(_empty, self.results)
+            updates |= dict(zip(self.results, values, strict=True))
+        return updates
 
     def _stamp(self, job: Job) -> str:
         """Changes when there is something new to show."""
         paths, progress = self.service.paths(job), self.service.progress(job)
         news = (len(progress.events), bool(progress.preview)) if progress else ""
         return f"{job.id} {job.state} {len(paths)} {paths[-1:]} {news}"
+
+
+def _empty(result: gr.components.Component) -> Any:
+    """The next value of a result of which there is nothing, such as after the last job was deleted."""
+    return "" if isinstance(result, gr.HTML) else type(result)(visible=False)

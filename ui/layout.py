@@ -1,9 +1,16 @@
 """The parts that all pages are made of: inputs and options at one side, results at the other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
+
+from t2i_tools.errors import T2IError
+
+from . import render
+from .jobs import KINDS
+from .service import Service
+from .values import read_values
 
 
 def inputs() -> gr.Column:
@@ -83,6 +90,27 @@ def downloads(label: str) -> gr.File:
 def files(paths: Sequence[str]) -> gr.File:
     """The next value of `downloads`."""
     return gr.File(list(paths), visible=bool(paths))
+
+
+def forecast(service: Service, kind: str, values: Mapping[str, Any]) -> str:
+    """How many images a form asks for and how long they take, as HTML; nothing while it asks for none."""
+    try:
+        return render.hint(service.forecast(kind, read_values(KINDS[kind].values, dict(values))))
+    except T2IError:  # it is said when the job is started
+        return ""
+
+
+def written(
+    service: Service, fields: Mapping[str, gr.components.Component], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What each field is to show of a job's values, under the same name; as at the start where they tell nothing."""
+    shown: dict[str, Any] = {}
+    for name, field in fields.items():
+        value = field.value if values.get(name) is None else values[name]
+        shown[name] = str(value) if isinstance(field, gr.Textbox) and value is not None else value
+    if "model" in fields and shown["model"] not in service.registry.models():
+        shown["model"] = gr.skip()
+    return shown
 
 
 def stripped(shown: dict[str, Any]) -> dict[str, Any]:

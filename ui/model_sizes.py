@@ -1,10 +1,11 @@
-"""The sizes that models were trained at, as far as that is known without opening them."""
+"""The sizes that models were trained at and their usual steps, as far as that is known without opening them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from t2i_tools.bundled import BUNDLED_SIZE
+from t2i_tools.bundled import BUNDLED_SIZE, BUNDLED_STEPS
 from t2i_tools.errors import ModelError
+from t2i_tools.images.generate import call_default
 from t2i_tools.images.sizes import Size
 from t2i_tools.models.anatomy import native_size, size_multiple
 from t2i_tools.models.outline import outline
@@ -26,6 +27,7 @@ class ModelSizes:
 
     def __init__(self) -> None:
         self._known: dict[str, ModelSize | None] = {BUNDLED: ModelSize(BUNDLED_SIZE, 8)}
+        self._steps: dict[str, int] = {BUNDLED: BUNDLED_STEPS}
 
     def of(self, source: str) -> ModelSize | None:
         """The size; None while it is not known."""
@@ -36,7 +38,13 @@ class ModelSizes:
                 self._known[source] = None
         return self._known.get(source)
 
+    def steps(self, source: str) -> int | None:
+        """The denoising steps of an image where none are asked for; None while they are not known."""
+        return self._steps.get(source)
+
     def learn(self, source: str, pipe: "DiffusionPipeline") -> None:
         """Note what a pipeline says."""
         native = native_size(pipe)
+        if steps := call_default(pipe, "num_inference_steps"):
+            self._steps.setdefault(source, steps)
         self._known[source] = ModelSize(native, size_multiple(pipe)) if native else None

@@ -17,6 +17,8 @@ NUMBERS = {number_word(n): n for n in range(1, 21)} | {"a": 1, "an": 1}
 CLASSES = {name: label for label in LABELS for name in (label, plural(label))}
 ASKED = re.compile(rf"\b({'|'.join(NUMBERS)}|[1-9]\d?)\s+({'|'.join(sorted(CLASSES, key=len, reverse=True))})\b")
 
+ANY_CASE = re.compile(ASKED.pattern, re.IGNORECASE)
+
 
 def asked_counts(prompt: str) -> dict[str, int]:
     """Class -> how many of it a prompt asks for, of the classes that the bundled judge knows.
@@ -28,6 +30,22 @@ def asked_counts(prompt: str) -> dict[str, int]:
         label = CLASSES[name]
         counts[label] = counts.get(label, 0) + (NUMBERS.get(number) or int(number))
     return counts
+
+
+def counted_prompt(prompt: str) -> tuple[dict[str, int], str] | None:
+    """The counts that a prompt asks for, and the prompt with "{count}", or "{class}" of several, for their numbers.
+
+    None where it asks for none, or for a class twice. Braces that stand in it already would be read as such a place.
+    """
+    counts = asked_counts(prompt)
+    if not counts or "{" in prompt or len(ANY_CASE.findall(prompt)) != len(counts):
+        return None
+
+    def place(found: "re.Match[str]") -> str:
+        name = "count" if len(counts) == 1 else CLASSES[found[2].lower()]
+        return f"{{{name}}}{found[0][len(found[1]) :]}"
+
+    return counts, ANY_CASE.sub(place, prompt)
 
 
 def count_objects(image: Image.Image, asked: Mapping[str, int], judge: "Counter | None" = None) -> list[dict[str, Any]]:

@@ -51,3 +51,105 @@
     document.querySelectorAll("[role=alert][data-field]:not([data-marked])").forEach(mark);
   }).observe(document.documentElement, { childList: true, subtree: true });
 })();
+
+// What is done with a job from anywhere on the page goes to the server by one event; addresses and forms stay here.
+const t2i = (() => {
+  const acts = ["open", "again", "vary", "compare", "use", "send", "cancel", "delete", "latest", "exact", "advised"];
+
+  // The page's address with the job that it shows, or without one.
+  function address(job) {
+    const url = new URL(location);
+    job ? url.searchParams.set("job", job) : url.searchParams.delete("job");
+    history.replaceState(history.state, "", url);
+    return url.href;
+  }
+
+  // What a browser keeps of a form: nothing before it is known whose it is.
+  function keep(kept, names, values) {
+    const owner = document.querySelector("[data-owner]")?.dataset.owner;
+    if (!owner) return kept;
+    return { owner, values: Object.fromEntries(names.map((name, index) => [name, values[index]])) };
+  }
+
+  async function copy(button, text) {
+    const words = button.textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      prompt("Copy this:", text); // a browser gives its clipboard to secure addresses only
+    }
+    setTimeout(() => (button.textContent = words), 1500);
+  }
+
+  // Which of several images is on the stage of the tab that is shown.
+  function chosen() {
+    const buttons = [...document.querySelectorAll("[data-act=choose]")].filter((one) => one.checkVisibility());
+    return Math.max(0, buttons.findIndex((one) => one.getAttribute("aria-pressed") === "true"));
+  }
+
+  // A report with a tab to itself, in which its scripts still reach nothing of the page.
+  function openReport() {
+    const report = document.querySelector(".t2i-report");
+    const tab = open("", "_blank");
+    if (!tab) return;
+    const frame = tab.document.createElement("iframe");
+    frame.setAttribute("sandbox", "allow-scripts");
+    frame.srcdoc = report.srcdoc;
+    frame.style = "position:fixed;inset:0;width:100%;height:100%;border:0";
+    tab.document.title = "Report";
+    tab.document.body.append(frame);
+  }
+
+  document.addEventListener("click", (event) => {
+    if (event.target.dataset?.act === "report") return openReport();
+    const control = event.target.closest?.("[data-act][data-job], .t2i-advice");
+    if (!control || event.ctrlKey || event.metaKey || event.shiftKey) return; // a link may go into a tab of its own
+    const { act, job, to, text } = control.dataset;
+    event.preventDefault();
+    if (act === "copy") return copy(control, text);
+    if (act === "link") return copy(control, new URL(`?job=${job}`, location).href);
+    if (act === "delete" && !confirm("Delete this job and what it has made?")) return;
+    if (!acts.includes(act)) return;
+    if (act === "open") address(job);
+    if (["again", "vary", "compare", "latest"].includes(act)) address("");
+    document.dispatchEvent(new CustomEvent("t2i-act", { detail: { act, job, to, text, index: chosen() } }));
+  });
+
+  // A file that is dropped or pasted anywhere but on a box of its own, which stops the event there.
+  const images = (transfer) => [...(transfer?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+  const tab = () => document.querySelector("[role=tab][aria-selected=true]")?.textContent.trim().toLowerCase();
+
+  function bring(event, files) {
+    if (event.defaultPrevented || !files.length) return;
+    event.preventDefault();
+    document.dispatchEvent(new CustomEvent("t2i-files", { detail: { files, to: tab() } }));
+  }
+
+  document.addEventListener("dragover", (event) => {
+    if ([...event.dataTransfer.types].includes("Files")) event.preventDefault(); // or the browser opens the file
+  });
+  document.addEventListener("drop", (event) => bring(event, images(event.dataTransfer)));
+  document.addEventListener("paste", (event) => bring(event, images(event.clipboardData)));
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    const run = [...document.querySelectorAll("button[id$=-run]")].find((one) => one.checkVisibility());
+    if (!run) return;
+    event.preventDefault();
+    run.click();
+  });
+
+  // Gradio opens its page on the API by a click only, which closes it where the address asks for it.
+  async function openApi() {
+    const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+    for (let look = 0; look < 600 && !document.querySelector(".show-api"); look++) await wait(100);
+    for (let look = 0; look < 20 && !document.querySelector(".api-docs"); look++) {
+      document.querySelector(".show-api")?.click();
+      await wait(1000);
+    }
+  }
+  if (new URLSearchParams(location.search).get("view") === "api") openApi();
+
+  return { address, keep };
+})();

@@ -142,7 +142,7 @@ class Jobs:
             )
         )
 
-    def get(self, name: str) -> Job:
+    def get(self, name: object) -> Job:
         """The job of this id. Raises InputError when there is none."""
         rows = (
             self._rows(f"SELECT {COLUMNS} FROM jobs WHERE id = ?", name)

@@ -80,6 +80,10 @@ class Registry:
         """The size that the model of this name was trained at; None while that is not known."""
         return self._opened.sizes.of(self.models().get(name, ""))
 
+    def usual_steps(self, name: str) -> int | None:
+        """The denoising steps that the model of this name takes by itself; None while that is not known."""
+        return self._opened.sizes.steps(self.models().get(name, ""))
+
     def loras(self) -> dict[str, Path]:
         """Name -> file of the LoRAs in the models' folder."""
         return _files(self._below(LORAS))

@@ -9,6 +9,7 @@ from .job_context import Progress
 from .queue import CANCELLED, DONE, FAILED, Job
 from .service import Service
 from .stage import preview_html
+from .words import seconds
 
 
 def current(jobs: Sequence[Job]) -> Job | None:
@@ -26,7 +27,8 @@ def status(service: Service, jobs: Sequence[Job], idle: str) -> str:
         return empty(idle)
     if progress := service.progress(job):
         left = progress.left()
-        note = progress.note + (f" · about {_seconds(left)} left" if left is not None else "") + more
+        most = "at most" if progress.at_most else "about"
+        note = progress.note + (f" · {most} {seconds(left)} left" if left is not None else "") + more
         value = f"value='{progress.done}' max='{progress.total}'" if progress.total else ""
         bar = f"<progress {value} aria-label='progress'></progress>"
         return _box(f"<p role='status'>{escape(note)}</p>{bar}{_preview(progress)}")
@@ -35,14 +37,14 @@ def status(service: Service, jobs: Sequence[Job], idle: str) -> str:
         text = (
             f"Waiting: {ahead} {'job comes' if ahead == 1 else 'jobs come'} before yours" if ahead else "Next in line"
         )
-        text += f", about {_seconds(wait)}" if wait else ""
+        text += f", about {seconds(wait)}" if wait else ""
         return _box(f"<p role='status'>{text}</p><progress aria-label='waiting'></progress>")
     if job.state == FAILED:
         return complaint(job.error or "failed")
     files = len(job.result.get("files", ()))
     made = f", {files} {'file' if files == 1 else 'files'}" if files else ""
     ended = {DONE: "Done", CANCELLED: "Cancelled"}.get(job.state, job.state)
-    took = f" in {_seconds(job.worked)}" if job.state == DONE else ""
+    took = f" in {seconds(job.worked)}" if job.state == DONE else ""
     return _box(f"<p role='status'>{ended}{took}{made}</p>")
 
 
@@ -108,7 +110,3 @@ def _box(inside: str) -> str:
 
 def _preview(progress: Progress) -> str:
     return preview_html(progress.preview, progress.preview_size) if progress.preview else ""
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

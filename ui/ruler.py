@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 from t2i_tools.errors import T2IError
 from t2i_tools.workflows.vocabulary import prompt_note
 
+from .advice import cut_advice
+
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
@@ -44,4 +46,4 @@ def _line(ruler: "Ruler") -> str:
         ends = [" ".join(word.text for word in words).split(" ")[-1] for _, words in read]
         more = f"; windows end after {', '.join(ends)}" if ruler.windows > 1 else ""
         return f"<p class='t2i-ruler t2i-hint'>{escape(line + more)}</p>"
-    return f"<p class='t2i-ruler'>{escape(line)}. Not read: <s>{escape(ruler.cut)}</s></p>"
+    return f"<p class='t2i-ruler'>{escape(line)}. Not read: <s>{escape(ruler.cut)}</s> {cut_advice()}</p>"

@@ -9,14 +9,16 @@ from typing import Any
 from t2i_tools.errors import InputError
 from t2i_tools.files import remove_dead_parts
 
-from .cleaning import clean_up
+from .cleaning import clean_up, remove_job
 from .job_context import SLICE, JobContext, Progress
 from .jobs import KINDS
 from .options import AppOptions
+from .pace import Pace, work_of
 from .queue import Job, Jobs
 from .registry import Registry
-from .secret import read_secret
-from .values import read_values
+from .secret import keyed, read_secret
+from .values import JobValues, read_values
+from .words import seconds
 from .worker import Worker
 
 if sys.platform != "win32":  # where two servers on one folder are not kept apart
@@ -36,6 +38,7 @@ class Service:
         self.jobs = Jobs(self.output / "jobs.sqlite3")
         self.jobs.recover()
         self.secret = read_secret(self.output / ".secret")
+        self.pace = Pace(self.output / ".pace.json")
         clean, minutes = partial(clean_up, self), options.limits.job_minutes
         self.worker = Worker(self.jobs, self.registry, self.output, self._run, clean, minutes)
 
@@ -49,6 +52,36 @@ class Service:
         self.worker.wake()
         return job
 
+    def job_of(self, owner: str, name: object) -> Job:
+        """The owner's job of this id. Raises InputError, the same for somebody else's as for none at all."""
+        try:
+            job = self.jobs.get(name)
+        except InputError:
+            job = None
+        if job is None or job.owner != owner:
+            raise InputError(f"you have no job {str(name)[:100]!r}: it was deleted, or somebody else asked for it")
+        return job
+
+    def mark(self, owner: str) -> str:
+        """By which a browser tells what it keeps for this owner from what it keeps for others."""
+        return keyed(self.secret, f"mark of {owner}")
+
+    def again(self, job: Job, vary: bool = False) -> Job:
+        """Queue a job of the same values; with `vary`, of another seed. Raises InputError."""
+        return self.submit(job.owner, job.kind, {**job.asked, "seed": None} if vary else job.asked)
+
+    def compare(self, job: Job) -> Job:
+        """Queue the plain image and the best of other seeds, beside a search that is done. Raises InputError."""
+        if job.kind != "count" or job.open:
+            raise InputError(f"job {job.number} is no search that has ended")
+        return self.submit(job.owner, "count", {**job.asked, "compare": True, "after": job.id})
+
+    def delete(self, job: Job) -> None:
+        """Remove an ended job with its files. Raises InputError for an open one."""
+        if job.open:
+            raise InputError(f"job {job.number} has not ended: cancel it before it is deleted")
+        remove_job(self, job)
+
     def cancel(self, job: Job) -> bool:
         """End a job; whether it had not ended yet."""
         return self.worker.cancel(job)
@@ -56,6 +89,23 @@ class Service:
     def cancel_all(self, owner: str, kind: str | None = None) -> int:
         """End all open jobs of an owner; how many there were."""
         return sum(self.cancel(job) for job in self.jobs.of(owner, kind) if job.open)
+
+    def model_of(self, values: JobValues) -> str:
+        """The name of the model that a job takes."""
+        return getattr(values, "model", "") or next(iter(self.registry.models()))
+
+    def work(self, values: JobValues) -> float:
+        """The denoising steps of a job (see `work_of`); 0 where that is not known beforehand. Raises InputError."""
+        model = self.model_of(values)
+        steps = self.registry.usual_steps(model)
+        return work_of(values.planned(), steps, self.registry.model_size(model)) if steps else 0.0
+
+    def forecast(self, kind: str, values: JobValues) -> str:
+        """ "6 images, about 12 s", as far as that is known. Raises InputError."""
+        number, work = len(values.planned()), self.work(values)
+        time = self.pace.seconds(kind, self.model_of(values), work) if work else None
+        text = f"{number} image{'' if number == 1 else 's'}"
+        return f"{text}, about {seconds(time)}" if time else f"{text}; their time is known after the first job"
 
     def progress(self, job: Job) -> Progress | None:
         """How far the job is, while it runs."""
@@ -90,7 +140,10 @@ class Service:
 
     def _run(self, job: Job, context: JobContext) -> None:
         kind = KINDS[job.kind]
-        kind.run(read_values(kind.values, dict(job.asked)), context)
+        values = read_values(kind.values, dict(job.asked))
+        kind.run(values, context)
+        if context.is_fresh and (work := self.work(values)):
+            self.pace.note(job.kind, self.model_of(values), work, context.drawing)
 
     def _claim(self) -> None:
         try:

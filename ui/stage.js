@@ -10,13 +10,15 @@
 
   function choose(button) {
     const stage = button.closest(".t2i-stage");
-    const buttons = [...button.parentElement.children];
+    const buttons = [...stage.querySelectorAll("[data-act=choose]")];
     const figures = stage.querySelectorAll("figure");
     buttons.forEach((one, index) => {
       one.setAttribute("aria-pressed", String(one === button));
       figures[index].hidden = one !== button;
     });
-    const image = figures[buttons.indexOf(button)].querySelector("img");
+    const figure = figures[buttons.indexOf(button)];
+    if (button.closest("td")) figure.scrollIntoView({ block: "nearest" }); // a matrix may be taller than the window
+    const image = figure.querySelector("img");
     const link = stage.querySelector(".t2i-download");
     link.href = image.src;
     link.download = decodeURIComponent(image.src.split("/").pop());

@@ -62,7 +62,7 @@ CSS = """
 .html-container { padding: 0 !important; }
 .block:has(> .html-container > .prose:empty) { display: none; }
 .grid-wrap { min-height: 0 !important; max-height: none !important; }
-#ruler, #size-note, #count-vocabulary, #grid-vocabulary { margin: -.6rem 0; }
+#ruler, #came-back, #size-note, #count-vocabulary, #grid-vocabulary { margin: -.6rem 0; }
 .t2i-strip { display: flex; gap: .4rem; overflow-x: auto; padding: .2rem; }
 .t2i-strip figure { margin: 0; flex: 0 0 96px; text-align: center; font-size: .85rem; color: var(--body-text-color); }
 .t2i-strip img { width: 96px; height: 96px; object-fit: contain; border-radius: 4px; }

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ OF_GRADIO = re.compile("[0-9a-f]{64}")  # the name of the folder into which it p
 
 def make_room(service: Service) -> None:
     """Remove the oldest uploads until the others take no more than the limit."""
-    needed = {start_path(service.output, job.asked["image"]) for job in service.jobs.open() if job.asked.get("image")}
+    names = (name for job in service.jobs.open() for name in starts_of(job.asked))
+    needed = {start_path(service.output, name) for name in names}
     sizes = {path: path.stat() for path in _uploads(service)}
     room = _bytes(service) - sum(sizes[path].st_size for path in needed & sizes.keys())
     for path in sorted(sizes.keys() - needed, key=lambda path: -sizes[path].st_mtime_ns):
@@ -27,6 +29,11 @@ def make_room(service: Service) -> None:
             path.unlink(missing_ok=True)
             with suppress(OSError):  # others are in it
                 path.parent.rmdir()
+
+
+def starts_of(asked: Mapping[str, Any]) -> list[str]:
+    """The uploaded images that a job begins with."""
+    return [name for name in (asked.get("image"), *asked.get("images", ())) if name]
 
 
 def check_room(service: Service, folder: Path, more: int) -> None:

@@ -41,16 +41,20 @@ def file_settings(service: Service, given: Any) -> tuple[dict[str, Any], list[st
 
 def keep_start(service: Service, given: Any) -> str:
     """Keep an uploaded image to start from; the name by which the values of a job and a file know it."""
-    path = uploaded(service, given, IMAGE_SUFFIXES)
+    return keep_image(service, uploaded(service, given, IMAGE_SUFFIXES))
+
+
+def keep_image(service: Service, path: Path) -> str:
+    """The same for an image that is here. Raises InputError."""
     with without_folders(path):
         image = open_image(path, LARGER * service.options.limits.pixels)
     size = f"{image.width}x{image.height}".encode()
     name = hashlib.sha256(size + image.tobytes()).hexdigest()[:32]
-    path = start_path(service.output, name)
-    if path.exists():
-        path.touch()  # it is in use again: older ones go first
+    kept = start_path(service.output, name)
+    if kept.exists():
+        kept.touch()  # it is in use again: older ones go first
     else:
-        with replacing(path) as part:
+        with replacing(kept) as part:
             image.save(part, format="PNG")
         make_room(service)
     return name

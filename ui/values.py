@@ -44,6 +44,10 @@ class JobValues(Values):
         """
         raise NotImplementedError
 
+    def planned(self) -> list[Request]:
+        """The images that a job of these values makes, as far as their time can be told beforehand; else none."""
+        return []
+
 
 AnyValues = TypeVar("AnyValues", bound=Values)
 

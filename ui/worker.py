@@ -102,7 +102,7 @@ class Worker(threading.Thread):
 
     def _work(self, job: Job) -> None:
         context = self._context = JobContext(
-            job, self._output, self._registry.of(job.owner), self._jobs.others_wait, self._minutes
+            job, self._output, self._registry.of(job.owner), self._jobs.others_wait, self._minutes, self._jobs.get
         )
         state, error = DONE, None
         try:

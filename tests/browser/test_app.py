@@ -12,7 +12,7 @@ from t2i_tools.images.metadata import read_settings
 
 expect = pytest.importorskip("playwright.sync_api").expect
 expect.set_options(timeout=120_000)
-TABS = ("Generate", "Count", "Probe", "Grid", "Evaluate", "My jobs")
+TABS = ("Generate", "Count", "Probe", "Grid", "Evaluate", "Detect", "My jobs")
 
 
 def test_generate_shows_the_image_and_its_file(page, app, shoot):
@@ -69,7 +69,7 @@ def test_a_dropped_png_restores_all_settings_and_makes_the_same_bytes(page, app)
     done(page, "generate")
     (first,) = app[1].paths(newest(app))
     page.reload()
-    page.locator("input[type=file][accept*='.png']").first.set_input_files(first)
+    page.locator("input[type=file][accept*='.png']:not([multiple])").first.set_input_files(first)
     page.wait_for_function("() => document.querySelector('#prompt textarea').value === 'three stars'")
     before = newest(app).number
     page.locator("#generate-run").click()
@@ -126,12 +126,18 @@ def test_count_searches_and_keeps_a_token(page, app, shoot):
     done(page, "count")
     job = newest(app)
     rows = page.locator(".t2i-table:visible tbody tr")
-    assert [row.split()[0] for row in rows.all_inner_texts()] == ["plain", "best_of", "token"]
-    trials = sum(row["steps"] for row in job.result["images"])
-    assert page.locator(".t2i-strip img").count() == trials
-    points = page.locator(".role-mark path[aria-roledescription=point]:not([opacity='0'])")
-    expect(points.nth(trials - 1)).to_be_visible()
-    (name,) = job.result["images"][-1]["tokens"]
+    assert [row.split("\t")[0] for row in rows.all_inner_texts()] == ["token by gradient"]
+    trials = job.result["images"][0]["steps"]
+    expect(page.locator(".t2i-strip img")).to_have_count(trials)
+    expect(page.locator("#count-charts circle")).to_have_count(2 * trials)  # counts and losses, the last one's as well
+    expect(page.locator("#count-charts .t2i-target")).to_have_count(1)  # of the counts
+    page.get_by_role("button", name="Compare with the plain image").click()
+    wait_until(lambda: newest(app).number > job.number and not newest(app).open, every=0.1)
+    compared = newest(app)
+    assert [row["method"] for row in compared.result["images"]] == ["token", "plain", "best_of"]
+    assert compared.result["images"][0] == job.result["images"][0]  # not made again
+    expect(rows).to_have_count(3)
+    (name,) = job.result["images"][0]["tokens"]
     expect(page.locator(f"text={name}").first).to_be_visible()
     assert name in app[1].registry.of(job.owner).tokens()
     shoot(page, "count")
@@ -180,16 +186,23 @@ def test_probe_gives_a_verdict_in_words(page, app, shoot):
 def test_grid_measures_each_cell(page, shoot):
     open_tab(page, "Grid")
     page.get_by_label("Values across").fill("1, 2")
+    expect(page.locator("#grid-forecast")).to_contain_text("4 images")
     page.locator("#grid-run").click()
     done(page, "grid")
-    assert page.locator(".t2i-table:visible tbody tr").count() == 4
+    cells = page.locator(".t2i-matrix button")
+    expect(cells).to_have_count(4)
+    expect(page.locator(".t2i-matrix thead th")).to_have_text(["colour \\ steps", "1", "2"])
+    cells.nth(3).click()
+    expect(page.locator("#grid-stage figcaption:visible")).to_contain_text("2; blue · cat ")
     shoot(page, "grid")
 
 
 def test_evaluate_shows_its_report(page, app, shoot, tmp_path):
     open_tab(page, "Evaluate")
-    unfold(page, "Own prompts, sizes, steps, judges")
+    unfold(page, "Steps, judges, name")
     fill(page, "Steps", 1)
+    page.get_by_label("Sizes").fill("")
+    unfold(page, "My own prompts")
     rows = {"name": "own.csv", "mimeType": "text/csv", "buffer": b"prompt,class,count\ntwo cats,cat,2\na dog,dog,1\n"}
     page.locator("input[type=file][accept*='.csv']").set_input_files(rows)
     expect(page.get_by_role("row", name="own.csv")).to_be_visible()
@@ -205,8 +218,9 @@ def test_evaluate_shows_its_report(page, app, shoot, tmp_path):
     expect(report).to_contain_text("split test")
     assert newest(app).asked["protocol"]["split"] == "test"
     shoot(page, "evaluate")
+    page.locator("#title").scroll_into_view_if_needed()
     open_tab(page, "My jobs")
-    expect(page.locator("td", has_text="evaluate").first).to_be_visible()
+    expect(page.locator("#jobs-ended article", has_text="Evaluate").first).to_be_visible()
     shoot(page, "jobs")
 
 

@@ -1,11 +1,12 @@
 """Inputs in Chromium: sizes stay as typed, and what is wrong is said at its field, in whatever fold that is."""
 
+import base64
 import io
 
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from support.browsing import choose, done, fill, generate, newest, unfold
+from support.browsing import choose, done, fill, generate, newest, open_tab, opened, unfold
 
 expect = pytest.importorskip("playwright.sync_api").expect
 expect.set_options(timeout=120_000)
@@ -72,11 +73,68 @@ def test_the_settings_of_a_strangers_image_keep_the_page_alive(page, app):
     file = {"name": "theirs.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
     page.locator("input[type=file][accept*='.webp']").first.set_input_files(file)
     expect(page.locator("#prompt textarea")).to_have_value("two dogs")
-    expect(page.locator(".toast-body")).to_contain_text("model v1-5 is not here: the one that is chosen stays")
+    came = page.locator("#came-back")
+    expect(came).to_contain_text("From theirs.png: prompt, size 64x64, seed 7, steps 2, guidance 3")
+    expect(came).to_contain_text("model v1-5 is not here: the one that is chosen stays")
     before = newest(app).number
     page.locator("#generate-run").click()
     done(page, "generate")
     assert newest(app).number == before + 1 and newest(app).asked["model"] == "tiny"
+
+
+DROP = """([text, name]) => {
+    const bytes = Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([bytes], name, { type: "image/png" }));
+    const over = new DragEvent("dragover", { bubbles: true, cancelable: true, dataTransfer: transfer });
+    document.querySelector("#title").dispatchEvent(over);
+    const drop = new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: transfer });
+    document.querySelector("#title").dispatchEvent(drop);
+    return over.defaultPrevented && drop.defaultPrevented;  // or the browser would open the file
+}"""
+
+
+def test_an_image_dropped_anywhere_brings_its_settings_back_and_is_counted_on_detect(page, app):
+    buffer, about = io.BytesIO(), PngInfo()
+    about.add_text("parameters", "three frogs\nSteps: 4, Seed: 9, Size: 64x64")
+    Image.new("RGB", (64, 64)).save(buffer, "PNG", pnginfo=about)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    expect(page.locator("[data-owner]")).to_be_visible()  # the page is at work
+    open_tab(page, "Count")
+    assert page.evaluate(DROP, [text, "dropped.png"])
+    expect(page.locator("#prompt textarea")).to_have_value("three frogs")
+    expect(page.locator("#came-back")).to_contain_text("From dropped.png: prompt, size 64x64, seed 9, steps 4")
+    open_tab(page, "Detect")
+    assert page.evaluate(DROP, [text, "dropped.png"])
+    expect(page.locator("#detect-images")).to_contain_text("dropped.png")
+    page.keyboard.press("Control+Enter")
+    done(page, "detect")
+    expect(page.locator("#detect-stage figcaption")).to_contain_text("64 × 64")
+    assert newest(app).kind == "detect"
+
+
+def test_what_the_kit_knows_is_said_and_used(page):
+    unfold(page, "Model, VAE, LoRA")
+    choose(page, "Model", "bundled")
+    for name, value in (("Width", "256"), ("Height", "128")):
+        page.get_by_label(name, exact=True).fill(value)
+    expect(page.locator("#size-note")).to_contain_text("two passes drew ")
+    page.locator("#size-note").get_by_role("button", name="Use it").click()
+    unfold(page, "Other sizes")
+    expect(page.get_by_label("Two passes")).to_be_checked()
+    page.locator("#prompt textarea").fill("a cat on a red background " * 15)
+    page.locator("#ruler").get_by_role("button", name="Read all of it").click()
+    expect(page.locator("#ruler")).to_contain_text("in 2 windows")
+    page.locator("#prompt textarea").fill("seven apples on a table")
+    page.locator("#ruler").get_by_role("button", name="Make it exactly seven").click()
+    expect(page.locator("#count-prompt textarea")).to_have_value("{count} apples on a table")
+    expect(page.locator("input[aria-label='number input for How many']")).to_have_value("7")
+
+
+def test_the_page_on_the_api_opens_by_its_address(browser, app):
+    page = opened(browser, app, "?view=api")
+    expect(page.locator(".api-docs")).to_contain_text("Denoising steps per image")
+    page.context.close()
 
 
 def test_errors_of_gradios_own_are_shown(page):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..jobs import count, evaluate, generate, grid, probe
+from ..jobs import count, detect, evaluate, generate, grid, probe
 from ..values import JobValues
 
 
@@ -19,5 +19,6 @@ KINDS: dict[str, Kind] = {
     "count": Kind(count.CountValues, count.run),
     "probe": Kind(probe.ProbeValues, probe.run),
     "grid": Kind(grid.GridValues, grid.run),
+    "detect": Kind(detect.DetectValues, detect.run),
     "evaluate": Kind(evaluate.EvaluateValues, evaluate.run),
 }

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from t2i_tools.workflows.open_model import ModelOptions
 
     from ..job_context import JobContext
+    from ..queue import Job
 
     Method = str
 else:
@@ -49,8 +51,9 @@ class CountValues(JobValues):
     """Images that hold exactly so many objects. counts: class -> number. prompt: "{count}" stands where the number
     goes, or "{cat}" and "{dog}" with several classes; by default "a photo of {count} cats". budget: in plain images'
     worth of denoising, for each image. until_exact: go on with other seeds until `number` images are exact, or all
-    budgets are spent. compare: also the plain image and the best of other seeds. keep_tokens: also of searches that
-    ended without the exact number. The detector steers, the judge only counts.
+    budgets are spent. compare: afterwards also the plain image and the best of other seeds. after: a search of the same
+    values by its job's id, which is not made again, to compare. keep_tokens: also of searches that ended without the
+    exact number. The detector steers, the judge only counts.
     """
 
     counts: Annotated[dict[Label, Annotated[int, Field(ge=1, le=100)]], Field(min_length=1, max_length=CLASSES)] = {
@@ -62,6 +65,7 @@ class CountValues(JobValues):
     number: Annotated[int, Field(ge=1)] = 1
     until_exact: bool = False
     compare: bool = False
+    after: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = None
     keep_tokens: bool = False
     size: Name | None = None
     steps: Steps | None = None
@@ -97,14 +101,16 @@ class CountValues(JobValues):
         return Request(prompt, seed, self.negative, size, steps=self.steps, guidance=self.guidance)
 
     def methods(self) -> list[Method]:
-        """Those to run, the one that is asked for last."""
-        return list(dict.fromkeys(["plain", "best_of", self.method])) if self.compare else [self.method]
+        """Those to run, the one that is asked for first."""
+        return list(dict.fromkeys([self.method, "plain", "best_of"])) if self.compare else [self.method]
 
 
 def run(values: CountValues, context: "JobContext") -> None:
     """The searches of every method; each goes on where it was, and a cancelled one keeps its best."""
     from t2i_tools.counting.count_run import run_searches
 
+    if values.after and (earlier := context.earlier(values.after)):
+        take_over(values, context, earlier)
     with context.pipeline(Choice(values.model)) as (pipe, options):
         context.progress.report(0, 0, "drawing")
         counter = open_detector(values.detector, tuple(values.counts), None, None)
@@ -119,6 +125,18 @@ def run(values: CountValues, context: "JobContext") -> None:
                     searches.take(method, row)
         except KeyboardInterrupt:
             context.raise_cancelled()
+
+
+def take_over(values: CountValues, context: "JobContext", earlier: "Job") -> None:
+    """Copy a search of the same values, so that it is read and not made again."""
+    source, target = (context.output / "files" / job.folder / values.method for job in (earlier, context.job))
+    same = {**earlier.asked, "compare": True, "after": values.after} == context.job.asked
+    if same and source.is_dir() and not target.exists():
+        part = target.with_name(f"{target.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(source, part)
+        part.rename(target)
+        context.strip = list(earlier.result.get("strip", ()))
 
 
 class Searches:
@@ -136,7 +154,7 @@ class Searches:
         self.values, self.context, self.pipe, self.options = values, context, pipe, options
         self.counter, self.judge = counter, judge
         self.rows: list[dict[str, Any]] = []  # of the present method, as the library gives them
-        context.result = {"files": [], "images": [], "strip": list(context.job.result.get("strip", ()))}
+        context.result = {"files": [], "images": [], "strip": list(context.job.result.get("strip", context.strip))}
         context.progress.strip = context.result["strip"]
 
     def job(self, method: Method) -> "CountRun":
@@ -191,19 +209,26 @@ class Searches:
 
     def report(self, job: "CountRun", place: int, step: "Step") -> None:
         """One step more: for the strip, the charts and the status line."""
-        method, image = job.options["method"], step.image
-        for label in self.values.counts:
+        values, method, image = self.values, job.options["method"], step.image
+        for label in values.counts:
             image = draw_boxes(image, self.counter.detect([step.image], label)[0])
         found = count_text(step.counted[0])
         event = {"step": step.index, "method": method, "seed": step.seeds[0], "count": step.count, "found": found}
         event |= {"loss": step.count_loss, "best": step.best, "image": data_url(image, 160)}
+        event |= {"counted": step.counted[0], "exact": step.exact}
         strip, progress = self.context.result["strip"], self.context.progress
         strip.append(event)
-        del strip[:-STRIP]
+        if len(strip) > STRIP:  # the charts show all trials, the strip the latest
+            strip[-STRIP - 1]["image"] = ""
         progress.events.append({"step": step.index})
         so_far = f"{yield_line(self.rows, job.number)} · " if job.until_exact and self.rows else ""
         self.context.pause()  # nothing of a search is lost between its trials
-        progress.report(0, 0, f"{so_far}{method}, image {place + 1}, step {step.index + 1}: {found} counted")
+        trials, images = values.budget, values.number
+        which = f"image {place + 1}, " if images > 1 else ""
+        note = f"{so_far}{which}trial {step.index + 1} of at most {trials}: {found} counted"
+        compared = "" if method == values.method else f", to compare: {method.replace('_', ' ')}"
+        progress.at_most = True
+        progress.report(place * trials + step.index + 1, images * trials, note + compared)
 
 
 def count_text(found: Mapping[str, int]) -> str:

@@ -2,9 +2,10 @@
 
 import json
 import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -13,9 +14,11 @@ from t2i_tools.evaluation.reports.protocol import Protocol, parse_protocol
 from t2i_tools.evaluation.runs.generators import GENERATORS
 from t2i_tools.evaluation.runs.items import Item, digest, make_items
 from t2i_tools.files import replacing
+from t2i_tools.images.generate import Request
 from t2i_tools.images.sizes import parse_size
 from t2i_tools.workflows.detectors import JUDGES, clip_on, judge_on
 from t2i_tools.workflows.evaluation_plan import benchmark_name, items_of, plan, protocol_of, write_results
+from t2i_tools.workflows.open_model import BUNDLED
 
 from ..errors import FieldError, at_field
 from ..options import AppOptions
@@ -83,6 +86,10 @@ class EvaluateValues(JobValues):
     model: Name = ""
     name: Annotated[str, Field(pattern=r"^[\w-]{1,60}$")] | None = None
 
+    def planned(self) -> list[Request]:
+        """One per item."""
+        return [item.request() for item in self.items(BUNDLED)]
+
     def items(self, model: str) -> list[Item]:
         """What is to be made. Raises InputError."""
         size = ",".join(self.sizes) or None
@@ -144,6 +151,7 @@ def run(values: EvaluateValues, context: "JobContext") -> None:
     name, secret = values.usual_name(), read_secret(context.output / ".secret")
     folder = context.output / "files" / folder_name(secret, context.job.owner, name)
     context.result = {"name": name}
+    context.is_fresh = not folder.exists()  # else its time says nothing of the images, of which some are there
     protocol = keep_protocol(context.output, values.protocol) if values.protocol else None
     rule = protocol_of(protocol, values.split, values.prompts)
     with context.pipeline(Choice(values.model)) as (pipe, options):
@@ -156,6 +164,22 @@ def run(values: EvaluateValues, context: "JobContext") -> None:
     files = [path for name in REPORT if (path := folder / name).exists()]
     context.progress.files = files
     context.result["files"] = [context.name(path) for path in files]
+    context.result |= headline(json.loads((folder / "report.json").read_text(encoding="utf-8")))
+
+
+def headline(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The shares of exact counts of a report, and how they compare: what one wants to know first."""
+    exact = [
+        {"name": group["name"], "images": group["ok"], **group["figures"]["exact"]}
+        for group in report["groups"]
+        if "exact" in group["figures"]
+    ]
+    compared = [
+        {name: one[name] for name in ("group", "baseline", "difference")}
+        for one in report["comparisons"]
+        if one["figure"] == "exact"
+    ]
+    return {"exact": exact, "compared": compared}
 
 
 def keep_protocol(output: Path, rule: Rule) -> Path:

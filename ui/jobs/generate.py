@@ -46,10 +46,10 @@ if TYPE_CHECKING:
 
 
 class GenerateValues(JobValues):
-    """Images of a prompt. loras: "name:scale" each. entropy_scaling: "compare" makes each image without and with it.
-    long_clip: weights for long_prompts="stretch". count_tokens: names; "{count}" in the prompt stands for a single one,
-    "{class}" for each of several. image: to start from; strength: how much of it is redrawn. noise: that the Count
-    page has learned, as a file of its images names it.
+    """Images of a prompt, or of each of `prompts`. loras: "name:scale" each. entropy_scaling: "compare" makes each
+    image without and with it. long_clip: weights for long_prompts="stretch". count_tokens: names; "{count}" in the
+    prompt stands for a single one, "{class}" for each of several. image: to start from; strength: how much of it is
+    redrawn. noise: that the Count page has learned, as a file of its images names it.
     """
 
     prompt: Prompt = ""
@@ -77,19 +77,29 @@ class GenerateValues(JobValues):
     image: Hash | None = None
     strength: Strength = 0.6
     noise: Hash | None = None
+    prompts: Annotated[list[Prompt], Field(max_length=10_000)] = []
 
     @property
     def choice(self) -> Choice:
         """The model with its parts."""
         return Choice(self.model, parse_loras(self.loras), self.vae, self.scheduler)
 
+    def texts(self) -> list[str]:
+        """The prompts."""
+        return list(self.prompts) or [self.prompt]
+
     def requests(self) -> list[Request]:
-        """One per image, with consecutive seeds. Raises InputError."""
+        """One per image, with consecutive seeds for each prompt. Raises InputError."""
         size, first = size_of(self.size), self.seed or 0  # drawn by `validated`
         return [
-            Request(self.prompt, first + index, self.negative, size, steps=self.steps, guidance=self.guidance)
+            Request(prompt, first + index, self.negative, size, steps=self.steps, guidance=self.guidance)
+            for prompt in self.texts()
             for index in range(self.number)
         ]
+
+    def planned(self) -> list[Request]:
+        """One per image and variant."""
+        return self.requests() * (2 if self.entropy_scaling == "compare" else 1)
 
     def validated(self, options: AppOptions, registry: Registry) -> "GenerateValues":
         """With a seed drawn where none is given, and checked as far as that goes without the model."""
@@ -98,14 +108,19 @@ class GenerateValues(JobValues):
         check_at_most("number", self.number, options.limits.images)
         if self.number < 1:
             raise FieldError("number", f"number {self.number} is out of range: it takes 1 or more")
-        check_prompt(self.prompt)
+        if self.prompts:
+            with at_field("prompts"):
+                check_at_most("images", len(self.prompts) * self.number, options.limits.items)
+        for prompt in self.texts():
+            with at_field("prompts" if self.prompts else "prompt"):
+                check_prompt(prompt)
         with at_field("native"):
             size_of(self.native)
         self._check_start(options.output.expanduser().resolve())
         list(self.variants(registry))
         registry.check(self.choice)
         files = self.token_files(registry)
-        with at_field("prompt"):
+        with at_field("prompts" if self.prompts else "prompt"):
             self.with_token_words(files)
         seed = random.randrange(2**32) if self.seed is None else self.seed
         values = self.model_copy(update={"seed": min(seed, MAX_SEED - self.number + 1)})
@@ -131,13 +146,13 @@ class GenerateValues(JobValues):
         known = registry.tokens()
         return [Path(look_up(name, known, "count token")) for name in self.count_tokens]
 
-    def with_token_words(self, files: Sequence[Path]) -> str:
-        """The prompt with the tokens' words where they go. Raises InputError where there is no place for one."""
+    def with_token_words(self, files: Sequence[Path]) -> dict[str, str]:
+        """Each prompt with the tokens' words where they go. Raises InputError where there is no place for one."""
         from t2i_tools.counting.token import CountToken, check_distinct, fill_tokens
 
         tokens = list(map(CountToken.load, files))
         check_distinct(tokens, self.count_tokens)
-        return fill_tokens(self.prompt, tokens)
+        return {prompt: fill_tokens(prompt, tokens) for prompt in self.texts()}
 
     def _check_start(self, output: Path) -> None:
         """Raise InputError for what an image cannot start from."""
@@ -158,10 +173,10 @@ def run(values: GenerateValues, context: "JobContext") -> None:
     context.result = {"files": [], "settings": [], "objects": []}
     planned = [(request, plugins) for request in values.requests() for plugins in values.variants(context.registry)]
     tokens = values.token_files(context.registry)
-    prompt = values.with_token_words(tokens)
+    worded = values.with_token_words(tokens)
     with context.pipeline(values.choice) as (pipe, options), tokens_on(pipe, tokens):
         for index, (request, plugins) in enumerate(planned):
-            request = with_defaults(replace(request, prompt=prompt), pipe, options.model)
+            request = with_defaults(replace(request, prompt=worded[request.prompt]), pipe, options.model)
             check_request(pipe, request)
             path = context.folder / f"{index + 1:02}-{slug(request.prompt)}-{request.seed}.png"
             if not path.exists():

@@ -3,11 +3,13 @@
 import random
 from functools import partial
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from t2i_tools.evaluation.grid import Axis, Cell, grid_cells, parse_axis
+from t2i_tools.images.generate import Request
 from t2i_tools.images.sizes import format_size
 from t2i_tools.workflows.detectors import JUDGES
 from t2i_tools.workflows.grid import fill_grid, measures_of
@@ -20,6 +22,9 @@ from ..values import Guidance, JobValues, Name, Prompt, Seed, Steps, check_at_mo
 
 if TYPE_CHECKING:
     from ..job_context import JobContext
+
+
+GRID = "grid.png"  # all cells in one image
 
 
 class GridValues(JobValues):
@@ -55,6 +60,10 @@ class GridValues(JobValues):
         fixed |= {"seed": seed, "size": size_of(self.size)}
         return grid_cells(self.prompt, self.parsed_axes(), fixed, plugin_axes())
 
+    def planned(self) -> list[Request]:
+        """One per cell."""
+        return [cell.request for cell in self.cells()]
+
     def plugins(self, registry: Registry) -> list[PluginOptions]:
         """Those of each cell. Raises InputError."""
         return [plugins_of(registry.with_files(cell.plugins)) for cell in self.cells()]
@@ -83,6 +92,7 @@ def run(values: GridValues, context: "JobContext") -> None:
         clip = context.registry.clip_for(values.clip, Choice(values.model))
         measures = measures_of(values.label, values.judge, clip or NONE)
         axes, cells, acting = values.parsed_axes(), values.cells(), values.plugins(context.registry)
+        context.progress.files = finished_cells(context)
         report = partial(_report, context)
         picture, rows = fill_grid(pipe, options, values.prompt, axes, cells, acting, context.folder, measures, report)
     files = [picture, *(context.folder / row["file"] for row in rows)]
@@ -92,5 +102,11 @@ def run(values: GridValues, context: "JobContext") -> None:
 
 
 def _report(context: "JobContext", stage: str, done: int, total: int) -> None:
+    context.progress.files = finished_cells(context)
     context.pause()
     context.progress.report(done, total, f"cell {done} of {total}")
+
+
+def finished_cells(context: "JobContext") -> list[Path]:
+    """The cells that are there, in the order in which they were made, which is that of the grid."""
+    return sorted((context.folder / "cells").glob("*.png"), key=lambda path: path.stat().st_mtime_ns)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..job_context import JobContext
 
 USUAL = ["full", "prompt", "pads", "clean", "swapped"]
+ALWAYS = ("full", "prompt", "pads", "clean")
 KEPT_IMAGES = 4
 
 
@@ -45,6 +46,12 @@ class ProbeValues(JobValues):
         from t2i_tools.padding.conditions import parse_condition
 
         return [parse_condition(text) for text in self.conditions]
+
+    def planned(self) -> list[Request]:
+        """One per prompt, seed and condition; four conditions are always run."""
+        size = size_of(self.size)
+        runs = self.seeds * len({*self.keeps(), *ALWAYS})
+        return [Request(prompt, 0, size=size, steps=self.steps) for prompt in self.prompts for _ in range(runs)]
 
     def validated(self, options: AppOptions, registry: Registry) -> "ProbeValues":
         """Checked as far as that goes without the model."""
@@ -94,6 +101,7 @@ def run(values: ProbeValues, context: "JobContext") -> None:
     context.result = {"files": _save(probe, context), "verdict": str(probe.verdict), "spans": spans}
     context.result |= {"note": "; ".join(filter(None, (probe.note, probe.kind_line)))}
     context.result |= {"use": figures["use"], "need": figures["need"], "rows": [_row(row) for row in probe.table()]}
+    context.result |= {"matrix": _matrix(probe), "thresholds": figures["thresholds"]}
 
 
 def _objects(values: ProbeValues, model: str) -> dict[str, dict[str, int]] | None:
@@ -102,6 +110,13 @@ def _objects(values: ProbeValues, model: str) -> dict[str, dict[str, int]] | Non
     if model != BUNDLED or not all(prompt in known for prompt in values.prompts):
         return None
     return {prompt: known[prompt] for prompt in values.prompts}
+
+
+def _matrix(probe: "Probe") -> dict[str, Any]:
+    """The heads of the images that were kept: route and condition across, prompts and seeds down."""
+    kept = min(len(cell.pictures) for cell in probe.cells)
+    columns = [[cell.route, cell.condition] for cell in probe.cells]
+    return {"columns": columns, "prompts": probe.prompts[:kept], "seeds": probe.seeds[:kept]}
 
 
 def _save(probe: "Probe", context: "JobContext") -> list[str]:

@@ -1,5 +1,7 @@
 """The page on which images are searched that hold an exact number of objects."""
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -12,7 +14,7 @@ from ..job_panel import LATEST, QUIET, JobPanel
 from ..jobs.count import CountValues, usual_prompt
 from ..queue import Job
 from ..ruler import vocabulary_html
-from ..search_charts import chart_values, charts, strip_html
+from ..search_charts import charts_html, strip_html
 from ..service import Service
 from ..stage import Figure, stage_html
 
@@ -28,10 +30,11 @@ METHODS = {
     "plain": "plain",
 }
 NAMES = {method: name for name, method in METHODS.items()}
+Fields = dict[str, gr.components.Component]
 WANTED = ("n", "label", "second_n", "second")
 
 
-def count_tab(service: Service, page: gr.Blocks) -> None:
+def count_tab(service: Service, page: gr.Blocks) -> JobPanel:
     """Builds and wires the page."""
     with gr.Row():
         with layout.inputs():
@@ -42,11 +45,11 @@ def count_tab(service: Service, page: gr.Blocks) -> None:
                 fields |= _search(service) | _details(service)
         with layout.results():
             panel = JobPanel(service, "count", "The trials of the search will appear here. Stopping it keeps the best.")
-            strip = gr.HTML("", label="Trials", padding=False)
             stage = gr.HTML("", elem_id="count-stage", label="The best of each search", padding=False)
+            panel.place_actions()
+            strip = gr.HTML("", label="Trials", padding=False)
             rows = gr.HTML("", label="Results", padding=False)
-            with gr.Row():
-                counted, loss = charts()
+            charts = gr.HTML("", elem_id="count-charts", label="Charts", padding=False)
             tokens = layout.downloads("Count tokens")
 
     def show(job: Job) -> list[Any]:
@@ -55,12 +58,10 @@ def count_tab(service: Service, page: gr.Blocks) -> None:
         known = service.registry.of(job.owner).tokens()
         learned = [str(known[name]) for row in found for name in row["tokens"] if name in known]
         return [
-            strip_html(events),
             stage_html(_figures(service, job), name="search"),
-            render.table(
-                map(_row, found), "The best of each search: seen by the detector that steered, and by the judge"
-            ),
-            *chart_values(events),
+            strip_html(events, NAMES),
+            charts_html(events, job.asked["counts"], job.asked["method"]),
+            render.table(map(_row, found), "What the detector that steered and the judge counted in the best images"),
             layout.files(learned),
         ]
 
@@ -70,10 +71,10 @@ def count_tab(service: Service, page: gr.Blocks) -> None:
 
     noted = {name: fields[name] for name in (*WANTED, "prompt", "model")}
     gr.on([field.change for field in noted.values()], note, list(noted.values()), vocabulary, **LATEST)
-    shown = [strip, stage, rows, counted, loss, tokens]
-    panel.connect(
-        page, run, cancel, fields, read_fields, shown, show, also=[fields["prompt"].submit], places={"counts": "n"}
-    )
+    shown = [stage, strip, charts, rows, tokens]
+    write, also = partial(write_fields, service, fields), [fields["prompt"].submit]
+    panel.connect(page, run, cancel, fields, read_fields, shown, show, write, also, places={"counts": "n"})
+    return panel
 
 
 def read_fields(shown: dict[str, Any]) -> dict[str, Any]:
@@ -83,6 +84,17 @@ def read_fields(shown: dict[str, Any]) -> dict[str, Any]:
     if shown["second"] and shown["second"] == shown["label"]:
         raise InputError(f"both classes are {shown['label']}: leave the second out, or choose another")
     return values | {"counts": _counts(shown), "method": METHODS[shown["method"]]}
+
+
+def write_fields(service: Service, fields: Fields, owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `read_fields`; what the values do not tell is as at the start."""
+    counts = dict(values.get("counts") or {})
+    shown = layout.written(service, fields, values)
+    pairs = [*counts.items(), ("", fields["second_n"].value)][:2]
+    (shown["label"], shown["n"]), (shown["second"], shown["second_n"]) = pairs
+    if counts and values.get("prompt") == usual_prompt(counts):
+        shown["prompt"] = ""
+    return shown | {"method": NAMES.get(values.get("method") or "", fields["method"].value)}
 
 
 def _wanted() -> dict[str, gr.components.Component]:
@@ -124,7 +136,7 @@ def _search(service: Service) -> dict[str, gr.components.Component]:
         label="What the search changes",
         info="A token can be used again in other prompts, a noise is for one image",
     )
-    compare = gr.Checkbox(True, label="Compare with the plain image and with other seeds")
+    compare = gr.Checkbox(False, label="Afterwards compare with the plain image and with other seeds")
     with gr.Row():
         number = gr.Slider(1, limits.images, 1, step=1, label="Images", min_width=140)
         until = gr.Checkbox(False, label="Continue until this many are exact", min_width=140)
@@ -161,8 +173,12 @@ def _figures(service: Service, job: Job) -> list[Figure]:
     """The best of each search, that of the method asked for first."""
     rows = list(zip(service.paths(job), job.result.get("images", ()), strict=False))
     rows.sort(key=lambda one: one[1]["method"] != job.asked["method"])
-    return [Figure(path, f"{NAMES[row['method']]}, seed {row['seed']}", row.get("objects", ())) for path, row in rows]
+    return [
+        Figure(path, f"{NAMES.get(row['method'], row['method'])}, seed {row['seed']}", row.get("objects", ()))
+        for path, row in rows
+    ]
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("method", "seed", "counted", "judged", "exact", "steps")}
+    seen = {"counter": row["counted"], "judge": row["judged"], "exact": row["exact"], "trials": row["steps"]}
+    return {"search": NAMES.get(row["method"], row["method"]), "seed": row["seed"]} | seen

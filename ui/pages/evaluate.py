@@ -1,5 +1,6 @@
 """The page on which a batch is made, judged and reported, and goes on where it was stopped."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from html import escape
@@ -12,38 +13,68 @@ from t2i_tools.evaluation.runs.generators import GENERATORS
 from t2i_tools.images.promptfile import LABELLED, read_prompts
 
 from .. import layout
-from ..job_panel import JobPanel
+from ..bars import bars_svg
+from ..job_panel import LATEST, QUIET, JobPanel
 from ..pages.grid import USUAL_CLIP
 from ..queue import Job
 from ..registry import NONE
 from ..service import Service
 from ..uploads import uploaded, without_folders
 
+Fields = dict[str, gr.components.Component]
 PROMPT_FILES = [".csv", ".jsonl"]
+METHODS = {
+    "plain": "plain",
+    "two_pass": "two passes",
+    "entropy_scaling": "entropy scaling",
+    "entropy_half": "entropy scaling, half as strong",
+    "entropy_log": "entropy scaling, logarithmic",
+    "shifted": "noise levels shifted by size",
+    "entropy_opposite": "the opposite of entropy scaling (a control)",
+    "entropy_extreme": "entropy scaling, 16 times as strong (a control)",
+}
+METHODS |= {name: name.replace("_", " ") for name in GENERATORS if name not in METHODS}
+TWO_PASS = "Do two passes help at twice the size?"
+QUESTIONS: dict[str, dict[str, Any]] = {
+    "How exact is this model?": {"number": 24},
+    TWO_PASS: {"methods": ["plain", "two_pass"]},
+    "My own prompts, with their counts": {},
+}
 IDLE = "The report will appear here. What is stopped goes on with the next start of the same settings."
 
 
-def evaluate_tab(service: Service, page: gr.Blocks) -> None:
+def evaluate_tab(service: Service, page: gr.Blocks) -> JobPanel:
     """Builds and wires the page."""
     with gr.Row():
         with layout.inputs():
             fields = _asked(service)
+            forecast = gr.HTML("", elem_id="evaluate-forecast", padding=False)
             run, cancel = layout.buttons("evaluate", "Start or go on", "Stop")
             with layout.options():
                 fields |= _claim() | _details(service)
         with layout.results():
             panel = JobPanel(service, "evaluate", IDLE)
+            head = gr.HTML("", elem_id="evaluate-headline", label="Result", padding=False)
             latest = layout.gallery("Latest images", 6)
             report = gr.HTML("", label="Report", padding=False)
             files = layout.downloads("Report and rows")
+            panel.place_actions()
 
     def show(job: Job) -> list[Any]:
         paths = service.paths(job)
         made = [str(path) for path in paths if path.suffix == ".png"]
         files = [str(path) for path in paths if path.suffix != ".png"]
-        return [layout.images(made) if made else gr.skip(), _report(files), layout.files(files)]
+        return [headline_html(job.result), layout.images(made), _report(files), layout.files(files)]
 
-    panel.connect(page, run, cancel, fields, partial(read_fields, service), [latest, report, files], show)
+    def note(*values: Any) -> str:
+        shown = dict(zip(noted, values, strict=True))
+        return layout.forecast(service, "evaluate", read_fields(service, {**shown, "protocol": None}))
+
+    read, write = partial(read_fields, service), partial(write_fields, service, fields)
+    noted = {name: field for name, field in fields.items() if name not in ("split", "protocol", "name")}
+    gr.on([*(field.change for field in noted.values()), page.load], note, list(noted.values()), forecast, **LATEST)
+    panel.connect(page, run, cancel, fields, read, [head, latest, report, files], show, write)
+    return panel
 
 
 def read_fields(service: Service, shown: dict[str, Any]) -> dict[str, Any]:
@@ -53,6 +84,16 @@ def read_fields(service: Service, shown: dict[str, Any]) -> dict[str, Any]:
     values["prompts"] = read_rows(service, shown["prompts"]) if shown["prompts"] else None
     values["protocol"] = read_rule(service, shown["protocol"]) if shown["protocol"] else None
     return values
+
+
+def write_fields(service: Service, fields: Fields, owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `read_fields`, but for files, which have to be chosen again."""
+    files = [fields[name].label for name in ("prompts", "protocol") if values.get(name)]
+    if files:
+        gr.Warning(f"Choose the files again: {', '.join(files)}")
+    sizes, clip = ", ".join(values.get("sizes") or ()), values.get("clip") or ""
+    shown = layout.written(service, fields, {**values, "sizes": sizes, "clip": clip, "name": None})
+    return shown | {"prompts": None, "protocol": None}
 
 
 def read_rows(service: Service, given: Any) -> list[dict[str, Any]]:
@@ -70,12 +111,37 @@ def read_rule(service: Service, given: Any) -> dict[str, Any]:
         return asdict(read_protocol(path))
 
 
-def _asked(service: Service) -> dict[str, gr.components.Component]:
-    counts = gr.Textbox("2,3,4,5,7,10", label="Counts asked for", max_lines=1)
-    number = gr.Slider(1, most := service.options.limits.items, min(24, most), step=1, label="Prompts")
-    names = [(name.replace("_", " "), name) for name in GENERATORS]
-    methods = gr.CheckboxGroup(names, value=["plain"], label="Methods to compare")
-    return {"counts": counts, "number": number, "methods": methods}
+def _asked(service: Service) -> Fields:
+    """A ready-made question, which fills in the form, and what it is made of."""
+    question = gr.Radio(list(QUESTIONS), value=TWO_PASS, label="Question", elem_id="evaluate-question")
+    start, most = _question(service, TWO_PASS, ""), service.options.limits.items
+    counts = gr.Textbox(start["counts"], label="Counts asked for", max_lines=1)
+    number = gr.Slider(1, most, min(start["number"], most), step=1, label="Prompts")
+    names = [(words, name) for name, words in METHODS.items()]
+    methods = gr.CheckboxGroup(names, value=start["methods"], label="Methods to compare")
+    sizes = gr.Textbox(start["sizes"], label="Sizes", placeholder="WxH, WxH; the model's own")
+    with gr.Accordion("My own prompts", open=False):
+        prompts = gr.File(label="Prompts: csv or jsonl with prompt, class, count", file_types=PROMPT_FILES, height=120)
+    with gr.Row():
+        model = layout.chooser(list(service.registry.models()), "Model")
+    asked: Fields = {"counts": counts, "number": number, "methods": methods, "sizes": sizes}
+
+    def ask(name: str, model: str) -> list[Any]:
+        values = _question(service, name, model)
+        return [values[key] for key in asked]
+
+    question.input(ask, [question, model], list(asked.values()), **QUIET)
+    return asked | {"prompts": prompts, "model": model}
+
+
+def _question(service: Service, name: str, model: str) -> dict[str, Any]:
+    """The form of a question; a size of twice the pixels that the model was trained on."""
+    values = {"counts": "2,3,4,5,7,10", "number": 12, "methods": ["plain"], "sizes": ""} | QUESTIONS[name]
+    if name == TWO_PASS:
+        size = service.registry.model_size(model or next(iter(service.registry.models())))
+        height, width = size.native if size else (512, 512)
+        values["sizes"] = f"{2 * width}x{height}"
+    return values
 
 
 def _claim() -> dict[str, gr.components.Component]:
@@ -89,16 +155,44 @@ def _claim() -> dict[str, gr.components.Component]:
 
 def _details(service: Service) -> dict[str, gr.components.Component]:
     registry = service.registry
-    with gr.Accordion("Own prompts, sizes, steps, judges", open=False):
-        prompts = gr.File(label="Prompts: csv or jsonl with prompt, class, count", file_types=PROMPT_FILES, height=120)
-        sizes = gr.Textbox("", label="Sizes", placeholder="WxH, WxH; the model's own")
+    with gr.Accordion("Steps, judges, name", open=False):
         steps = layout.steps_box()
-        model = layout.chooser(list(registry.models()), "Model")
         judge = layout.chooser(list(registry.judges()), "Judge that counts")
         clip = layout.chooser([USUAL_CLIP, *registry.clips(), NONE], "CLIP that scores")
         name = gr.Textbox("", label="Name", placeholder="drawn from the settings")
-    fields = {"prompts": prompts, "sizes": sizes, "steps": steps, "model": model}
-    return fields | {"judge": judge, "clip": clip, "name": name}
+    return {"steps": steps, "judge": judge, "clip": clip, "name": name}
+
+
+def headline_html(result: Mapping[str, Any]) -> str:
+    """How many counts were exact by each method, with an interval, and whether the methods differ."""
+    if not result.get("exact"):
+        return ""
+    lines = [
+        f"<p><strong>{escape(_words(one['name']))}: {one['estimate']:.0%} exact</strong> of {one['images']} images "
+        f"[{one['low']:.0%}, {one['high']:.0%}]</p>"
+        for one in result["exact"]
+    ]
+    lines += [f"<p>{escape(_compared(one))}</p>" for one in result.get("compared", ())]
+    bars = [(_words(one["name"]), one, None) for one in result["exact"]]
+    chart = bars_svg(bars, "Share of exact counts, with 95 % intervals")
+    return f"<div class='t2i-status t2i-headline'>{''.join(lines)}{chart}</div>"
+
+
+def _compared(one: Mapping[str, Any]) -> str:
+    """In a sentence what the difference between two methods is."""
+    low, high, pair = one["difference"]["low"], one["difference"]["high"], (one["group"], one["baseline"])
+    name, other = map(_words, pair)
+    if low is None or high is None or low <= 0 <= high:
+        return f"{name} against {other}: these images do not tell whether they differ"
+    word = "more" if low > 0 else "fewer"
+    difference = one["difference"]["estimate"]
+    return f"{name} draws {word} exact counts than {other}: {difference:+.0%} [{low:+.0%}, {high:+.0%}]"
+
+
+def _words(group: str) -> str:
+    """The name of a method, or of one at a size, as the page calls it."""
+    method, _, size = group.partition(" ")
+    return " ".join(filter(None, [METHODS.get(method, method), size]))
 
 
 def _report(paths: list[str]) -> str:
@@ -108,4 +202,6 @@ def _report(paths: list[str]) -> str:
         return ""
     with open(html, encoding="utf-8") as file:
         text = escape(file.read(), quote=True)
-    return f"<iframe class='t2i-report' title='Report' sandbox='allow-scripts' srcdoc=\"{text}\"></iframe>"
+    button = "<button type='button' data-act='report'>Open the report in a tab of its own</button>"
+    frame = f"<iframe class='t2i-report' title='Report' sandbox='allow-scripts' srcdoc=\"{text}\"></iframe>"
+    return f"<p class='t2i-actions'>{button}</p>{frame}"

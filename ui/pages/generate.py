@@ -1,7 +1,7 @@
 """The page on which images are made."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -11,11 +11,13 @@ import gradio as gr
 
 from t2i_tools.errors import T2IError
 from t2i_tools.images.metadata import read_settings
+from t2i_tools.images.promptfile import read_prompts
 
-from .. import layout, render
+from .. import layout
+from ..advice import exact_advice
 from ..errors import FieldError, at_field
 from ..identity import page_owner
-from ..job_panel import ASKED, LATEST, QUIET, JobPanel
+from ..job_panel import ASKED, LATEST, QUIET, JobPanel, Updates
 from ..jobs.generate import start_path, values_of_settings
 from ..pages.generate_controls import Fields, choices, controls
 from ..queue import Job
@@ -23,42 +25,64 @@ from ..registry import Registry
 from ..ruler import ruler_html, vocabulary_html
 from ..service import Service
 from ..stage import Figure, stage_html
-from ..uploads import file_settings, keep_start
-from .size_controls import whole
+from ..uploads import IMAGE_SUFFIXES, file_settings, keep_start, uploaded, without_folders
+from .size_controls import SizeControls, whole
 
 OPENING = 60.0  # seconds that a page's first ruler waits for the model
 ACTED = {"entropy_scaling": "entropy scaling", "two_pass": "two passes", "long_prompts": "long prompt"}
 ACTED |= {"count_token": "count token", "noise": "learned noise", "image": "from an image"}
+TOLD = {"size": "size", "seed": "seed", "steps": "steps", "guidance": "guidance", "scheduler": "scheduler"}
+SWITCHED = {"negative": "negative prompt", "model": "model", "vae": "VAE", "loras": "LoRA", "noise": "learned noise"}
+SWITCHED |= {"entropy_scaling": "entropy scaling", "two_pass": "two passes", "long_prompts": "way to read long prompts"}
+SWITCHED |= {"count_tokens": "count tokens", "embeddings": "textual inversions", "image": "the image to start from"}
 EXAMPLE = "seven apples on a blue background"
 
 
-def generate_tab(service: Service, page: gr.Blocks) -> None:
+def generate_tab(service: Service, page: gr.Blocks) -> JobPanel:
     """Builds and wires the page."""
     with gr.Row():
         with layout.inputs():
             prompt = gr.Textbox(EXAMPLE, label="Prompt", lines=3, placeholder="What to draw", elem_id="prompt")
             ruler = gr.HTML("", elem_id="ruler", padding=False)
+            came = gr.HTML("", elem_id="came-back", padding=False)
             run, cancel = layout.buttons("generate", "Generate")
             with layout.options():
-                fields = {"prompt": prompt} | controls(service, page)
-                png = gr.File(label="Settings from an image", file_types=[".png", ".webp", ".jpg", ".jpeg"], height=120)
+                size = SizeControls(service)
+                fields = {"prompt": prompt} | controls(service, size)
+                with gr.Accordion("Prompts from a file", open=False):
+                    kinds = [".txt", ".csv", ".jsonl"]
+                    about = "One prompt per line, or a column prompt: each in place of the one above"
+                    fields["prompts"] = gr.File(label=about, file_types=kinds, height=120)
+                png = gr.File(label="Settings from an image", file_types=list(IMAGE_SUFFIXES), height=120)
         with layout.results():
-            panel = JobPanel(service, "generate", "The images will appear here. Shift+Enter in the prompt starts.")
+            panel = JobPanel(service, "generate", "The images will appear here. Ctrl+Enter starts.")
             stage = gr.HTML("", elem_id="generate-stage", label="Images", padding=False)
+            panel.place_actions()
 
     def read(text: str, method: str, model: str) -> str:
         read = ruler_html(service.registry.reader(OPENING), text or "", method or None)
-        return read + vocabulary_html(model, text or "")
+        return read + vocabulary_html(model, text or "") + exact_advice(text or "")
 
-    def restore(request: gr.Request, file: str | None) -> list[Any]:
+    def write(owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        known, missing = without_missing(dict(values), service.registry.of(owner))
+        for note in missing:
+            gr.Warning(html.escape(note), title="Not on this server")
+        return shown_values(service, known, fields)
+
+    def arrive(owner: str, file: Any) -> Updates:
+        """What the page shows of a dropped image: its settings, and a line that says what came back."""
         try:
             settings, notes = file_settings(service, file)
-            values, missing = without_missing(values_of_settings(settings), service.registry.of(page_owner(request)))
+            values, missing = without_missing(values_of_settings(settings), service.registry.of(owner))
         except T2IError as error:
-            return [render.complaint(error), *(gr.skip() for _ in fields)]
-        for note in [*notes, *missing]:
-            gr.Warning(html.escape(note), title="From the image")
-        return [gr.skip(), *shown_values(service, values, fields).values()]
+            return {came: came_html(file, {}, [str(error)])}
+        updates: Updates = {fields[name]: value for name, value in shown_values(service, values, fields).items()}
+        return updates | {came: came_html(file, values, [*notes, *missing])}
+
+    def restore(request: gr.Request, file: str | None) -> Updates:
+        return arrive(page_owner(request), file) if file else {came: ""}
+
+    panel.arrive, panel.arrivals = arrive, [came, *fields.values()]
 
     reading, model = fields["long_prompts"], fields["model"]
     events = [prompt.change, reading.change, model.change, page.load]
@@ -68,9 +92,34 @@ def generate_tab(service: Service, page: gr.Blocks) -> None:
         return choices(service, page_owner(request))
 
     page.load(look, None, [fields[n] for n in ("vae", "loras", "long_clip", "count_tokens", "embeddings")], **QUIET)
-    png.upload(restore, png, [panel.status, *fields.values()], **ASKED)
+    png.upload(restore, png, panel.arrivals, **ASKED)
     from_page, show = partial(read_fields, service), partial(staged, service)
-    panel.connect(page, run, cancel, fields, from_page, [stage], show, also=[prompt.submit], places={"size": "width"})
+    known = {"count_tokens": lambda owner: service.registry.of(owner).tokens()}
+    known |= {name: partial(_names, service, name) for name in ("vae", "loras", "long_clip", "embeddings")}
+    places = {"size": "width"}
+    panel.connect(page, run, cancel, fields, from_page, [stage], show, write, [prompt.submit], places, known)
+    size.connect(fields["model"], panel.restored)
+    return panel
+
+
+def came_html(file: Any, values: Mapping[str, Any], notes: Sequence[str]) -> str:
+    """A line on what came back from an image and what did not."""
+    name = Path(str(file.get("path") if isinstance(file, Mapping) else file)).name[:80]
+    parts = [f"{words} {values[key]}" for key, words in TOLD.items() if values.get(key) not in (None, "", [], False)]
+    parts += [words for key, words in SWITCHED.items() if values.get(key) not in (None, "", [], False, "off")]
+    came = f"From {name}: " + ("prompt, " if values.get("prompt") else "") + ", ".join(parts) if values else name
+    lost = f" <span class='t2i-lost'>{html.escape('; '.join(notes))}</span>" if notes else ""
+    return f"<p class='t2i-hint' role='status'>{html.escape(came.rstrip(', '))}.{lost}</p>"
+
+
+def read_prompts_file(service: Service, given: Any) -> list[str]:
+    """The prompts of an uploaded file. Raises InputError."""
+    path = uploaded(service, given, [".txt", ".csv", ".jsonl"])
+    with at_field("prompts"), without_folders(path):
+        rows = [row for _, row in read_prompts(path)]
+    if ignored := sorted({name for row in rows for name in row} - {"prompt"}):
+        gr.Warning(f"Only the prompts of this file are used, not {', '.join(ignored)}")
+    return [row["prompt"] for row in rows]
 
 
 def read_fields(service: Service, shown: dict[str, Any]) -> dict[str, Any]:
@@ -80,6 +129,7 @@ def read_fields(service: Service, shown: dict[str, Any]) -> dict[str, Any]:
     values["size"] = size_text(shown["width"], shown["height"])
     with at_field("image"):
         values["image"] = keep_start(service, shown["image"]) if shown["image"] else None
+    values["prompts"] = read_prompts_file(service, shown["prompts"]) if shown["prompts"] else []
     values["loras"] = [name if ":" in name else f"{name}:{shown['lora_scale']}" for name in shown["loras"] or ()]
     if not shown["two_pass"]:
         values["two_pass_strength"] = None
@@ -103,14 +153,22 @@ def size_text(width: str, height: str) -> str | None:
 def shown_values(service: Service, values: dict[str, Any], fields: Fields) -> dict[str, Any]:
     """The inverse of `read_fields`, for every field: what a file does not tell is as at the start."""
     width, _, height = (values.get("size") or "x").partition("x")
-    shown = {name: values.get(name, field.value) for name, field in fields.items()}
-    shown |= {"width": width, "height": height, "number": 1}
+    shown = {name: field.value if values.get(name) is None else values[name] for name, field in fields.items()}
+    shown["prompts"] = None
+    shown |= {"width": width, "height": height, "lora_scale": 1, "number": values.get("number", 1)}
     shown |= {name: str(values.get(name) or "") for name in ("steps", "guidance")}
     texts = ("negative", "scheduler", "native", "entropy_layers", "long_prompts", "long_clip", "vae", "noise")
     shown |= {name: str(values.get(name) or "") for name in texts}
-    shown["image"] = str(start_path(service.output, values["image"])) if values.get("image") else None
+    start = start_path(service.output, values["image"]) if values.get("image") else None
+    shown["image"] = str(start) if start and start.exists() else None
     shown["model"] = values.get("model") or gr.skip()
     return shown | {"seed": str(values.get("seed", ""))}
+
+
+def _names(service: Service, name: str, owner: str) -> list[str]:
+    """What there is to choose from for a part of the model, and none of it."""
+    parts = {"vae": "vaes", "long_clip": "long_clips"}
+    return ["", *getattr(service.registry, parts.get(name, name))()]
 
 
 def without_missing(values: dict[str, Any], registry: Registry) -> tuple[dict[str, Any], list[str]]:

@@ -20,9 +20,8 @@ SCALING = [("off", "off"), ("on", "on"), ("side by side", "compare")]
 UNTUNED, OWN_VAE = ("the model's own, untuned", ""), ("the model's own", "")
 
 
-def controls(service: Service, page: gr.Blocks) -> Fields:
+def controls(service: Service, size: SizeControls) -> Fields:
     """All but the prompt; width and height stand for the size, lora_scale for the scale of all LoRAs."""
-    size = SizeControls(service)
     fields = {"width": size.width, "height": size.height} | _seed_and_number(service)
     with gr.Accordion("Negative prompt, steps, guidance", open=False):
         fields |= _drawing()
@@ -34,7 +33,6 @@ def controls(service: Service, page: gr.Blocks) -> Fields:
         fields |= _parts(service)
     with gr.Accordion("Start from an image", open=False):
         fields |= _start()
-    size.connect(fields["model"], page)
     return fields
 
 
@@ -71,8 +69,14 @@ def _drawing() -> Fields:
 
 
 def _other_sizes() -> Fields:
-    scaling = gr.Radio(SCALING, value="off", label="Entropy scaling", info="Keeps attention as sharp as in training")
-    two_pass = gr.Checkbox(False, label="Two passes: compose at the model's own size, then enlarge")
+    scaling = gr.Radio(
+        SCALING,
+        value="off",
+        label="Entropy scaling",
+        info="Keeps attention as sharp as at the trained size. The line at the size says where that was seen to help",
+    )
+    about = "Keeps the number and place of things at larger sizes; takes the time of about two images"
+    two_pass = gr.Checkbox(False, label="Two passes: compose at the model's own size, then enlarge", info=about)
     with gr.Accordion("Details", open=False):
         native = gr.Textbox("", label="Trained at", placeholder="WxH, where the model does not say")
         with gr.Row():

@@ -1,5 +1,9 @@
 """The page on which one prompt is compared over sizes, seeds, steps, plugins or words."""
 
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -7,59 +11,103 @@ import gradio as gr
 from t2i_tools.errors import InputError
 from t2i_tools.workflows.plugins import plugin_axes
 
-from .. import layout, render
-from ..job_panel import LATEST, JobPanel
-from ..jobs.grid import GridValues
+from .. import layout
+from ..job_panel import LATEST, QUIET, JobPanel
+from ..jobs.grid import GRID, GridValues
 from ..queue import Job
 from ..registry import NONE
 from ..ruler import vocabulary_html
 from ..service import Service
+from ..stage import Figure, matrix_html, stage_html
 from ..values import read_values
 
 EXAMPLE = "three cats on a {colour} background"
+# Axis -> values to begin with.
+SUGGESTED = {
+    "steps": "5, 10, 20",
+    "guidance": "1, 3, 5",
+    "seed": "1, 2, 3",
+    "size": "128x128, 256x128",
+    "colour": "red, blue",
+}
+SUGGESTED |= {"entropy-scaling": "off, on", "two-pass": "off, on", "long-prompts": "truncate, chunk"}
 AXES = ["steps", "guidance", "seed", "size", "negative", "prompt"]
+Fields = dict[str, gr.components.Component]
 USUAL_CLIP = ("the bundled one, for the bundled model", "")
 
 
-def grid_tab(service: Service, page: gr.Blocks) -> None:
+def grid_tab(service: Service, page: gr.Blocks) -> JobPanel:
     """Builds and wires the page."""
     with gr.Row():
         with layout.inputs():
             prompt = gr.Textbox(EXAMPLE, label="Prompt", lines=2, info="A {word} in braces is an axis")
             vocabulary = gr.HTML("", elem_id="grid-vocabulary", padding=False)
+            forecast = gr.HTML("", elem_id="grid-forecast", padding=False)
             run, cancel = layout.buttons("grid", "Make the grid")
             with layout.options():
                 fields = {"prompt": prompt} | _axes() | _details(service)
         with layout.results():
             panel = JobPanel(service, "grid", "The grid will appear here.")
-            image = gr.Image(
-                label="Grid", type="filepath", interactive=False, buttons=["download", "fullscreen"], visible=False
-            )
-            measured = gr.HTML("", label="Measured in each cell", padding=False)
-            files = layout.downloads("Cells")
+            stage = gr.HTML("", elem_id="grid-stage", label="Cells", padding=False)
+            panel.place_actions()
+            files = layout.downloads("The grid as one image, and its cells")
 
     def show(job: Job) -> list[Any]:
-        paths = [str(path) for path in service.paths(job)]
-        table = render.table(job.result.get("cells", ()), "Each cell, with what was measured")
-        return [gr.Image(next(iter(paths), None), visible=bool(paths)), table, layout.files(paths[1:])]
+        paths = service.paths(job)
+        return [grid_html(job, [path for path in paths if path.name != GRID]), layout.files(list(map(str, paths)))]
 
-    def note(*values: Any) -> str:
-        shown = dict(zip(fields, values, strict=True))
-        return vocabulary_html(shown["model"], *prompts_of(shown, service.options.limits.cells))
+    def note(*values: Any) -> list[str]:
+        shown, most = dict(zip(fields, values, strict=True)), service.options.limits.cells
+        return [
+            vocabulary_html(shown["model"], *prompts_of(shown, most)),
+            layout.forecast(service, "grid", read(shown)),
+        ]
 
-    noted = [fields[name] for name in ("prompt", "across", "across_values", "down", "down_values", "model")]
-    gr.on([field.change for field in noted], note, list(fields.values()), vocabulary, **LATEST)
+    def read(shown: dict[str, Any]) -> dict[str, Any]:
+        return read_fields({**shown, "label": ""})
+
+    noted = [fields[name].change for name in ("prompt", "across", "across_values", "down", "down_values", "model")]
+    noted += [fields["size"].change, page.load]
+    gr.on(noted, note, list(fields.values()), [vocabulary, forecast], **LATEST)
+    for name in ("across", "down"):
+        fields[name].input(SUGGESTED.get, fields[name], fields[f"{name}_values"], **QUIET)
     panel.connect(
         page,
         run,
         cancel,
         fields,
         read_fields,
-        [image, measured, files],
+        [stage, files],
         show,
+        partial(write_fields, service, fields),
         also=[prompt.submit],
         places={"axes": "across_values"},
     )
+    return panel
+
+
+def grid_html(job: Job, cells: Sequence[Path]) -> str:
+    """The cells that are there under their axes: the first goes across, the others down."""
+    axes = GridValues(**job.asked).parsed_axes()
+    if not axes or not cells:
+        return stage_html([Figure(path, "") for path in cells])
+    rows, across = job.result.get("cells", ()), axes[0]
+    down = [", ".join(values) for values in product(*(axis.values for axis in axes[1:]))]
+    names = [f"{'; '.join(filter(None, [value, row]))}" for row in down for value in across.values]
+    measured = [
+        " · ".join(f"{name} {value}" for name, value in row.items() if name not in [a.name for a in axes])
+        for row in rows
+    ]
+    figures = [
+        Figure(path, " · ".join(filter(None, [names[index], _at(measured, index)])), note=_at(measured, index))
+        for index, path in enumerate(cells[: len(names)])
+    ]
+    corner = " \\ ".join([*(axis.name for axis in axes[1:]), across.name])
+    return matrix_html(across.values, down, figures, corner=corner, name="cell")
+
+
+def _at(texts: Sequence[str], index: int) -> str:
+    return texts[index] if index < len(texts) else ""
 
 
 def read_fields(shown: dict[str, Any]) -> dict[str, Any]:
@@ -72,6 +120,17 @@ def read_fields(shown: dict[str, Any]) -> dict[str, Any]:
     ]
     names = ("prompt", "label", "seed", "size", "negative", "judge", "clip", "model")
     return {name: shown[name] for name in names} | {"axes": axes}
+
+
+def write_fields(service: Service, fields: Fields, owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `read_fields`. The form has room for two axes; what more there are, it says."""
+    axes = [text.partition("=") for text in values.get("axes") or ()]
+    shown = layout.written(service, fields, {**values, "clip": values.get("clip") or ""})
+    for name, (axis, _, texts) in zip(("across", "down"), [*axes, ("", "", ""), ("", "", "")], strict=False):
+        shown |= {name: axis or fields[name].value, f"{name}_values": texts}
+    if len(axes) > 2:
+        gr.Warning(f"The form has two axes: {', '.join('='.join(a[::2]) for a in axes[2:])} stays behind")
+    return shown
 
 
 def prompts_of(shown: dict[str, Any], most: int) -> list[str]:

@@ -7,8 +7,10 @@ from typing import Any
 import gradio as gr
 
 from t2i_tools.images.sizes import possible_size
+from t2i_tools.workflows.open_model import BUNDLED
 
 from .. import layout, render
+from ..advice import size_advice
 from ..job_panel import LATEST, QUIET
 from ..model_sizes import ModelSize
 from ..service import Service
@@ -33,12 +35,16 @@ class SizeControls:
             self.height = layout.number_box("Height", height, "its own")
         self.note = gr.HTML("", elem_id="size-note", padding=False)
 
-    def connect(self, model: gr.Dropdown, page: gr.Blocks) -> None:
-        """Wire them. model: whose size it is about."""
+    def connect(self, model: gr.Dropdown, restored: Any) -> None:
+        """Wire them. model: whose size it is about. restored: the event that fills in what the browser has kept."""
         numbers, own = [self.width, self.height], self.service.registry.model_size
         inputs: list[Any] = [self.shape, self.scale, model, *numbers]
         # A dropdown also tells of a choice when it is only left: what was there before decides whether it is one.
         seen = gr.State([self.shape.value, self.scale.value, model.value])
+
+        def note_of(width: int | None, height: int | None, name: str) -> str:
+            size = (height, width) if height and width else None
+            return size_note(width, height, own(name)) + size_advice(size, name == BUNDLED)
 
         def choose(*values: Any) -> list[Any]:
             shape, scale, name, width, height, last = values
@@ -46,25 +52,25 @@ class SizeControls:
                 return [gr.skip()] * 6
             now = [shape, scale, name]
             shape, scale, width, height = chosen(now, last, whole(width), whole(height), own(name))
-            note = size_note(width, height, own(name))
+            note = note_of(width, height, name)
             return [shape, scale, _text(width), _text(height), [shape, scale, name], note]
 
         def follow(shape: str | None, scale: str, name: str, *texts: str) -> list[Any]:
             width, height = map(whole, texts)
             shape, scale = shape_of(width, height, own(name), scale)
-            return [shape, scale, [shape, scale, name], size_note(width, height, own(name))]
+            return [shape, scale, [shape, scale, name], note_of(width, height, name)]
 
         def begin(shape: str | None, scale: str, name: str, *texts: str) -> list[Any]:
             self.service.registry.reader(OPENING)
             if (size := own(name)) is None or any(texts):
-                return [gr.skip(), gr.skip(), size_note(whole(texts[0]), whole(texts[1]), size)]
+                return [gr.skip(), gr.skip(), note_of(whole(texts[0]), whole(texts[1]), name)]
             width, height = pixels("1:1", TRAINED, size)
-            return [_text(width), _text(height), size_note(width, height, size)]
+            return [_text(width), _text(height), note_of(width, height, name)]
 
         events: list[Callable[..., Any]] = [self.shape.input, self.scale.input, model.input]
         gr.on(events, choose, [*inputs, seen], [self.shape, self.scale, *numbers, seen, self.note], **QUIET)
         gr.on([n.change for n in numbers], follow, inputs, [self.shape, self.scale, seen, self.note], **LATEST)
-        page.load(begin, inputs, [*numbers, self.note], **QUIET)
+        restored.then(begin, inputs, [*numbers, self.note], **QUIET)
 
     def _first(self) -> Pixels:
         registry = self.service.registry
