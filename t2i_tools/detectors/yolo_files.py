@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from t2i_tools.detectors.architecture import class_names
 from t2i_tools.errors import ModelError, first_line
+
+DEPTH = 50  # of brackets in a yaml
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,16 @@ def _read(file: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        text = file.read_text()
+        if _depth(text) > DEPTH:  # which takes the parser a time that grows with its square
+            raise ValueError(f"its brackets are nested more than {DEPTH} deep")
+        content = yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ModelError(f"{file} is no yaml: {first_line(error)}") from error
     return content if isinstance(content, Mapping) else {}
+
+
+def _depth(text: str) -> int:
+    """How many brackets are open at once, those in quotes counted too."""
+    steps = (1 if letter in "[{" else -1 for letter in text if letter in "[]{}")
+    return max(accumulate(steps), default=0)

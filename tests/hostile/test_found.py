@@ -97,6 +97,8 @@ FOUND = {
         lambda c: c + b"activation: torch.nn.SiLU(print(5))\n",
         lambda c: c.replace(b"Detect", b"torch_safe_load"),
         lambda c: c.replace(b"Conv", b"nn.init"),
+        lambda c: c + b"names: " + b"[" * 3000,
+        lambda c: c + b"names:\n  " + b"- " * 2000,
     ],
     "detector-processor": [
         lambda c: changed(c, image_mean=[1, 2]),
