@@ -4,9 +4,10 @@
     python examples/evaluations/sizes/strength.py outputs/strength-test --split test --rows
         examples/evaluations/sizes/strength_rows.csv --results examples/evaluations/sizes/strength_results.md
 
-Stopped at any moment, it goes on where it was. "one more" is a control: below the native size plain draws too few, so a
-prompt that asks for n + 1 objects is counted against n. "held" gives each layer, in each step, the gain with which its
-normalized entropy is what it is at the native size: if entropy were the cause, counts would change with it. What is
+Stopped at any moment, it goes on where it was. The prompts are drawn in parts of 40; `--parts 3` ends after three of
+them, and the tables are of the parts that are done. "one more" is a control: below the native size plain draws too few,
+so a prompt that asks for n + 1 objects is counted against n. "held" gives each layer, in each step, the gain with which
+its normalized entropy is what it is at the native size: if entropy were the cause, counts would change with it. What is
 claimed stands in strength_protocol.json, written before the test split was run, with seeds of its own.
 """
 
@@ -37,7 +38,7 @@ from t2i_tools.workflows.open_model import ModelOptions
 from t2i_tools.workflows.progress import batch_progress
 
 SIZES = "64x64,96x96,112x112,128x64"
-STEPS, BATCH = 10, 32
+STEPS, PART = 10, 40  # a part is a batch of each method and size
 FRESH = {"dev": 2**41, "test": 2**42}  # seeds that no earlier evaluation has used
 PROTOCOL = Path(__file__).with_name("strength_protocol.json")
 ONE_MORE = "one more"
@@ -145,6 +146,24 @@ def claims(table: list[dict], method: str = "entropy_auto") -> list[str]:
     ]
 
 
+def drawn(folder: Path, items: list, split: str) -> list[dict]:
+    """The finished rows of an evaluation's folder."""
+    manifest = Manifest(
+        items,
+        Settings(batch=PART),
+        model={"name": "bundled", "fingerprint": pipeline_fingerprint(t2i.load_bundled())},
+        judge={"name": "bundled, small images enlarged", "fingerprint": detector_fingerprint(draft_judge())},
+        about={"benchmark": "strength-bundled", "split": split},
+    )
+    settle(folder, manifest)
+    if split == "test":
+        log_test_run(PROTOCOL, folder, manifest.digest())
+    models = Openers(judge=lambda device=None: draft_judge(), pipeline=partial(pipeline_on, ModelOptions()))
+    with batch_progress(True) as on_batch:
+        run_shard(folder, models, on_batch=on_batch)
+    return list(Store(folder).write_merged())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -153,6 +172,7 @@ def main() -> None:
     parser.add_argument("--strengths", default="", help="strengths to try on dev, such as 4,16-first,16-deep")
     parser.add_argument("--methods", default="plain,entropy_auto", help=f"of {', '.join(GENERATORS)}, held")
     parser.add_argument("--number", type=int, help="so many prompts, not all")
+    parser.add_argument("--parts", type=int, help="so many parts of 40 prompts, not all")
     parser.add_argument("--without-control", action="store_true")
     parser.add_argument("--rows", type=Path, help="where to write what was found in each image, as CSV")
     parser.add_argument("--results", type=Path, help="where to write the tables")
@@ -166,24 +186,15 @@ def main() -> None:
         tried.append(f"strength {name}")
     sizes = [parse_size(size) for size in args.sizes.split(",")]
     rows, more = asked_rows(args.split, args.number)
-    items = make_items(rows, [*args.methods.split(","), *tried], sizes)
-    items += [] if args.without_control else make_items(more, ["plain"], sizes)
-    pipe = t2i.load_bundled()
-    manifest = Manifest(
-        items,
-        Settings(batch=BATCH),
-        model={"name": "bundled", "fingerprint": pipeline_fingerprint(pipe)},
-        judge={"name": "bundled, small images enlarged", "fingerprint": detector_fingerprint(draft_judge())},
-        about={"benchmark": "strength-bundled", "split": args.split},
-    )
-    settle(args.folder, manifest)
-    if args.split == "test":
-        log_test_run(PROTOCOL, args.folder, manifest.digest())
-    models = Openers(judge=lambda device=None: draft_judge(), pipeline=partial(pipeline_on, ModelOptions()))
-    with batch_progress(True) as on_batch:
-        run_shard(args.folder, models, on_batch=on_batch)
-    asking = {(row["prompt"], row["seed"]) for row in rows}
-    done = [{**row, "more": (row["prompt"], row["seed"]) not in asking} for row in Store(args.folder).write_merged()]
+    order, done = np.random.default_rng(0).permutation(len(rows)), []
+    parts = [sorted(order[start : start + PART].tolist()) for start in range(0, len(order), PART)][: args.parts]
+    for number, part in enumerate(parts):
+        asked, control = ([some[i] for i in part] for some in (rows, more))
+        items = make_items(asked, [*args.methods.split(","), *tried], sizes)
+        items += [] if args.without_control else make_items(control, ["plain"], sizes)
+        asking = {(row["prompt"], row["seed"]) for row in asked}
+        found = drawn(args.folder / f"part-{number + 1}", items, args.split)
+        done += [{**row, "more": (row["prompt"], row["seed"]) not in asking} for row in found]
     table = table_of(done, args.split, sizes)
     if args.rows:
         with args.rows.open("w", newline="", encoding="utf-8") as file:
@@ -193,7 +204,7 @@ def main() -> None:
     told = to_markdown(summarized(table))
     if {"entropy_auto", ONE_MORE} <= {row["method"] for row in table}:
         told = "\n".join(claims(table)) + "\n\n" + told
-    head = f"# Strength, {args.split} split, {len(rows)} prompts, {STEPS} steps\n\n"
+    head = f"# Strength, {args.split} split, {sum(map(len, parts))} prompts, {STEPS} steps\n\n"
     write_text(args.results or args.folder / "strength.md", head + told + "\n")
     print(told)
 
