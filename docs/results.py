@@ -43,9 +43,9 @@ def _sections() -> Iterator[str]:
         f"### {path.stem}\n\n```text\n{path.read_text(encoding='utf-8').strip()}\n```"
         for path in sorted((EVALUATIONS / "padding" / "results").glob("*.txt"))
     )
-    planted = EVALUATIONS / "padding" / "results" / "planted.md"
-    if planted.exists():
-        yield f"### Planted models\n\n{_demoted(planted.read_text(encoding='utf-8'), 2)}"
+    for name, heading in (("earlier_400", "The four cells, 400 prompts"), ("planted", "Planted models")):
+        told = EVALUATIONS / "padding" / "results" / f"{name}.md"
+        yield f"### {heading}\n\n{_demoted(told.read_text(encoding='utf-8'), 2)}"
 
 
 def _protocol(results: Path) -> str:

@@ -59,9 +59,8 @@ def gain(n: float, t: float, rule: Rule = sqrt_log, strength: Strength = 1.0) ->
     """
     if n == t:
         return 1.0
-    strength = auto_strength(n, t) if strength == AUTO else strength
     try:
-        value = float(rule(n, t) ** strength)
+        value = float(rule(n, t) ** (auto_strength(n, t) if isinstance(strength, str) else strength))
     except (ArithmeticError, TypeError, ValueError) as error:
         raise InputError(f"the rule gives no gain for N = {n:g}, T = {t:g}: {error}") from error
     if not (math.isfinite(value) and value > 0):
