@@ -15,7 +15,7 @@ from t2i_tools.entropy.formula import Rule, Strength, find_rule, find_strength, 
 from t2i_tools.entropy.hooks import KeyGain, Layer, Scaling, check_processors, find_layers
 from t2i_tools.errors import InputError
 from t2i_tools.handle import Handle
-from t2i_tools.models.anatomy import controlnets, denoiser, native_size, token_pixels
+from t2i_tools.models.anatomy import controlnets, denoiser, native_size, other_denoisers, token_pixels
 from t2i_tools.models.calls import Grid, token_side
 from t2i_tools.models.compiled import forget_compiled, unwrapped
 from t2i_tools.models.families import find_layout
@@ -69,7 +69,8 @@ def entropy_scaling(
         >>> handle.report()[0]["acted"]
         True
     """
-    models = {"": denoiser(pipe)} | {f"{place}.": net for place, net in controlnets(pipe).items()}
+    beside = controlnets(pipe) | other_denoisers(pipe)
+    models = {"": denoiser(pipe)} | {f"{place}.": net for place, net in beside.items()}
     for model in models.values():
         check_processors(unwrapped(model))
     chosen = select({name: unwrapped(model) for name, model in models.items()}, layers)

@@ -94,7 +94,7 @@ class Scaling:
         """Root pre-hook: set the gains alone."""
         call = read_call(model, args, kwargs)
         if own := call.family.own_scaling:
-            argument, advice = own
+            argument, advice, _ = own
             if (call.arguments.get("cross_attention_kwargs") or {}).get(argument):
                 raise InputError(advice)
         active = self.steps is None or self.clock.tick(call.time) in self.steps

@@ -138,23 +138,28 @@ def call_pipeline(
         arguments = {**arguments, "output_type": "np"}
     with call_errors(pipe, requests):
         result = pipe(**arguments)
-    made = getattr(result, "images", getattr(result, "image", None))
-    if made is None:
-        raise UnsupportedModelError(f"{type(pipe).__name__} makes no images")
-    images = to_images(made)
-    _check_size(pipe, images[0], arguments)
+    images = to_images(made_images(pipe, result))
+    check_made_size(pipe, images[0].size, arguments)
     if first.size is None or first.fit == "snap":
         return images
     return [image.crop(centre_box((image.height, image.width), first.size)) for image in images]
 
 
-def _check_size(pipe: DiffusionPipeline, image: Image.Image, arguments: Mapping[str, Any]) -> None:
-    """Raise InputError for an image of another size than the pipeline was asked for: it has sizes of its own."""
+def made_images(pipe: DiffusionPipeline, result: Any) -> Any:
+    """The images among what a pipeline's call returns. Raises UnsupportedModelError where there are none."""
+    made = getattr(result, "images", getattr(result, "image", None))
+    if made is None:
+        raise UnsupportedModelError(f"{type(pipe).__name__} makes no images")
+    return made
+
+
+def check_made_size(pipe: DiffusionPipeline, size: tuple[int, int], arguments: Mapping[str, Any]) -> None:
+    """Raise InputError for an image, (width, height), of another size than asked for: the pipeline has its own."""
     asked = arguments.get("width"), arguments.get("height")
-    if None not in asked and image.size != asked:
+    if None not in asked and size != asked:
         raise InputError(
             f"{type(pipe).__name__} has sizes of its own: asked for {asked[0]}x{asked[1]} pixels, it made "
-            f"{image.width}x{image.height}; ask for that size, or for none"
+            f"{size[0]}x{size[1]}; ask for that size, or for none"
         )
 
 

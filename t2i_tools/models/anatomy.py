@@ -39,6 +39,12 @@ def controlnets(pipe: DiffusionPipeline | nn.Module) -> dict[str, nn.Module]:
     return {} if control is None else {"controlnet": control}
 
 
+def other_denoisers(pipe: DiffusionPipeline | nn.Module) -> dict[str, nn.Module]:
+    """Denoisers beside the first one, by where they are in a pipeline: of Ideogram 4, what guidance compares with."""
+    other = getattr(pipe, "unconditional_transformer", None)
+    return {} if other is None else {"unconditional_transformer": other}
+
+
 def execution_device(pipe: DiffusionPipeline | nn.Module) -> torch.device:
     """Where the denoiser computes and wants its inputs: with offloading, its weights wait elsewhere."""
     from diffusers.utils.torch_utils import get_module_execution_device

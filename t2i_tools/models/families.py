@@ -168,12 +168,13 @@ class Family:
         clip_reading: how CLIP reads one, where it is not at the tokenizer's own length.
         aside: text encoders that read something else than the prompt, of which no plugin is told.
         windows: whether CLIP encoders read the prompt, which `long_prompts` lengthens.
+        own_sizes: its pipeline makes the nearest of some sizes instead of what it is asked for.
         sides: config of the denoiser -> of how many latents each side of an image is a whole multiple, where a token is
             one of them.
         position_limit: tokens of a side beyond which the denoiser has no position embeddings, of its config.
         single_file: name of a tensor that only this family's checkpoints hold, and the pipeline that opens them.
-        own_scaling: key of cross_attention_kwargs by which a pipeline already scales its attention by size, and what
-            to pass to it instead.
+        own_scaling: key of cross_attention_kwargs by which a pipeline already scales its attention by size, how to say
+            so, and the arguments of its call without it.
         refused: plugin -> why it does not act on this family.
     """
 
@@ -215,10 +216,11 @@ class Family:
     clip_reading: PromptRule | None = None
     aside: tuple[str, ...] = ()
     windows: bool = False
+    own_sizes: bool = False
     sides: Callable[[Any], int] | None = None
     position_limit: Callable[[Any], int] | None = None
     single_file: tuple[str, str] | None = None
-    own_scaling: tuple[str, str] | None = None
+    own_scaling: tuple[str, str, Mapping[str, Any]] | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
 
     def supports(self, plugin: str) -> bool:
@@ -575,6 +577,7 @@ FAMILIES = (
         reading=call_length,
         clip_reading=at_most(218),
         windows=True,
+        own_sizes=True,
     ),
     Family(
         "hunyuan_image",
@@ -663,6 +666,7 @@ FAMILIES = (
         segments=(("text_encoder",),),  # its CLIP gives the pooled vector alone
         reading=after_template,
         windows=True,
+        own_sizes=True,
     ),
     Family(
         "krea2",
@@ -712,6 +716,7 @@ FAMILIES = (
         own_scaling=(
             "base_sequence_length",
             "LuminaPipeline already scales its attention by itself: pass proportional_attn=False to it",
+            {"proportional_attn": False},
         ),
     ),
     Family(
@@ -933,7 +938,10 @@ REASONS = {
     "makes images of tokens that a language model has drawn before, and keeps their keys": (
         "GlmImageTransformer2DModel",
     ),
-    "has blocks of its own, whose attentions were not looked into": ("Kandinsky3UNet", "StableCascadeUNet"),
+    "halves its latents inside its residual blocks, so that no name says how many tokens an attention has": (
+        "Kandinsky3UNet",
+    ),
+    "makes images in two stages with a pipeline each, of which a plugin holds one": ("StableCascadeUNet",),
     "predicts tokens of a codebook and denoises no latents": ("UVit2DModel",),
     "joins the latents and a picture along the width, which its pipeline alone can tell apart": (
         "DreamLiteTransformer2DModel",

@@ -97,7 +97,8 @@ def encode_negative(pipe: DiffusionPipeline, prompt: str, **options: Any) -> dic
 def encode_clean(pipe: DiffusionPipeline, prompt: str, clean: Clean, **options: Any) -> dict[str, Any]:
     """The embeddings of the clean prompt, as long as those of the prompt."""
     family, texts = known_family(pipe), clean_texts(pipe, prompt, clean, options.get("max_sequence_length"))
-    readers = filter(None, (prompt_reader(part.tokenizer) for part in text_encoders(pipe)))
+    parts = [part for part in text_encoders(pipe) if not family.pooled_only(part.name)]
+    readers = filter(None, (prompt_reader(part.tokenizer) for part in parts))
     if not family.unpadded and any(reader.window_of([prompt]) for reader in readers):  # as long as its batch needs
         both = encode(pipe, {name: [prompt, text] for name, text in texts.items()}, **options)
         embeds = {name: value[:, 1:] if name in family.layered else value[1:] for name, value in both.items()}

@@ -125,6 +125,20 @@ def test_a_pipeline_with_sizes_of_its_own(name):
         generate_image(pipe, Request("two red cats", 0, size=(83, 101), steps=1))
 
 
+def test_the_denoiser_that_guidance_compares_with_is_scaled_too():
+    """Ideogram 4 has one of its own, which is called without text."""
+    pipe = pipezoo.build("ideogram4")
+    call = pipezoo.settings(pipe) | {"num_inference_steps": 1}
+    with entropy_scaling(pipe, native=(32, 32)) as handle:
+        pipe("two red cats", **call)
+        rows = {row["layer"]: row for row in handle.report()}
+    image, text = 16, rows["layers.0.attention"]["N"] - 16
+    assert all(row["acted"] for row in rows.values())
+    assert text > 0
+    assert rows["unconditional_transformer.layers.0.attention"]["N"] == image
+    assert rows["unconditional_transformer.layers.0.attention"]["T"] == 4
+
+
 @pytest.mark.slow
 def test_luminas_own_scaling_is_told_of():
     pipe = pipezoo.build("lumina")

@@ -169,3 +169,20 @@ def test_what_it_refuses():
         with t2i.long_prompts(pipe, "stretch"):
             assert [embeds(pipe, words(n))[0].shape[1] for n in (75, 76)] == [77, 248]
     assert traces(pipe)[1] == rest
+
+
+def test_what_is_saved_while_stretched_reads_short_prompts_in_248_tokens(tmp_path):
+    """In plain diffusers, where another image comes of it, as the docstring says."""
+    from diffusers import DiffusionPipeline
+
+    pipe = pipezoo.build("stable_diffusion")
+    plain = pipezoo.call(pipe, num_inference_steps=1)
+    with t2i.long_prompts(pipe, "stretch"):
+        assert torch.equal(pipezoo.call(pipe, num_inference_steps=1), plain)
+        pipe.save_pretrained(tmp_path / "stretched", safe_serialization=True)
+    again = DiffusionPipeline.from_pretrained(tmp_path / "stretched", safety_checker=None)
+    assert again.tokenizer.model_max_length == again.text_encoder.config.max_position_embeddings == 248
+    assert not torch.equal(pipezoo.call(again, num_inference_steps=1), plain)
+    pipe.save_pretrained(tmp_path / "plain", safe_serialization=True)
+    again = DiffusionPipeline.from_pretrained(tmp_path / "plain", safety_checker=None)
+    assert torch.equal(pipezoo.call(again, num_inference_steps=1), plain)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support import pipezoo
+from support.newer_pipelines import MOSTLY_SLOW
 
 from t2i_tools.bundled import load_bundled, load_bundled_counter
 from t2i_tools.detectors import Detections
@@ -33,11 +34,12 @@ def outcome(card: ModelCard, plugin: str, name: str) -> Check:
     return check
 
 
-@pytest.mark.parametrize("name", pipezoo.PIPELINES)
+@pytest.mark.parametrize("name", MOSTLY_SLOW)
 def test_a_sound_model_has_no_fault(name):
     card = tried(name)
     assert card.failed == []
-    assert outcome(card, "entropy scaling", "acts").status == "ok"
+    own_sizes = name in ("hidream", "kandinsky5")
+    assert outcome(card, "entropy scaling", "acts").status == ("unsupported" if own_sizes else "ok")
     assert outcome(card, "count token", "acts").status == "ok"
     assert outcome(card, "padding", "null").status == "ok"
 

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from t2i_tools.errors import T2IError
-from t2i_tools.images.generate import Request, call_arguments, check_request
+from t2i_tools.images.generate import Request, call_arguments, check_made_size, check_request, made_images
 from t2i_tools.images.sizes import Size, possible_size
 from t2i_tools.models.anatomy import native_size, size_multiple
+from t2i_tools.models.families import Family, pipeline_family
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -45,6 +46,9 @@ class Runner:
         self.native = native or native_size(pipe)
         self.request = replace(request, size=self.native)
         self.floor = 0.0
+        self.family = _family(pipe)
+        own = None if self.family is None else self.family.own_scaling
+        self._own_scaling_off: dict[str, Any] = {} if own is None else dict(own[2])
 
     def image(self, prompt: str | None = None, **changes: Any) -> np.ndarray:
         """One image, (H, W, 3) float in [0, 1], of the request with some fields changed."""
@@ -69,7 +73,7 @@ class Runner:
 
     def other_sizes(self) -> Iterator[Size]:
         """Sizes near the native one that the model can make, the nearest first."""
-        if self.native is None:
+        if self.native is None or (self.family is not None and self.family.own_sizes):
             return
         multiple = size_multiple(self.pipe)
         height, width = self.native
@@ -89,9 +93,9 @@ class Runner:
             for module in part.modules()
         }
         hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules.values())
-        words = tuple(
-            len(part) for name, part in sorted(self.pipe.components.items()) if "tokenizer" in name and part is not None
-        )
+        named = sorted(self.pipe.components.items())
+        tokenizers = [part for name, part in named if "tokenizer" in name and part is not None]
+        words = tuple(len(getattr(part, "tokenizer", part)) for part in tokenizers)  # a processor has one
         return Trace(hooks, words)
 
     def paired_cost(self, plugin: Callable[[], AbstractContextManager], pairs: int, **changes: Any) -> dict[str, float]:
@@ -118,7 +122,17 @@ class Runner:
         return seconds, torch.cuda.max_memory_allocated() if on_cuda else 0
 
     def _call(self, arguments: dict[str, Any]) -> np.ndarray:
-        return np.asarray(self.pipe(**arguments, output_type="np").images[0], dtype=np.float32)
+        result = self.pipe(**arguments, **self._own_scaling_off, output_type="np")
+        image = np.asarray(made_images(self.pipe, result)[0], dtype=np.float32)
+        check_made_size(self.pipe, (image.shape[1], image.shape[0]), arguments)
+        return image
+
+
+def _family(pipe: DiffusionPipeline) -> Family | None:
+    try:
+        return pipeline_family(pipe)
+    except T2IError:
+        return None
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:
