@@ -48,7 +48,11 @@ def find_strength(strength: Strength) -> Strength:
 
 
 def auto_strength(n: float, t: float) -> float:
-    """FEWER where a layer sees fewer tokens than in training, MORE where it sees more."""
+    """FEWER where a layer sees fewer tokens than in training, MORE where it sees more.
+
+    A finding, not the paper's theory: so much blur draws more objects below the native size, while holding H / ln N at
+    its native value does not (examples/evaluations/sizes/strength_results.md).
+    """
     return FEWER if n < t else MORE
 
 
