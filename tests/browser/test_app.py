@@ -281,6 +281,8 @@ def test_usable_on_a_phone(browser, app, shoot):
     page.locator(".t2i-results img").first.wait_for()
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= 390
+    prompt = page.locator("#prompt textarea").bounding_box()
+    assert prompt["x"] >= 0 and prompt["x"] + prompt["width"] <= 390  # what is wider is cut and cannot be scrolled to
     image = page.locator(".t2i-results img").first.bounding_box()
     assert image["y"] < page.locator("text=Shape").first.bounding_box()["y"]  # the picture before the options
     shoot(page, "phone")

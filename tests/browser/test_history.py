@@ -35,6 +35,7 @@ def test_the_address_of_a_job_opens_it_for_its_owner_alone(page, app, browser):
     stranger.context.close()
 
 
+@pytest.mark.slow
 def test_forms_outlive_a_reload_and_settings_come_back(page, app):
     generate(page, "three stars", steps=3)
     done(page, "generate")
@@ -55,6 +56,7 @@ def test_forms_outlive_a_reload_and_settings_come_back(page, app):
     expect(page.get_by_label("Steps", exact=True).locator("visible=true")).to_have_value("3")
 
 
+@pytest.mark.slow
 def test_my_jobs_is_live_and_deletes(page, app, shoot):
     with slow_steps(app[1], 0.5):
         generate(page, "a slow star", steps=60)

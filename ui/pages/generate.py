@@ -1,7 +1,7 @@
 """The page on which images are made."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -94,7 +94,9 @@ def generate_tab(service: Service, page: gr.Blocks) -> JobPanel:
     page.load(look, None, [fields[n] for n in ("vae", "loras", "long_clip", "count_tokens", "embeddings")], **QUIET)
     png.upload(restore, png, panel.arrivals, **ASKED)
     from_page, show = partial(read_fields, service), partial(staged, service)
-    known = {"count_tokens": lambda owner: service.registry.of(owner).tokens()}
+    known: dict[str, Callable[[str], Collection[str]]] = {
+        "count_tokens": lambda owner: service.registry.of(owner).tokens()
+    }
     known |= {name: partial(_names, service, name) for name in ("vae", "loras", "long_clip", "embeddings")}
     places = {"size": "width"}
     panel.connect(page, run, cancel, fields, from_page, [stage], show, write, [prompt.submit], places, known)
