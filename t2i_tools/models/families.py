@@ -84,6 +84,7 @@ class TextSite:
         extra: learned tokens before the text.
         text_last: whether the image stands first in attention.
         masked_out: whether what a mask hides of the text is left out.
+        crossing: regular expression on the name of the attention of the image to the text alone, in these blocks.
         places: (denoiser, arguments) -> (B, L) where each row of the text stands, where they are not in their order.
     """
 
@@ -94,6 +95,7 @@ class TextSite:
     extra: int = 0
     text_last: bool = False
     masked_out: bool = False
+    crossing: str | None = None
     places: Callable[[Any, Mapping[str, Any]], Any] | None = None
 
 
@@ -560,7 +562,7 @@ FAMILIES = (
         block_rows=_hidream_rows,
         in_blocks=(0, 1, 1),
         sites=(
-            TextSite(r"^double_stream_blocks\.\d+$"),
+            TextSite(r"^double_stream_blocks\.\d+$", text_last=True),
             TextSite(r"^single_stream_blocks\.\d+$", "hidden_states", joint=True, text_last=True),
         ),
         masking=TextMasking(),
@@ -606,7 +608,7 @@ FAMILIES = (
         more_text=("encoder_hidden_states_t5",),
         block_rows=_rows_of("encoder_hidden_states", "encoder_hidden_states_t5"),
         # No cross_attention: the denoiser sums T5's text up for its modulation too.
-        sites=(TextSite(r"^blocks\.\d+$"),),
+        sites=(TextSite(r"^blocks\.\d+$", crossing=r"^attn2$"),),
         masking=TextMasking(
             block_argument="attention_mask",
             blocks=r"^blocks\.\d+\.attn2$",
@@ -649,7 +651,7 @@ FAMILIES = (
         grid=_channels_last,
         sites=(
             TextSite(r"^text_transformer_blocks\.\d+$", "x"),
-            TextSite(r"^visual_transformer_blocks\.\d+$", "text_embed"),
+            TextSite(r"^visual_transformer_blocks\.\d+$", "text_embed", crossing=r"^cross_attention$"),
         ),
         masking=TextMasking(
             refused={
@@ -702,7 +704,7 @@ FAMILIES = (
         "lumina",
         "LuminaNextDiT2DModel",
         AttentionLayout(image=r"\.attn1$"),
-        sites=(TextSite(r"^layers\.\d+$"),),
+        sites=(TextSite(r"^layers\.\d+$", crossing=r"^attn2$"),),
         # No cross_attention: the denoiser sums the text up for its modulation too.
         masking=TextMasking(
             "encoder_mask",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,7 @@ from t2i_tools.models.anatomy import denoiser
 from t2i_tools.models.calls import Attention, AttentionWatcher, DenoiserCall, spread
 from t2i_tools.models.compiled import is_compiled, unwrapped
 from t2i_tools.models.families import TextSite, find_family
+from t2i_tools.padding.conditions import Rows, rows_in_blocks
 from t2i_tools.padding.encoding import KnownText, known_texts, recognise
 from t2i_tools.padding.hooks import find_blocks
 from t2i_tools.padding.intercept import reading_of
@@ -48,13 +50,17 @@ def pad_attention(pipe: DiffusionPipeline, prompt: str, *, queries: int = 64, **
     model = unwrapped(denoiser(pipe))
     if is_compiled(denoiser(pipe)):
         raise UnsupportedModelError("pad_attention cannot see into compiled code: measure before torch.compile")
-    meter = PadMeter(model, known_texts(pipe, [prompt], reading_of(call)), queries)
+    reading = reading_of(call)
+    (known,) = known_texts(pipe, [prompt], reading)
+    inside = rows_in_blocks(pipe, len(known.rows), reading.get("max_sequence_length"))
+    rows = Rows(*(kind[inside] for kind in (known.rows.prompt, known.rows.eos, known.rows.pads)))
+    meter = PadMeter(model, [replace(known, rows=rows)], queries)
     pattern = r"attn2$" if meter.cross else r"(^|\.)(attn1?|attention)$"
     places = [
         (module, f"{name}.{path}", (name, site))
         for name, block, site in find_blocks(model)
         for path, module in block.named_modules()
-        if re.search(pattern, path)
+        if re.search(site.crossing or pattern, path)
     ]
     with Handle(model, "attention to padding") as handle:
         AttentionWatcher(model, meter.read).attach(handle, places)
@@ -75,11 +81,12 @@ class PadMeter:
         """Measure one call of torch's attention."""
         (name, site), items = place, self._items(call)
         text = call.padded(call.seen_text) if site.masked_out else call.text_length
-        keys, extra = attention.key.shape[-2], 0 if self.cross or not site.joint and not site.extra else site.extra
-        if not items or keys != (text if self.cross else text + extra + call.image_tokens):
+        cross = self.cross or site.crossing is not None
+        keys, extra = attention.key.shape[-2], 0 if cross or not site.joint and not site.extra else site.extra
+        if not items or keys != (text if cross else text + extra + call.image_tokens):
             return  # text by itself, or image by itself
-        image = attention.query.shape[-2] if self.cross else call.image_tokens
-        first = 0 if self.cross or site.text_last else keys - image
+        image = attention.query.shape[-2] if cross else call.image_tokens
+        first = 0 if cross or site.text_last else attention.query.shape[-2] - image
         weights = attention.weights(spread(image, self.queries, first), items)
         start = image if site.text_last else extra
         mass = weights.mean(dim=(0, 1, 2))  # (keys,)
@@ -90,8 +97,8 @@ class PadMeter:
         """The means over steps. Raises UnsupportedModelError when nothing was seen."""
         if not self.sums:
             raise UnsupportedModelError(
-                "no attention of an image to this prompt was seen: measure with the native backend, by "
-                'set_attention_backend("native") or set_attn_processor(AttnProcessor2_0())'
+                "no attention of an image to this prompt was seen: its kind is not followed, or the backend is not the "
+                'native one, set by set_attention_backend("native") or set_attn_processor(AttnProcessor2_0())'
             )
         rows = self.known[0].rows
         report = Report()

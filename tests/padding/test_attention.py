@@ -1,12 +1,14 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from support import pipezoo
+from support.newer_pipelines import NEWER
 from support.shared import shared
 
 from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.padding import pad_attention
-from t2i_tools.padding.conditions import text_rows
+from t2i_tools.padding.conditions import Rows, text_rows
 
 PROMPT = "two red cats"
 # Name -> keys of the attentions in question, places of the text among them and of the image among the queries.
@@ -16,10 +18,15 @@ PLACES = {
     "flux": (512 + 16, slice(0, 512), slice(512, None)),
     "aura_flow": (8 + 256 + 16, slice(8, 8 + 256), slice(8 + 256, None)),
     "z_image": (32 + 32, slice(32, None), slice(0, 32)),
+    "hidream": (16 + 128 + 2 * 128, slice(16, None), slice(0, 16)),  # the language model's rows are there twice
+    "hunyuan_dit": (77 + 256, slice(None), slice(None)),
 }
+LATER = [name for name in PLACES if name in NEWER]
 
 
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LATER else name for name in PLACES]
+)
 def test_against_the_whole_softmax(pipe, name, monkeypatch):
     (keys, text, image), seen, plain = PLACES[name], [], F.scaled_dot_product_attention
 
@@ -35,6 +42,8 @@ def test_against_the_whole_softmax(pipe, name, monkeypatch):
     monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
     pipe(PROMPT, generator=torch.Generator().manual_seed(0), **call)
     rows = text_rows(pipe, PROMPT)
+    if name == "hidream":
+        rows = Rows(*(np.concatenate([kind, kind[128:]]) for kind in (rows.prompt, rows.eos, rows.pads)))
     assert len(report) == len(seen)
     for row, (weights, total) in zip(report, seen, strict=True):
         assert total == pytest.approx(1, abs=1e-5)
@@ -44,7 +53,14 @@ def test_against_the_whole_softmax(pipe, name, monkeypatch):
         assert row["per row"] == pytest.approx((pads / rows.pads.sum()) / (prompt / rows.prompt.sum()), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["pixart", "lumina2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pixart",
+        "lumina2",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("kandinsky5", "lumina", "qwen_image_21")),
+    ],
+)
 def test_masked_pads_get_none(pipe):
     report = pad_attention(pipe, PROMPT, **pipezoo.settings(pipe))
     assert all(row["pads"] <= 1e-6 < row["prompt"] for row in report)

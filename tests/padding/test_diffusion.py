@@ -397,6 +397,19 @@ def test_what_cannot_be_intervened_in():
         handle.report()
 
 
+@pytest.mark.slow
+def test_chosen_steps_want_the_text_in_each_of_them():
+    """Qwen-Image 2.1 keeps the keys of its text from the first step on."""
+    pipe = shared("qwen_image_21")
+    plain = pipezoo.call(pipe, PROMPT)
+    with diffusion_intervention(pipe, "clean", steps=range(1)):
+        with pytest.raises(UnsupportedModelError, match="use_kv_cache=False"):
+            pipezoo.call(pipe, PROMPT)
+        made = pipezoo.call(pipe, PROMPT, use_kv_cache=False)
+    assert not torch.equal(made, plain)
+    assert torch.equal(pipezoo.call(pipe, PROMPT), plain)
+
+
 def test_unknown_denoisers():
     from support import zoo
 
