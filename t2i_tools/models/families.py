@@ -285,6 +285,7 @@ PLUGINS = {
 
 
 NO_EMBEDDINGS = "its call takes no embeddings"
+JSON = "its pipeline is for captions in JSON, whose brackets are no weights"
 HIDDEN = "its pipeline pads a prompt beside a longer one alone, and hides that padding"
 # Of families whose blocks are Flux's: the text beside the image, joined to it, or first in one stream with it.
 FLUX_SITES = (BESIDE, TextSite(r"^single_transformer_blocks\.\d+$"))
@@ -447,7 +448,7 @@ FAMILIES = (
         sites=(BESIDE, ONE_STREAM),
         reading=padded_to_longest,
         sides=lambda config: 2,  # unless its call says do_patching
-        refused={"padding": NO_EMBEDDINGS, "padding policy": HIDDEN},
+        refused={"padding": NO_EMBEDDINGS, "padding policy": HIDDEN, "syntax": JSON},
     ),
     Family(
         "bria_fibo2",
@@ -459,6 +460,7 @@ FAMILIES = (
         refused={
             "padding": "its denoiser sums the text up in tokens of its own, whose rows stand for no words",
             "padding policy": HIDDEN,
+            "syntax": JSON,
         },
     ),
     Family(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support import pipezoo
 from support.longtexts import embeds, words
-from support.newer_pipelines import NEWER, UNWEIGHTED
+from support.newer_pipelines import NEWER, PARTLY, UNWEIGHTED
 from support.shared import copied, shared
 
 import t2i_tools as t2i
@@ -62,7 +62,7 @@ def test_a_weight_acts_on_each_encoder_with_the_others_text_held(name, argument,
     assert not torch.equal(one, none)
 
 
-@pytest.mark.parametrize("name", UNWEIGHTED)
+@pytest.mark.parametrize("name", [*UNWEIGHTED, *(pytest.param(name, marks=pytest.mark.slow) for name in PARTLY)])
 def test_refused_where_no_weights_can_go(name):
     pipe = shared(name)
     with pytest.raises(UnsupportedModelError, match=f"{type(pipe).__name__} cannot weight words: its pipeline"):
@@ -159,6 +159,17 @@ def test_last_words_reach_the_image_or_are_said_to_be_cut(name, method, caplog):
             assert ruler.cut.endswith("photo")
     if method and any(ruler.cut for ruler in rulers):
         assert "the rest of the prompt is cut" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*UNWEIGHTED, "longcat_image", "bria_fibo", "bria_fibo2"])
+def test_last_words_where_no_weights_can_go(name):
+    pipe = shared(name)
+    prompts = [f"{words(199)} {ending}" for ending in ("photo", "cats")]
+    one, other = (image(pipe, prompt) for prompt in prompts)
+    rulers = t2i.token_ruler(pipe, prompts[0])
+    assert torch.equal(one, other) == all(ruler.cut for ruler in rulers)
+    assert all(ruler.cut.endswith("photo") for ruler in rulers if ruler.cut)
 
 
 def test_pooled_only_is_said_to_be_cut():
