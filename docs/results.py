@@ -45,7 +45,8 @@ def _sections() -> Iterator[str]:
     )
     for name, heading in (("earlier_400", "The four cells, 400 prompts"), ("planted", "Planted models")):
         told = EVALUATIONS / "padding" / "results" / f"{name}.md"
-        yield f"### {heading}\n\n{_demoted(told.read_text(encoding='utf-8'), 2)}"
+        if told.exists():
+            yield f"### {heading}\n\n{_demoted(told.read_text(encoding='utf-8'), 2)}"
 
 
 def _protocol(results: Path) -> str:

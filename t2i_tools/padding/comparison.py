@@ -156,18 +156,26 @@ def compare_policies(
     drawn = [prompt for prompt, _ in work]
     metric = "recall" if counter is not None and len(cells[0].recall) == len(drawn) else "clip"
     scores = {cell.condition: np.array(getattr(cell, metric)) for cell in cells}
-    advice = recommend(scores, drawn, "objects found" if metric == "recall" else "CLIP score")
+    guard = {cell.condition: np.array(cell.clip) for cell in cells} if metric == "recall" else None
+    advice = recommend(scores, drawn, "objects found" if metric == "recall" else "CLIP score", guard)
     refused = {one: why for one in get_args(Policy) if (why := refusal(family, one))}
     return PolicyComparison(drawn, [seed for _, seed in work], cells, advice, family.masking.trained, refused)
 
 
-def recommend(scores: Mapping[str, np.ndarray], prompts: Sequence[str], metric: str) -> Advice:
+def recommend(
+    scores: Mapping[str, np.ndarray],
+    prompts: Sequence[str],
+    metric: str,
+    guard: Mapping[str, np.ndarray] | None = None,
+) -> Advice:
     """The policy to take: as trained, unless another one scores higher with its bound above 0.
 
     Args:
         scores: policy -> (n,), "as trained" among them.
         prompts: (n,) names, the units that are resampled.
         metric: what was scored, in words.
+        guard: CLIP scores likewise: a policy that lowers them is not advised, for an image crowded with objects has
+            all that were asked for.
 
     Returns:
         The advice; bounds of 97.5 % over all policies together (Bonferroni), since the best of several is taken.
@@ -180,12 +188,14 @@ def recommend(scores: Mapping[str, np.ndarray], prompts: Sequence[str], metric: 
     level = 1 - 0.05 / len(others)
     gains = {name: paired_bootstrap(scores[name], scores[TRAINED], prompts, level=level) for name in others}
     best = max(gains, key=lambda name: gains[name].estimate)
-    better = [name for name in others if gains[name].low > 0]
+    worse = [n for n in others if guard and paired_bootstrap(guard[n], guard[TRAINED], prompts, level=level).high < 0]
+    better = [name for name in others if gains[name].low > 0 and name not in worse]
     if better:
         best = max(better, key=lambda name: gains[name].estimate)
         return Advice(best, f"{metric} {gains[best].estimate:+.3f} {_bounds(gains[best])} over as trained")
     gain = f"{gains[best].estimate:+.3f} {_bounds(gains[best])}"
-    return Advice(TRAINED, f"no other policy is better: the best, {best}, is {gain} in {metric}")
+    lowered = ", and lowers the CLIP score" if best in worse else ""
+    return Advice(TRAINED, f"no other policy is better: the best, {best}, is {gain} in {metric}{lowered}")
 
 
 def _bounds(interval: Any) -> str:

@@ -92,6 +92,16 @@ def test_without_a_gain_the_advice_is_as_trained():
         assert found.count(TRAINED) >= 38
 
 
+def test_a_policy_that_crowds_the_image_is_not_advised():
+    """Commas for padding found every object on the bundled model, on images that had lost the prompt."""
+    found = scores({"filler": 0.4, "mask": 0.2}, 0)
+    clip = scores({"filler": -0.8, "mask": 0.0}, 1)
+    assert recommend(found, NAMES, "objects found", clip).policy == "mask"
+    alone = recommend({n: found[n] for n in (TRAINED, "filler")}, NAMES, "objects found", clip)
+    assert alone.policy == TRAINED
+    assert alone.why.endswith("in objects found, and lowers the CLIP score")
+
+
 def test_few_prompts_decide_nothing():
     gains = dict.fromkeys(POLICIES, 0.5)
     advice = recommend(scores(gains, 0, prompts=4), NAMES[:8], "objects found")
