@@ -1,6 +1,6 @@
 """The tables of `early_looks.py` from its rows, each claim of protocol_looks.json printed as reached or missed.
 
-    python examples/evaluations/counts/early_looks_report.py examples/evaluations/counts/rows_looks
+    python examples/evaluations/counts/early_looks_report.py examples/evaluations/counts/rows_looks.jsonl
 
 Pairs share class, number and seed; only those with a row of both methods count. Two intervals stand beside each
 figure: over cells (class and number) as if drawn at random, by which a claim is reached or missed, and over the seeds
