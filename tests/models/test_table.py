@@ -63,7 +63,7 @@ def masks(pipe):
 
 
 def reads_vectors(pipe):
-    word = "x" if pipe.t2i_name in LETTERS else "red"
+    word = "x" if pipe.t2i_name in (*LETTERS, *PARTLY) else "red"
     plain = image(pipe, f"two {word} cats")
     with t2i.count_token(pipe, start_token(pipe, 7, "cat", start=word)):
         return torch.equal(image(pipe, "two <count-7> cats"), plain)

@@ -351,7 +351,6 @@ PARTLY = {
 # Whose tiny tokenizers have pieces of one letter only.
 LETTERS = ("lumina2", "qwen_image", "z_image", "cogview4", "ernie_image", "flux2_klein", "krea2", "nucleus_moe")
 LETTERS += ("ovis_image", "prx", "hunyuan_image", "kandinsky5", "lumina", "qwen_image_21")
-LETTERS += tuple(PARTLY)
 UNWEIGHTED = ("ernie_image", "prx")  # whose words cannot be weighted
 EVERY = [*PIPELINES, *NEWER]
 MOSTLY_SLOW = [*PIPELINES, *(pytest.param(name, marks=pytest.mark.slow) for name in NEWER)]
