@@ -28,8 +28,16 @@ def test_each_method_makes_images_of_its_own(name, off_native):
     images = off_native[name]
     assert images.shape == (2, 96, 64, 3)
     assert not np.array_equal(images[0], images[1])
-    for other in GENERATORS.keys() - {name}:
+    paper = {"entropy_auto", "entropy_scaling"}  # the same above the native size
+    for other in GENERATORS.keys() - (paper if name in paper else {name}):
         assert not np.array_equal(images, off_native[other]), other
+
+
+def test_auto_is_the_papers_strength_above_the_native_size_and_more_below(tiny_pipeline, off_native):
+    assert np.array_equal(off_native["entropy_auto"], off_native["entropy_scaling"])
+    methods = (GENERATORS["entropy_auto"], GENERATORS["entropy_scaling"])
+    auto, paper = (pixels(method(tiny_pipeline, items((32, 64)))) for method in methods)
+    assert not np.array_equal(auto, paper)
 
 
 @pytest.mark.parametrize("name", GENERATORS)
