@@ -54,3 +54,15 @@ def test_the_grid_notes_the_words_of_all_its_cells(pages):
     red, blue = prompts_of(shown, 9)
     assert (red, blue) == ("three cats on a red background", "three cats on a blue background")
     assert prompts_of(shown, 5) == prompts_of({**shown, "down_values": ""}, 9) == [shown["prompt"]]  # six cells; none
+
+
+def test_an_image_to_start_from_stays_unread_when_the_page_updates_its_field():
+    """Gradio then builds the field anew from its class."""
+    from types import SimpleNamespace
+
+    from t2i_tools.ui.pages.generate_controls import StartImage
+
+    first = StartImage(type="filepath", label="Start")
+    again = type(first)(**first.constructor_args)
+    assert again.preprocess(SimpleNamespace(path="no-image.png")) == "no-image.png"
+    assert (again.preprocess(None), again.get_block_name()) == (None, "image")

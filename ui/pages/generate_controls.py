@@ -1,5 +1,6 @@
 """What an image can be made with: the controls of the Generate page, each under the name of the value it stands for."""
 
+from abc import ABCMeta
 from typing import Any
 
 import gradio as gr
@@ -18,6 +19,25 @@ Fields = dict[str, gr.components.Component]
 READING = [("cut", ""), ("window by window", "chunk"), ("stretched positions", "stretch")]
 SCALING = [("off", "off"), ("on", "on"), ("side by side", "compare")]
 UNTUNED, OWN_VAE = ("the model's own, untuned", ""), ("the model's own", "")
+
+
+def _unread(image: gr.Image, payload: Any) -> str | None:
+    """The file as it is: it is looked at with the job, which says at this field what is wrong with it."""
+    return payload.path if payload else None
+
+
+# A class, since Gradio builds a field anew whenever a page updates it. Not made by Gradio's own metaclass, which would
+# write a .pyi beside this file.
+StartImage: type[gr.Image] = ABCMeta.__new__(
+    type(gr.Image),
+    "StartImage",
+    (gr.Image,),
+    {
+        "__module__": __name__,
+        "is_template": True,
+        "preprocess": _unread,
+    },  # a template of Image: the same in the browser
+)
 
 
 def controls(service: Service, size: SizeControls) -> Fields:
@@ -165,8 +185,6 @@ def _parts(service: Service) -> Fields:
 
 
 def _start() -> Fields:
-    image = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Start", height=200)
-    # The file is looked at with the job, which says at this field what is wrong with it.
-    vars(image)["preprocess"] = lambda payload: payload.path if payload else None
+    image = StartImage(type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Start", height=200)
     redrawn = gr.Slider(0.05, 1, 0.6, step=0.05, label="How much is redrawn")
     return {"image": image, "strength": redrawn}
