@@ -231,7 +231,7 @@ MARK = """() => [...document.querySelectorAll(`CONTROLS`)].filter((one) => one.c
     .map((one, i) => { one.dataset.k = i; return one.outerHTML.slice(0, 160) })"""
 
 
-@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize("tab", [TABS[0], *(pytest.param(tab, marks=pytest.mark.slow) for tab in TABS[1:])])
 def test_everything_is_reached_by_keyboard(page, tab):
     """By Tab from the top, but for the other choices of a radio group, which arrow keys reach."""
     page.get_by_role("tab", name=tab).press("Enter")
