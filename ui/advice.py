@@ -36,7 +36,7 @@ def size_advice(size: Size | None, is_bundled: bool) -> str:
     if advice.method is None:
         return _line(f"Nobody has measured what helps at {format_size(size)}.")
     if advice.method == OFF or advice.method not in SETTINGS:
-        return _line(f"Nothing was measured to help at {format_size(size)}: {advice.why}.")
+        return _line(f"No advice for {format_size(size)}: {advice.why}.")
     return _line(f"{_figures(advice)}.") + _button("advised", "Use it", f"data-to='{advice.method}'")
 
 
@@ -55,12 +55,12 @@ def cut_advice() -> str:
 
 
 def _figures(advice: Advice) -> str:
-    """ "At 256x128, of 96 prompts, two passes drew 33 % exact counts, plain 2 %"."""
+    """ "At 256x128, two passes drew the exact count for 33% of 96 prompts, plain for 2%"."""
     points = {point.method: point for point in advice.points}
     best, evidence = points[str(advice.method)], _evidence()
     of = f" of {evidence.prompts} prompts" if evidence else ""
-    plain = f", plain {_share(points[OFF])}" if OFF in points else ""
-    return f"At {format_size(best.size)} {WORDS[best.method]} drew {_share(best)} exact counts{plain}{of}"
+    plain = f", plain for {_share(points[OFF])}" if OFF in points else ""
+    return f"At {format_size(best.size)} {WORDS[best.method]} drew the exact count for {_share(best)}{of}{plain}"
 
 
 def _share(point: Point) -> str:

@@ -23,7 +23,8 @@ BY_KIND: dict[str, dict[str, str]] = {
         "loras": 'LoRAs of this server, "name:scale" each, up to 16; none by default.',
         "entropy_scaling": "off, on, or compare, which makes each image without and with it; off by default.",
         "entropy_rule": "Rule of entropy scaling: sqrt_log by default, or log.",
-        "entropy_strength": "Strength of entropy scaling, from -10 to 10; 1 by default, 0 changes nothing.",
+        "entropy_strength": "Strength of entropy scaling, from -10 to 10, or auto (32 below the native size, "
+        "1 above); 1 by default, 0 changes nothing.",
         "entropy_layers": "Part of the names of the attention layers that are scaled; left out, all.",
         "native": 'Size that the model was trained at, in pixels as "WIDTHxHEIGHT"; left out, what the model says.',
         "long_prompts": "How a prompt of more than 75 tokens is read: truncate, chunk (window by window) or stretch; "
@@ -32,7 +33,7 @@ BY_KIND: dict[str, dict[str, str]] = {
         "count_tokens": "Names of count tokens (/token uploads one), up to 16; none by default.",
         "embeddings": "Names of textual inversions of this server, up to 16; none by default.",
         "two_pass": "Whether to compose at the model's own size and then enlarge; false by default.",
-        "two_pass_strength": "Share of the second pass that is redrawn, above 0 and up to 1; left out, the usual 0.5.",
+        "two_pass_strength": "Share of the steps that the second pass runs, above 0 and up to 1; left out, 0.5.",
         "image": "File to start from; left out, from noise.",
         "strength": "Share of the start image that is redrawn, above 0 and up to 1; 0.6 by default.",
         "noise": "Hash of a noise that /count has learned, 32 hexadecimal digits; left out, the seed's.",
@@ -48,7 +49,8 @@ BY_KIND: dict[str, dict[str, str]] = {
         "number": "Images, with seeds that follow each other: 1 to the server's limit (16 by default); 1 by default.",
         "until_exact": "Whether to go on with other seeds until that many are exact; false by default.",
         "compare": "Whether to make the plain image and the best of other seeds afterwards; false by default.",
-        "after": "Id of a job of the same values whose search is compared and not made again; left out, none.",
+        "after": "Id of a finished job with the same values: its search is used again, and only the comparison is "
+        "made; left out, none.",
         "keep_tokens": "Whether tokens of searches without the exact number are kept, too; false by default.",
     },
     "probe": {
@@ -78,8 +80,8 @@ BY_KIND: dict[str, dict[str, str]] = {
         "methods": "Ways to make each image, up to 32: plain by default, entropy_scaling, two_pass...",
         "sizes": 'Sizes in pixels, "WIDTHxHEIGHT" each, up to 32; empty, the model\'s own.',
         "batch": "Images per call of the model, 1 to 64; 8 by default.",
-        "name": "Name of the evaluation, up to 60 letters, digits, _ and -: the same name and values go on; left out, "
-        "drawn from the values.",
+        "name": "Name of the evaluation, up to 60 letters, digits, _, -: with the same name and values it is resumed; "
+        "left out, drawn from the values.",
     },
 }
 OTHERS = {

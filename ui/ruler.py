@@ -27,7 +27,9 @@ def ruler_html(pipe: "DiffusionPipeline | None", prompt: str, method: str | None
         return f"<p class='t2i-hint'>{escape(str(error))}</p>"
     notes = gathered(rulers[0].notes) if rulers else []
     if not method and has_syntax(prompt):
-        notes = ["brackets, tags and BREAK are read as words: choose a way to read long prompts, which applies them"]
+        notes = [
+            "brackets, tags and BREAK are read as words: choose a way to read long prompts, and weights and BREAK act"
+        ]
     hints = (f"<p class='t2i-ruler t2i-hint'>{escape(note)}</p>" for note in notes)
     return "".join([*map(_line, rulers), *hints])
 

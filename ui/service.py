@@ -59,7 +59,7 @@ class Service:
         except InputError:
             job = None
         if job is None or job.owner != owner:
-            raise InputError(f"you have no job {str(name)[:100]!r}: it was deleted, or somebody else asked for it")
+            raise InputError(f"you have no job {str(name)[:100]!r}: it was deleted or belongs to somebody else")
         return job
 
     def mark(self, owner: str) -> str:
@@ -105,7 +105,7 @@ class Service:
         number, work = len(values.planned()), self.work(values)
         time = self.pace.seconds(kind, self.model_of(values), work) if work else None
         text = f"{number} image{'' if number == 1 else 's'}"
-        return f"{text}, about {seconds(time)}" if time else f"{text}; their time is known after the first job"
+        return f"{text}, about {seconds(time)}" if time else f"{text}; a time is estimated after the first job"
 
     def progress(self, job: Job) -> Progress | None:
         """How far the job is, while it runs."""

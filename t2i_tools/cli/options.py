@@ -195,7 +195,8 @@ EntropyStrength = Annotated[
     typer.Option(
         metavar="X|auto",
         callback=number_or_text,
-        help="Strength of entropy scaling: 0 is off, 1 the paper's, -1 the opposite, auto more below the native size.",
+        help="Strength of entropy scaling: 0 is off, 1 the paper's, -1 its inverse, auto 32 below "
+        "the native size, 1 above.",
         rich_help_panel=PLUGINS,
     ),
 ]

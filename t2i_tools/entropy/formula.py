@@ -43,7 +43,7 @@ def find_strength(strength: Strength) -> Strength:
     if strength == AUTO:
         return AUTO
     if isinstance(strength, str) or not math.isfinite(strength):
-        raise InputError(f"strength {strength!r} is no finite number, nor {AUTO}")
+        raise InputError(f"strength must be a finite number or {AUTO!r}, not {strength!r}")
     return strength
 
 

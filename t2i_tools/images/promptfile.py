@@ -250,7 +250,7 @@ def read_prompts(
     if unknown:
         names = ", ".join(repr(one[:40]) for one in sorted(unknown)[:NAMED])
         more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
-        note(f"{path}: {names}{more} name no setting and are left alone")
+        note(f"{path}: left alone, since no setting has the name: {names}{more}")
     return rows
 
 

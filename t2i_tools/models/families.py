@@ -285,8 +285,8 @@ PLUGINS = {
 
 
 NO_EMBEDDINGS = "its call takes no embeddings"
-JSON = "its pipeline is for captions in JSON, whose brackets are no weights"
-HIDDEN = "its pipeline pads a prompt beside a longer one alone, and hides that padding"
+JSON = "its pipeline takes captions in JSON, where brackets are syntax and no prompt weights"
+HIDDEN = "its pipeline pads a prompt only in a batch with a longer one, and masks that padding out"
 # Of families whose blocks are Flux's: the text beside the image, joined to it, or first in one stream with it.
 FLUX_SITES = (BESIDE, TextSite(r"^single_transformer_blocks\.\d+$"))
 ONE_STREAM = TextSite(r"^single_transformer_blocks\.\d+$", "hidden_states", joint=True)
@@ -522,7 +522,7 @@ FAMILIES = (
         reading=unpadded,
         refused={
             "padding policy": "hides its padding by the lengths of the texts, and a prompt alone has none",
-            "syntax": "its pipeline reads ids as plain lists, with which no weights can go",
+            "syntax": "its pipeline reads token ids as plain lists, so that weights cannot be applied",
         },
     ),
     Family(
@@ -643,7 +643,7 @@ FAMILIES = (
         refused={
             "padding": NO_EMBEDDINGS,
             "padding policy": "its padding stands in a segment of its own, to which nothing attends",
-            "syntax": "its pipeline calls the layers of its text encoder one by one, with which no weights can go",
+            "syntax": "its pipeline calls the layers of its text encoder one by one, so that weights cannot be applied",
         },
     ),
     Family(
@@ -698,8 +698,8 @@ FAMILIES = (
         rewritten_by=("enable_prompt_rewrite", "text_processor"),
         reading=unless_quoted("diffusers.pipelines.longcat_image.pipeline_longcat_image"),
         refused={
-            "padding": "its call fails with embeddings, of which it takes the prompt's length",
-            "syntax": "its pipeline reads ids as plain lists, with which no weights can go",
+            "padding": "its call fails when given embeddings, because it takes the length from the prompt's text",
+            "syntax": "its pipeline reads token ids as plain lists, so that weights cannot be applied",
         },
     ),
     Family(

@@ -134,7 +134,7 @@ class RowExchange:
         if self.steps is not None and call.cached:
             raise UnsupportedModelError(
                 "this pipeline reads the text in its first step and keeps its keys: pass use_kv_cache=False, "
-                "or no steps"
+                "or leave out steps"
             )
         for hook in self.blocks:
             hook.span = text_span(hook.site, call)

@@ -97,8 +97,9 @@ class PadMeter:
         """The means over steps. Raises UnsupportedModelError when nothing was seen."""
         if not self.sums:
             raise UnsupportedModelError(
-                "no attention of an image to this prompt was seen: its kind is not followed, or the backend is not the "
-                'native one, set by set_attention_backend("native") or set_attn_processor(AttnProcessor2_0())'
+                "no attention from the image to this prompt was recorded: this kind of attention is not supported, or "
+                'the backend is not the native one: set_attention_backend("native") or '
+                "set_attn_processor(AttnProcessor2_0()) sets that"
             )
         rows = self.known[0].rows
         report = Report()

@@ -40,7 +40,10 @@ def reading_notes(pipe: DiffusionPipeline, text: str, method: str | None, what: 
     if method:
         notes += [f"in this {what}, {line}" for line in gathered(parse_prompt(text).notes)]
     elif has_syntax(text):
-        notes.append(f"the brackets, tags or BREAK of this {what} are read as words: --long-prompts chunk applies them")
+        notes.append(
+            f"the brackets, tags or BREAK of this {what} are read as words: with --long-prompts chunk weights and "
+            "BREAK act, and a line says what does not"
+        )
     return notes
 
 

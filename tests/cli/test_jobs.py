@@ -105,7 +105,7 @@ def test_plugins_of_a_row(t2i, tmp_path):
 def test_unknown_columns_are_one_line(t2i, tmp_path):
     (tmp_path / "p.csv").write_text("prompt,author\ncat,me\n")
     code, _, err = t2i("--prompts", "p.csv", "--steps", 2)
-    assert (code, err) == (0, "t2i: p.csv: 'author' name no setting and are left alone\n")
+    assert (code, err) == (0, "t2i: p.csv: left alone, since no setting has the name: 'author'\n")
 
 
 def test_wildcards_are_drawn_by_the_seed_and_recorded(t2i, tmp_path):

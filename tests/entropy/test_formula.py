@@ -36,7 +36,7 @@ def test_auto_is_a_strength_by_direction():
 
 @pytest.mark.parametrize("strength", ["much", "1", math.nan, math.inf])
 def test_strengths_that_are_none(strength):
-    with pytest.raises(InputError, match="no finite number, nor auto"):
+    with pytest.raises(InputError, match="must be a finite number or 'auto', not"):
         find_strength(strength)
 
 

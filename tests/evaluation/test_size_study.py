@@ -186,6 +186,11 @@ def test_what_is_not_shown_to_be_better_is_off():
     assert (advice.method, advice.options, len(advice.points)) == ("plain", "", 2)
 
 
+def test_where_no_method_was_tried_that_is_the_reason():
+    advice = advise(EVIDENCE, (112, 112), (128, 128))
+    assert (advice.method, advice.why) == ("plain", "at the nearest size measured, 128x128, no method was tried")
+
+
 def test_a_control_is_never_advised():
     """Even where it is the best by far."""
     control = Point((64, 64), "entropy_extreme", interval(0.9), interval(0.7))

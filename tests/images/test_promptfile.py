@@ -102,10 +102,10 @@ def test_unknown_columns_are_reported_once(tmp_path):
     read = rows(written(tmp_path, "prompt,Foo,author\na,1,x\nb,2,y\n"), note=notes.append)
     assert read == [{"prompt": "a"}, {"prompt": "b"}]
     assert len(notes) == 1
-    assert notes[0].endswith("p.csv: 'author', 'foo' name no setting and are left alone")
+    assert notes[0].endswith("p.csv: left alone, since no setting has the name: 'author', 'foo'")
     many = ", ".join(f'"unknown {number}": 1' for number in range(50))
     rows(written(tmp_path, f'{{"prompt": "a", {many}}}', "p.jsonl"), note=notes.append)
-    assert notes.pop().endswith("'unknown_19' and 38 more name no setting and are left alone")
+    assert notes.pop().endswith("'unknown_19' and 38 more")
     rows(written(tmp_path, '{"prompt": "a", "file": "x.png", "versions": {}}\n', "p.jsonl"), note=notes.append)
     assert len(notes) == 1
 

@@ -68,7 +68,7 @@ class Rule(Values):
 class EvaluateValues(JobValues):
     """A batch of counts with its report. prompts: rows of prompt, label, count, or the built-in benchmark's counts and
     number. methods and sizes: each prompt is made with all. split: "test" needs a protocol, which logs its runs. clip:
-    scores every image, or "none". name: the same name and values go on with what is there.
+    scores every image, or "none". name: with the same name and values it is resumed.
     """
 
     prompts: Annotated[list[Row], Field(max_length=MOST_ROWS)] = []

@@ -51,7 +51,7 @@ def generate_tab(service: Service, page: gr.Blocks) -> JobPanel:
                 fields = {"prompt": prompt} | controls(service, size)
                 with gr.Accordion("Prompts from a file", open=False):
                     kinds = [".txt", ".csv", ".jsonl"]
-                    about = "One prompt per line, or a column prompt: each in place of the one above"
+                    about = "One prompt per line, or a column named prompt; used in place of the prompt above"
                     fields["prompts"] = gr.File(label=about, file_types=kinds, height=120)
                 png = gr.File(label="Settings from an image", file_types=list(IMAGE_SUFFIXES), height=120)
         with layout.results():

@@ -129,7 +129,7 @@ def write_fields(service: Service, fields: Fields, owner: str, values: Mapping[s
     for name, (axis, _, texts) in zip(("across", "down"), [*axes, ("", "", ""), ("", "", "")], strict=False):
         shown |= {name: axis or fields[name].value, f"{name}_values": texts}
     if len(axes) > 2:
-        gr.Warning(f"The form has two axes: {', '.join('='.join(a[::2]) for a in axes[2:])} stays behind")
+        gr.Warning(f"The form holds two axes; not filled in: {', '.join('='.join(a[::2]) for a in axes[2:])}")
     return shown
 
 

@@ -114,7 +114,9 @@ def shares_html(result: Mapping[str, Any]) -> str:
             needed, where = result["need"][metric][route], f" ({route})" if len(result["use"][metric]) > 1 else ""
             bars.append((f"carried, by {metric}{where}", carried, threshold))
             bars.append((f"needed, by {metric}{where}", needed, threshold))
-    return bars_svg(bars, "Share of the prompt's effect, with intervals; a dashed line where it counts") if bars else ""
+    return (
+        bars_svg(bars, "Share of the prompt's effect, with intervals; dashed: the threshold of a yes") if bars else ""
+    )
 
 
 def matrix(job: Job, paths: Sequence[Path]) -> str:

@@ -91,6 +91,8 @@ def advise(evidence: Evidence | None, size: Size, native: Size | None) -> Advice
         for one in points
         if one in tried and one.difference and corrected_low(one.difference, len(tried)) > 0
     ]
+    if all(point.method == OFF for point in points):
+        return Advice(OFF, points, f"at the nearest size measured, {format_size(near)}, no method was tried")
     if not better:
         return Advice(OFF, points, f"no method was shown to be better than off at {format_size(near)}")
     _, best = max(better, key=lambda pair: pair[0])
