@@ -46,7 +46,7 @@ def exact_advice(prompt: str) -> str:
     if request is None or len(request[0]) > 2 or not all(FEWEST <= n <= MOST for n in request[0].values()):
         return ""
     number = " and ".join(number_word(n) for n in request[0].values())
-    return _button("exact", f"Make it exactly {number}", f"data-text='{escape(prompt)}'")
+    return _button("exact", f"Make it exactly {number}", f"data-tab='count' data-text='{escape(prompt)}'")
 
 
 def cut_advice() -> str:

@@ -60,7 +60,7 @@ def build(service: Any) -> Any:
         kinds = {"Generate": generate_tab, "Count": count_tab, "Probe": probe_tab, "Grid": grid_tab}
         kinds |= {"Evaluate": evaluate_tab, "Detect": detect_tab}
         with gr.Row(elem_classes="t2i-page"):
-            with gr.Column(scale=1, min_width=320), gr.Tabs() as tabs:
+            with gr.Column(scale=1, min_width=320), gr.Tabs():
                 for name, fill in kinds.items():
                     with gr.Tab(name, id=name.lower()):
                         panels[name.lower()] = fill(service, page)
@@ -72,7 +72,7 @@ def build(service: Any) -> Any:
         for panel in panels.values():
             panel.kept.state.render()
         history.connect(page, [change for panel in panels.values() for change in panel.changes])
-        PageActions(service, panels, tabs, history).connect(page)
+        PageActions(service, panels, history).connect(page)
         add_endpoints(service)
     return page
 

@@ -38,13 +38,13 @@ def actions_html(job: Job | None, opened: bool) -> str:
     """What can be done with the job that a tab shows. opened: whether it was chosen, and need not be the latest."""
     if job is None:
         return ""
-    buttons = [] if job.open else [_button(job, "again", "Again")]
+    buttons = [] if job.open else [_button(job, "again", "Again", tab=job.kind)]
     if not job.open and job.kind in VARIED:
-        buttons.append(_button(job, "vary", "Vary seed"))
+        buttons.append(_button(job, "vary", "Vary seed", tab=job.kind))
     if job.kind == "count" and job.state == DONE and not job.asked.get("compare"):
         buttons.append(_button(job, "compare", "Compare with the plain image and other seeds"))
-    buttons.append(_button(job, "use", "Use settings"))
-    buttons += [_button(job, "send", f"Send to {kind.title()}", f"data-to='{kind}'") for kind in targets(job)]
+    buttons.append(_button(job, "use", "Use settings", tab=job.kind))
+    buttons += [_button(job, "send", f"Send to {kind.title()}", f"data-to='{kind}'", kind) for kind in targets(job)]
     if text := prompt_of(job):
         buttons.append(_button(job, "copy", "Copy prompt", f"data-text='{escape(text)}'"))
     buttons.append(_button(job, "link", "Copy link"))
@@ -96,7 +96,7 @@ def _past(service: Service, job: Job) -> str:
 
 def _row(service: Service, job: Job) -> str:
     what = escape(_shortened(about(job), 80))
-    buttons = _button(job, "cancel", "Cancel") if job.open else _button(job, "again", "Again")
+    buttons = _button(job, "cancel", "Cancel") if job.open else _button(job, "again", "Again", tab=job.kind)
     buttons += "" if job.open else _button(job, "delete", "Delete")
     line = f"{job.kind.title()} · {time.strftime('%d %b %H:%M', time.localtime(job.created))} · {_news(service, job)}"
     return (
@@ -134,11 +134,13 @@ def _state(job: Job) -> str:
 
 
 def _link(job: Job) -> str:
-    return f"href='?job={job.id}' data-act='open' data-job='{job.id}'"
+    return f"href='?job={job.id}' data-act='open' data-job='{job.id}' data-tab='{job.kind}'"
 
 
-def _button(job: Job, act: str, words: str, more: str = "") -> str:
-    return f"<button type='button' data-act='{act}' data-job='{job.id}' {more}>{escape(words)}</button>"
+def _button(job: Job, act: str, words: str, more: str = "", tab: str = "") -> str:
+    """tab: the one that it leads to."""
+    leads = f" data-tab='{tab}'" if tab else ""
+    return f"<button type='button' data-act='{act}' data-job='{job.id}' {more}{leads}>{escape(words)}</button>"
 
 
 def _shortened(text: str, most: int = 40) -> str:

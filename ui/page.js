@@ -56,6 +56,19 @@
 const t2i = (() => {
   const acts = ["open", "again", "vary", "compare", "use", "send", "cancel", "delete", "latest", "exact", "advised"];
 
+  // Opens a tab, by its button or, where the row has no room for that, its line in the menu.
+  function go(kind) {
+    const buttons = [...document.querySelectorAll("[role=tab], .overflow-dropdown button")];
+    buttons.find((one) => one.textContent.trim().toLowerCase() === kind)?.click();
+  }
+
+  // The tab of the job in the page's address, unless the user has gone elsewhere while that was looked up.
+  let moved = false;
+  const arrive = (kind) => kind && !moved && go(kind);
+  document.addEventListener("click", (event) => {
+    moved ||= event.isTrusted && !!event.target.closest?.("[role=tab], .overflow-dropdown button");
+  });
+
   // The page's address with the job that it shows, or without one.
   function address(job) {
     const url = new URL(location);
@@ -105,7 +118,7 @@ const t2i = (() => {
     if (event.target.dataset?.act === "report") return openReport();
     const control = event.target.closest?.("[data-act][data-job], .t2i-advice");
     if (!control || event.ctrlKey || event.metaKey || event.shiftKey) return; // a link may go into a tab of its own
-    const { act, job, to, text } = control.dataset;
+    const { act, job, to, text, tab: kind } = control.dataset;
     event.preventDefault();
     if (act === "copy") return copy(control, text);
     if (act === "link") return copy(control, new URL(`?job=${job}`, location).href);
@@ -113,7 +126,9 @@ const t2i = (() => {
     if (!acts.includes(act)) return;
     if (act === "open") address(job);
     if (["again", "vary", "compare", "latest"].includes(act)) address("");
-    document.dispatchEvent(new CustomEvent("t2i-act", { detail: { act, job, to, text, index: chosen() } }));
+    const index = chosen(); // of the tab that is left
+    if (kind) go(kind);
+    document.dispatchEvent(new CustomEvent("t2i-act", { detail: { act, job, to, text, index } }));
   });
 
   // A file that is dropped or pasted anywhere but on a box of its own, which stops the event there.
@@ -123,7 +138,9 @@ const t2i = (() => {
   function bring(event, files) {
     if (event.defaultPrevented || !files.length) return;
     event.preventDefault();
-    document.dispatchEvent(new CustomEvent("t2i-files", { detail: { files, to: tab() } }));
+    const to = tab();
+    if (to !== "detect") go("generate");
+    document.dispatchEvent(new CustomEvent("t2i-files", { detail: { files, to } }));
   }
 
   document.addEventListener("dragover", (event) => {
@@ -151,5 +168,5 @@ const t2i = (() => {
   }
   if (new URLSearchParams(location.search).get("view") === "api") openApi();
 
-  return { address, keep };
+  return { address, arrive, keep };
 })();

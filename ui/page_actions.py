@@ -69,10 +69,14 @@ class History:
 
 
 class PageActions:
-    """Does what is clicked, by the name that the element has as its data-act."""
+    """Does what is clicked, by the name that the element has as its data-act.
 
-    def __init__(self, service: Service, panels: Mapping[str, JobPanel], tabs: gr.Tabs, history: History):
-        self.service, self.panels, self.tabs, self.history = service, panels, tabs, history
+    Which tab is open is the browser's: page.js opens the one that a click leads to at once, and no late answer of the
+    server's takes a user away from another.
+    """
+
+    def __init__(self, service: Service, panels: Mapping[str, JobPanel], history: History):
+        self.service, self.panels, self.history = service, panels, history
         self.bridge = gr.HTML("", js_on_load=BRIDGE, padding=False)
         self.acts: dict[str, Callable[[str, Job, Mapping[str, Any]], Updates]] = {
             "open": self._open,
@@ -89,7 +93,7 @@ class PageActions:
     def connect(self, page: gr.Blocks) -> None:
         """Wire it, and the address with which a page may have been opened."""
         tabs = [one for panel in self.panels.values() for one in (*panel.outputs, *panel.fields.values())]
-        outputs = [self.tabs, *self.history.outputs, *tabs]
+        outputs, arrived = [*self.history.outputs, *tabs], gr.Textbox(visible=False)
 
         def act(request: gr.Request, event: gr.EventData) -> Updates:
             about = event._data if isinstance(event._data, Mapping) else {}
@@ -97,7 +101,10 @@ class PageActions:
 
         def arrive(request: gr.Request) -> Updates:
             name = dict(request.query_params).get("job")
-            return self.do(page_owner(request), {"act": "open", "job": name}) if name else {self.tabs: gr.skip()}
+            if not name:
+                return {arrived: ""}
+            opened = self.do(page_owner(request), {"act": "open", "job": name})
+            return {**opened, arrived: self.service.jobs.get(name).kind}
 
         def drop(request: gr.Request, event: gr.EventData) -> Updates:
             about = event._data if isinstance(event._data, Mapping) else {}
@@ -106,7 +113,8 @@ class PageActions:
         self.bridge.act(act, None, outputs, **ASKED)
         arrivals = [one for one in self.panels["generate"].arrivals if one not in tabs]
         self.bridge.drop(drop, None, [*outputs, *arrivals], **ASKED)
-        page.load(arrive, None, outputs, **ASKED)
+        opened = page.load(arrive, None, [arrived, *outputs], **ASKED)
+        opened.then(None, arrived, None, js="(kind) => t2i.arrive(kind)", **QUIET)
 
     def do(self, owner: str, about: Mapping[str, Any]) -> Updates:
         """What changes on the page. about: act, job, and what else the act takes. Raises InputError."""
@@ -126,10 +134,10 @@ class PageActions:
         if about.get("to") == "detect":
             images = [str(uploaded(self.service, {"path": path}, IMAGE_SUFFIXES)) for path in paths]
             return {self.panels["detect"].fields["images"]: images}
-        return {self.tabs: gr.Tabs(selected="generate")} | self.panels["generate"].arrive(owner, {"path": paths[0]})
+        return self.panels["generate"].arrive(owner, {"path": paths[0]})
 
     def _open(self, owner: str, job: Job, about: Mapping[str, Any]) -> Updates:
-        return {self.tabs: gr.Tabs(selected=job.kind)} | self.panels[job.kind].look(owner, "", job.id)
+        return self.panels[job.kind].look(owner, "", job.id)
 
     def _again(self, owner: str, job: Job, about: Mapping[str, Any]) -> Updates:
         return self._start(owner, self.service.again(job))
@@ -138,7 +146,7 @@ class PageActions:
         return self._start(owner, self.service.again(job, vary=True))
 
     def _start(self, owner: str, job: Job) -> Updates:
-        return {self.tabs: gr.Tabs(selected=job.kind)} | self.panels[job.kind].look(owner, "", "")
+        return self.panels[job.kind].look(owner, "", "")
 
     def _compare(self, owner: str, job: Job, about: Mapping[str, Any]) -> Updates:
         self.service.compare(job)
@@ -184,11 +192,9 @@ class PageActions:
         return self.panels[job.kind].look(owner, "", "")
 
     def _fill(self, owner: str, kind: str, values: Mapping[str, Any]) -> Updates:
-        """The form of a tab with these values, and the tab before the user."""
+        """The form of a tab with these values."""
         panel = self.panels[kind]
-        return {self.tabs: gr.Tabs(selected=kind)} | {
-            panel.fields[name]: value for name, value in panel.write(owner, values).items()
-        }
+        return {panel.fields[name]: value for name, value in panel.write(owner, values).items()}
 
     def _image(self, job: Job, about: Mapping[str, Any]) -> Path:
         """The image of a job's that is on the stage: the first where `index` is none of them. Raises InputError."""
