@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 log = logging.getLogger("t2i_tools.ui")
-SHARE = 0.15
+SHARE = 0.08
 SIDE = 384
 
 

@@ -18,7 +18,7 @@ from t2i_tools.models.compiled import unwrapped
 from t2i_tools.models.families import find_family
 from t2i_tools.padding.api import compare_conditions, encoder_intervention
 from t2i_tools.padding.conditions import Condition, check_condition, condition_name, kept_rows, text_rows
-from t2i_tools.padding.encoding import Clean, Pooled, known_family, pad_kinds
+from t2i_tools.padding.encoding import Clean, Pooled, joined, known_family, pad_kinds
 from t2i_tools.padding.formula import THRESHOLDS, Verdict, decide
 from t2i_tools.padding.intercept import reading_of
 from t2i_tools.padding.paper import paper_table
@@ -131,6 +131,7 @@ def probe_padding(
     clean: Clean = "empty",
     pooled: Pooled = "full",
     pictures: int = 8,
+    batch: int = 1,
     on_image: Callable[[int, int], None] | None = None,
     **call: object,
 ) -> Probe:
@@ -153,6 +154,8 @@ def probe_padding(
         clean: As of `encoder_intervention`; "empty" by default.
         pooled: As of `encoder_intervention`; "full" by default.
         pictures: Prompts whose images are kept; 8 by default.
+        batch: Conditions of one prompt that are drawn in one call; 1 by default. More are faster on a small model and
+            take more memory; the last bits of an image differ with it.
         on_image: Called with (images made, images in all).
         call: Further arguments of the pipeline's call, such as guidance_scale.
 
@@ -174,12 +177,14 @@ def probe_padding(
     prompts = [prompts] if isinstance(prompts, str) else list(dict.fromkeys(prompts))
     if not prompts or not seeds:
         raise InputError("there is nothing to probe: give a prompt and a seed")
+    if batch < 1:
+        raise InputError(f"batch {batch} is out of range: it takes 1 or more")
     if (counter is None) != (objects is None):
         raise InputError("counter and objects go together: which detector, and what each prompt asks for")
     keeps = _conditions(conditions, len(prompts))
     _check_rows(pipe, prompts, keeps, reading_of(call).get("max_sequence_length"))
     scorer = Scorer(clip or open_clip(), counter, objects)
-    runner = ConditionRunner(pipe, keeps, {"clean": clean, "pooled": pooled}, call)
+    runner = ConditionRunner(pipe, keeps, {"clean": clean, "pooled": pooled}, call, batch)
     others = dict(zip(prompts, (prompts[i] for i in _partners(len(prompts))), strict=True))
     work = [(prompt, seed) for prompt in prompts for seed in seeds]
     for done, (prompt, seed) in enumerate(work):
@@ -214,9 +219,14 @@ class ConditionRunner:
     """The images of one prompt and seed under all conditions, always in the order of `cells`."""
 
     def __init__(
-        self, pipe: DiffusionPipeline, conditions: list[Condition], options: Mapping[str, Any], call: Mapping[str, Any]
+        self,
+        pipe: DiffusionPipeline,
+        conditions: list[Condition],
+        options: Mapping[str, Any],
+        call: Mapping[str, Any],
+        batch: int = 1,
     ) -> None:
-        self.pipe, self.options, self.call = pipe, options, call
+        self.pipe, self.options, self.call, self.batch = pipe, options, call, batch
         self.conditions = [condition for condition in conditions if condition != "full"]
         self.cross = find_family(unwrapped(denoiser(pipe))).cross_attention
         routes = ("encoder",) if self.cross else ("encoder", "diffusion")
@@ -229,19 +239,28 @@ class ConditionRunner:
         """One image a cell, all from the noise of the seed."""
         others = {"other": other, **self.options}
         if self.cross:
-            full, *exchanged = [self._draw(prompt, "full", seed, others)]
-        else:
-            noise = torch.Generator().manual_seed(seed)
-            outputs = compare_conditions(
-                self.pipe, prompt, ["full", *self.conditions], generator=noise, output_type="np", **others, **self.call
-            )
-            full, *exchanged = [to_images(output.images)[0] for output in outputs]
-        return [full, *(self._draw(prompt, condition, seed, others) for condition in self.conditions), *exchanged]
+            return self._draw(prompt, ["full", *self.conditions], seed, others)
+        noise = torch.Generator().manual_seed(seed)
+        outputs = compare_conditions(
+            self.pipe, prompt, ["full", *self.conditions], generator=noise, output_type="np", **others, **self.call
+        )
+        full, *exchanged = [to_images(output.images)[0] for output in outputs]
+        return [full, *self._draw(prompt, self.conditions, seed, others), *exchanged]
 
-    def _draw(self, prompt: str, condition: Condition, seed: int, others: Mapping[str, Any]) -> Image.Image:
-        embeds = encoder_intervention(self.pipe, prompt, condition, **others, **reading_of(self.call))
-        generator = torch.Generator().manual_seed(seed)
-        return to_images(self.pipe(**embeds, **self.call, generator=generator, output_type="np").images)[0]
+    def _draw(
+        self, prompt: str, conditions: Sequence[Condition], seed: int, others: Mapping[str, Any]
+    ) -> list[Image.Image]:
+        """One image per condition of the encoder's output."""
+        images: list[Image.Image] = []
+        for start in range(0, len(conditions), self.batch):
+            embeds = [
+                encoder_intervention(self.pipe, prompt, condition, **others, **reading_of(self.call))
+                for condition in conditions[start : start + self.batch]
+            ]
+            noise = [torch.Generator().manual_seed(seed) for _ in embeds]
+            text = embeds[0] if len(embeds) == 1 else joined(embeds, known_family(self.pipe).layered)
+            images += to_images(self.pipe(**text, **self.call, generator=noise, output_type="np").images)
+        return images
 
 
 class Scorer:

@@ -86,6 +86,19 @@ def test_cross_attention_is_run_once_and_judged(clip):
     assert np.mean(told["cells"][2]["clip"]) == pytest.approx(table[2]["CLIP score"].estimate)
 
 
+@pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_3"])
+def test_conditions_in_one_call_are_those_one_by_one(clip, name):
+    """But for the last bits, which differ with the batch."""
+    pipe = shared(name)
+    alone, together = (probe_padding(pipe, PROMPTS[:2], clip=clip, batch=batch, **CALL) for batch in (1, 4))
+    for one, other in zip(alone.cells, together.cells, strict=True):
+        assert (one.route, one.condition) == (other.route, other.condition)
+        pairs = zip(one.pictures, other.pictures, strict=True)
+        assert max(np.abs(np.subtract(a, b, dtype=int)).max() for a, b in pairs) <= 1
+    with pytest.raises(InputError, match="batch 0"):
+        probe_padding(pipe, PROMPTS, clip=clip, batch=0)
+
+
 def test_one_prompt_has_figures_and_no_verdict(clip):
     found = probe_padding(shared("stable_diffusion"), "two cats", clip=clip, **CALL)
     assert found.verdict.word == "undecided"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 USUAL = ["full", "prompt", "pads", "clean", "swapped"]
 ALWAYS = ("full", "prompt", "pads", "clean")
 KEPT_IMAGES = 4
+BATCH = 8  # conditions in one call of the bundled model; a larger model may not have the memory
 
 
 class ProbeValues(JobValues):
@@ -93,6 +94,7 @@ def run(values: ProbeValues, context: "JobContext") -> None:
             counter=judge_on(JUDGES[0], None, (), None) if (objects := _objects(values, options.model)) else None,
             objects=objects,
             pictures=KEPT_IMAGES,
+            batch=BATCH if options.model == BUNDLED else 1,
             on_image=lambda done, total: _report(context, done, total),
             **{name: value for name, value in call.items() if value is not None},
         )
