@@ -48,13 +48,19 @@ def counted_prompt(prompt: str) -> tuple[dict[str, int], str] | None:
     return counts, ANY_CASE.sub(place, prompt)
 
 
-def count_objects(image: Image.Image, asked: Mapping[str, int], judge: "Counter | None" = None) -> list[dict[str, Any]]:
-    """One record per class: label, asked, counted, and boxes (x0, y0, x1, y1) in pixels. judge: the bundled one."""
+def count_objects(
+    image: Image.Image, asked: Mapping[str, int | None], judge: "Counter | None" = None
+) -> list[dict[str, Any]]:
+    """One record per class: label, asked, counted, and boxes (x0, y0, x1, y1) in pixels; no "asked" where that is None.
+
+    judge: the bundled one.
+    """
     judge, records = judge or _judge(), []
     for label, n in asked.items():
         found = judge.detect([image], label)[0]
         boxes = [[round(side) for side in box] for box in found.boxes.tolist()]
-        records.append({"label": label, "asked": n, "counted": found.count, "boxes": boxes})
+        record = {"label": label} | ({} if n is None else {"asked": n})
+        records.append(record | {"counted": found.count, "boxes": boxes})
     return records
 
 

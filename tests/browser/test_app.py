@@ -193,7 +193,7 @@ def test_grid_measures_each_cell(page, shoot):
     expect(cells).to_have_count(4)
     expect(page.locator(".t2i-matrix thead th")).to_have_text(["colour \\ steps", "1", "2"])
     cells.nth(3).click()
-    expect(page.locator("#grid-stage figcaption:visible")).to_contain_text("2; blue · cat ")
+    expect(page.locator("#grid-stage figcaption:visible")).to_contain_text("2; blue · 64 × 64 · cat: 3 asked, ")
     shoot(page, "grid")
 
 

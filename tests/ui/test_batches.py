@@ -52,6 +52,7 @@ def test_a_grid_counts_and_scores_every_cell(client):
         ("2", "on"),
     ]
     assert all({"cat", "CLIP"} <= cell.keys() for cell in status["cells"])
+    assert [[one["counted"] for one in cell] for cell in status["objects"]] == [[c["cat"]] for c in status["cells"]]
     assert len(files) == 5
 
 

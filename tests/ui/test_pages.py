@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from t2i_tools.errors import InputError
 from t2i_tools.ui.jobs import KINDS
@@ -66,3 +67,21 @@ def test_an_image_to_start_from_stays_unread_when_the_page_updates_its_field():
     again = type(first)(**first.constructor_args)
     assert again.preprocess(SimpleNamespace(path="no-image.png")) == "no-image.png"
     assert (again.preprocess(None), again.get_block_name()) == (None, "image")
+
+
+def test_the_cells_of_a_grid_have_boxes(pages):
+    from t2i_tools.ui.pages.grid import grid_html
+
+    service, wired = pages
+    fields, read, *_ = wired["grid"]
+    shown = {name: field.value for name, field in fields.items()}
+    job = service.submit("me", "grid", read({**shown, "across_values": "5", "down_values": "red"}))
+    path = service.files / "cell.png"
+    Image.new("RGB", (64, 64)).save(path)
+    counted = {"label": "cat", "asked": 3, "counted": 1, "boxes": [[1, 2, 30, 40]]}
+    made = replace(
+        job, result={"cells": [{"steps": "5", "colour": "red", "cat": 1, "CLIP": 21.5}], "objects": [[counted]]}
+    )
+    html = grid_html(made, [path])
+    assert "5; red · CLIP 21.5 · 64 × 64 · cat: 3 asked, " in html and "1 counted" in html
+    assert "<rect x='1' y='2'" in html and "<span>cat 1 · CLIP 21.5</span>" in html

@@ -6,16 +6,18 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from PIL import Image
 from pydantic import Field
 
 from t2i_tools.evaluation.grid import Axis, Cell, grid_cells, parse_axis
 from t2i_tools.images.generate import Request
 from t2i_tools.images.sizes import format_size
-from t2i_tools.workflows.detectors import JUDGES
-from t2i_tools.workflows.grid import fill_grid, measures_of
+from t2i_tools.workflows.detectors import JUDGES, check_labels, judge_on
+from t2i_tools.workflows.grid import Measure, fill_grid, measures_of
 from t2i_tools.workflows.plugins import PluginOptions, plugin_axes, plugins_of
 
 from ..errors import at_field
+from ..objects import asked_counts, count_objects
 from ..options import AppOptions
 from ..registry import NONE, Choice, Registry, look_up
 from ..values import Guidance, JobValues, Name, Prompt, Seed, Steps, check_at_most, check_prompt, check_size, size_of
@@ -90,7 +92,9 @@ def run(values: GridValues, context: "JobContext") -> None:
     """grid.png and one file per cell; cells that are there are not made again."""
     with context.pipeline(Choice(values.model)) as (pipe, options):
         clip = context.registry.clip_for(values.clip, Choice(values.model))
-        measures = measures_of(values.label, values.judge, clip or NONE)
+        measures, objects = measures_of(None, values.judge, clip or NONE), []
+        if values.label:
+            measures = [counting(values.judge, values.label, objects), *measures]
         axes, cells, acting = values.parsed_axes(), values.cells(), values.plugins(context.registry)
         context.progress.files = finished_cells(context)
         report = partial(_report, context)
@@ -98,7 +102,27 @@ def run(values: GridValues, context: "JobContext") -> None:
     files = [picture, *(context.folder / row["file"] for row in rows)]
     context.progress.files = files
     table = [{name: value for name, value in row.items() if name != "file"} for row in rows]
-    context.result = {"files": [context.name(path) for path in files], "cells": table, "seed": values.seed}
+    context.result = {
+        "files": [context.name(path) for path in files],
+        "cells": table,
+        "seed": values.seed,
+        "objects": objects,
+    }
+
+
+def counting(judge: str, label: str, objects: list[list[dict[str, Any]]]) -> Measure:
+    """Counts a class in each cell and appends it, with its boxes, to `objects`. Raises InputError for one that the
+    judge does not know.
+    """
+    counter = judge_on(judge, None, (label,), None)
+    check_labels(counter, [label], judge)
+
+    def measure(image: Image.Image, request: Request) -> dict[str, Any]:
+        found = count_objects(image, {label: asked_counts(request.prompt).get(label)}, counter)
+        objects.append(found)
+        return {label: found[0]["counted"]}
+
+    return measure
 
 
 def _report(context: "JobContext", stage: str, done: int, total: int) -> None:

@@ -67,7 +67,7 @@ def grid_tab(service: Service, page: gr.Blocks) -> JobPanel:
         return read_fields({**shown, "label": ""})
 
     noted = [fields[name].change for name in ("prompt", "across", "across_values", "down", "down_values", "model")]
-    noted += [fields["size"].change, page.load]
+    noted += [fields["size"].change, page.load, panel.shown.change]  # after a job the machine's pace is known better
     gr.on(noted, note, list(fields.values()), [vocabulary, forecast], **LATEST)
     for name in ("across", "down"):
         fields[name].input(SUGGESTED.get, fields[name], fields[f"{name}_values"], **QUIET)
@@ -94,20 +94,21 @@ def grid_html(job: Job, cells: Sequence[Path]) -> str:
     rows, across = job.result.get("cells", ()), axes[0]
     down = [", ".join(values) for values in product(*(axis.values for axis in axes[1:]))]
     names = [f"{'; '.join(filter(None, [value, row]))}" for row in down for value in across.values]
-    measured = [
-        " · ".join(f"{name} {value}" for name, value in row.items() if name not in [a.name for a in axes])
-        for row in rows
-    ]
-    figures = [
-        Figure(path, " · ".join(filter(None, [names[index], _at(measured, index)])), note=_at(measured, index))
-        for index, path in enumerate(cells[: len(names)])
-    ]
+    known, objects = [axis.name for axis in axes], job.result.get("objects", ())
+    figures = []
+    for index, path in enumerate(cells[: len(names)]):
+        measured = {name: value for name, value in _at(rows, index, {}).items() if name not in known}
+        found = _at(objects, index, [])
+        counted = [one["label"] for one in found]  # which the stage's caption says by itself
+        caption = [names[index], *(f"{name} {value}" for name, value in measured.items() if name not in counted)]
+        note = " · ".join(f"{name} {value}" for name, value in measured.items())
+        figures.append(Figure(path, " · ".join(filter(None, caption)), found, note))
     corner = " \\ ".join([*(axis.name for axis in axes[1:]), across.name])
     return matrix_html(across.values, down, figures, corner=corner, name="cell")
 
 
-def _at(texts: Sequence[str], index: int) -> str:
-    return texts[index] if index < len(texts) else ""
+def _at(values: Sequence[Any], index: int, missing: Any) -> Any:
+    return values[index] if index < len(values) else missing
 
 
 def read_fields(shown: dict[str, Any]) -> dict[str, Any]:

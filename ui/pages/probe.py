@@ -65,7 +65,8 @@ def probe_tab(service: Service, page: gr.Blocks) -> JobPanel:
         return layout.forecast(service, "probe", read_fields(dict(zip(fields, values, strict=True))))
 
     noted = [fields[name].change for name in ("prompts", "conditions", "seeds", "steps", "size", "model")]
-    gr.on([*noted, page.load], note, list(fields.values()), forecast, **LATEST)
+    news = [page.load, panel.shown.change]  # after a job the machine's pace is known better
+    gr.on([*noted, *news], note, list(fields.values()), forecast, **LATEST)
 
     def write(owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
         return layout.written(service, fields, {**values, "prompts": "\n".join(values.get("prompts") or ())})
