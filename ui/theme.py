@@ -70,6 +70,10 @@ CSS = """
 .t2i-strip .t2i-best { font-weight: 700; }
 .t2i-ruler { margin: 0 !important; font-size: .9rem; color: var(--body-text-color); }
 .t2i-ruler s { color: #b91c1c; } .dark .t2i-ruler s { color: #fca5a5; }
+.t2i-words-read { max-height: 7.5rem; overflow-y: auto; line-height: 1.6; }
+.t2i-words-read mark { padding: .05rem .2rem; border-radius: 4px; color: #1e1b4b; }
+.t2i-window-0 { background: #e0e7ff; } .t2i-window-1 { background: #fde68a; }
+.t2i-words-read sub { font-size: .75em; }
 .t2i-token, .t2i-end, .t2i-pads { display: inline-block; padding: 0 .35rem; margin: .1rem; border-radius: 4px;
   border: 1px solid var(--border-color-primary); }
 .t2i-token { background: var(--primary-100); color: #1e1b4b; }

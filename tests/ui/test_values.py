@@ -100,6 +100,17 @@ def test_page_to_values_and_back(server):
 
 
 @pytest.mark.parametrize(
+    ("prompt", "made", "shown"),
+    [("(a) cat", None, ""), ("a cat", None, "weighed"), ("(a) cat", "truncate", "truncate")],
+)
+def test_a_form_reads_a_prompt_as_its_image_was_made(server, prompt, made, shown):
+    with gr.Blocks():
+        fields = {name: gr.Textbox("first") for name in GenerateValues.model_fields}
+    values = {"prompt": prompt, "long_prompts": made}
+    assert shown_values(server[1], values, fields)["long_prompts"] == shown
+
+
+@pytest.mark.parametrize(
     ("width", "height", "field", "message"),
     [
         ("64", "", "height", "give both width and height"),

@@ -12,6 +12,7 @@ import gradio as gr
 from t2i_tools.errors import T2IError
 from t2i_tools.images.metadata import read_settings
 from t2i_tools.images.promptfile import read_prompts
+from t2i_tools.longclip.syntax import has_syntax
 
 from .. import layout
 from ..advice import exact_advice
@@ -19,7 +20,7 @@ from ..errors import FieldError, at_field
 from ..identity import page_owner
 from ..job_panel import ASKED, LATEST, QUIET, JobPanel, Updates
 from ..jobs.generate import start_path, values_of_settings
-from ..pages.generate_controls import Fields, choices, controls
+from ..pages.generate_controls import WEIGHED, Fields, choices, controls
 from ..queue import Job
 from ..registry import Registry
 from ..ruler import ruler_html, vocabulary_html
@@ -60,7 +61,7 @@ def generate_tab(service: Service, page: gr.Blocks) -> JobPanel:
             panel.place_actions()
 
     def read(text: str, method: str, model: str) -> str:
-        read = ruler_html(service.registry.reader(OPENING), text or "", method or None)
+        read = ruler_html(service.registry.reader(OPENING), text or "", reading_of(method, [text or ""]))
         return read + vocabulary_html(model, text or "") + exact_advice(text or "")
 
     def write(owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,9 +136,18 @@ def read_fields(service: Service, shown: dict[str, Any]) -> dict[str, Any]:
     values["loras"] = [name if ":" in name else f"{name}:{shown['lora_scale']}" for name in shown["loras"] or ()]
     if not shown["two_pass"]:
         values["two_pass_strength"] = None
+    texts = [*(values["prompts"] or [shown["prompt"]]), shown["negative"] or ""]
+    values["long_prompts"] = reading_of(shown["long_prompts"], texts)
     if shown["long_prompts"] != "stretch":
         values["long_clip"] = None
     return values
+
+
+def reading_of(chosen: str | None, texts: Sequence[str]) -> str | None:
+    """The way in which prompts are read, by what the form says."""
+    if chosen != WEIGHED:
+        return chosen or None
+    return "chunk" if any(map(has_syntax, texts)) else None
 
 
 def size_text(width: str, height: str) -> str | None:
@@ -159,8 +169,10 @@ def shown_values(service: Service, values: dict[str, Any], fields: Fields) -> di
     shown["prompts"] = None
     shown |= {"width": width, "height": height, "lora_scale": 1, "number": values.get("number", 1)}
     shown |= {name: str(values.get(name) or "") for name in ("steps", "guidance")}
-    texts = ("negative", "scheduler", "native", "entropy_layers", "long_prompts", "long_clip", "vae", "noise")
+    texts = ("negative", "scheduler", "native", "entropy_layers", "long_clip", "vae", "noise")
     shown |= {name: str(values.get(name) or "") for name in texts}
+    words = any(has_syntax(str(values.get(name) or "")) for name in ("prompt", "negative"))
+    shown["long_prompts"] = values.get("long_prompts") or ("" if words else WEIGHED)  # as it was made
     start = start_path(service.output, values["image"]) if values.get("image") else None
     shown["image"] = str(start) if start and start.exists() else None
     shown["model"] = values.get("model") or gr.skip()

@@ -16,7 +16,9 @@ from ..uploads import keep_token
 from .size_controls import SizeControls
 
 Fields = dict[str, gr.components.Component]
-READING = [("cut", ""), ("window by window", "chunk"), ("stretched positions", "stretch")]
+WEIGHED = "weighed"  # a choice of the form only: "chunk" for a prompt with weights or BREAK, else cut
+READING = [("cut, but in windows where it has weights", WEIGHED), ("window by window", "chunk")]
+READING += [("stretched positions", "stretch"), ("cut, with weights", "truncate"), ("cut, brackets read as words", "")]
 SCALING = [("off", "off"), ("on", "on"), ("side by side", "compare")]
 UNTUNED, OWN_VAE = ("the model's own, untuned", ""), ("the model's own", "")
 
@@ -109,7 +111,12 @@ def _other_sizes() -> Fields:
 
 
 def _words(service: Service) -> Fields:
-    reading = gr.Radio(READING, value="", label="Prompts longer than the text encoder reads")
+    reading = gr.Radio(
+        READING,
+        value=WEIGHED,
+        label="Prompts longer than the text encoder reads",
+        info="(word:1.2), [word] and BREAK act as in AUTOMATIC1111, but with the last choice",
+    )
     clip = layout.chooser(
         [UNTUNED, *service.registry.long_clips()], "Long-CLIP", info="Weights for stretched positions"
     )
