@@ -43,6 +43,8 @@ def actions_html(job: Job | None, opened: bool) -> str:
         buttons.append(_button(job, "vary", "Vary seed", tab=job.kind))
     if job.kind == "count" and job.state == DONE and not job.asked.get("compare"):
         buttons.append(_button(job, "compare", "Compare with the plain image and other seeds"))
+    if not job.open and tokens_of(job):
+        buttons.append(_button(job, "try", "Try the token on other prompts", tab="generate"))
     buttons.append(_button(job, "use", "Use settings", tab=job.kind))
     buttons += [_button(job, "send", f"Send to {kind.title()}", f"data-to='{kind}'", kind) for kind in targets(job)]
     if text := prompt_of(job):
@@ -64,6 +66,11 @@ def targets(job: Job) -> list[str]:
     if job.kind in ("generate", "grid") and counted_prompt(job.asked.get("prompt") or ""):
         kinds.append("count")
     return kinds if job.open or job.kind not in ("generate", "count", "grid") else [*kinds, "detect"]
+
+
+def tokens_of(job: Job) -> list[str]:
+    """The count tokens that go together into a prompt, by name: those of the first image that has some."""
+    return next((row["tokens"] for row in job.result.get("images", ()) if row.get("tokens")), [])
 
 
 def prompt_of(job: Job) -> str:

@@ -54,7 +54,7 @@
 
 // What is done with a job from anywhere on the page goes to the server by one event; addresses and forms stay here.
 const t2i = (() => {
-  const acts = ["open", "again", "vary", "compare", "use", "send", "cancel", "delete", "latest", "exact", "advised"];
+  const acts = ["open", "again", "vary", "compare", "use", "send", "try", "cancel", "delete", "latest", "exact", "advised"];
 
   // Opens a tab, by its button or, where the row has no room for that, its line in the menu.
   function go(kind) {

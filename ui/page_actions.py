@@ -6,12 +6,13 @@ from typing import Any
 
 import gradio as gr
 
+from t2i_tools.bundled.scenes import plural
 from t2i_tools.errors import InputError
 from t2i_tools.images.metadata import read_settings
 
 from .advice import SETTINGS
 from .identity import page_owner
-from .job_list import history_html, list_html
+from .job_list import history_html, list_html, tokens_of
 from .job_panel import ASKED, QUIET, JobPanel, Updates
 from .jobs.generate import values_of_settings
 from .jobs.grid import GRID
@@ -85,6 +86,7 @@ class PageActions:
             "compare": self._compare,
             "use": self._use,
             "send": self._send,
+            "try": self._try,
             "cancel": self._cancel,
             "delete": self._delete,
             "latest": self._latest,
@@ -162,6 +164,21 @@ class PageActions:
             return self._fill(owner, "detect", {"images": [keep_image(self.service, self._image(job, about))]})
         kept = {name: job.asked[name] for name in ("size", "negative", "model") if job.asked.get(name)}
         return self._count(owner, job.asked.get("prompt"), kept)
+
+    def _try(self, owner: str, job: Job, about: Mapping[str, Any]) -> Updates:
+        """The form of Generate with the tokens of a search, in a prompt of its classes that it was not learned on."""
+        known, names = self.service.registry.of(owner).tokens(), tokens_of(job)
+        if not names or not known.keys() >= set(names):
+            raise InputError("this search has no token that is still here")
+        labels = list(job.asked["counts"])
+        places = ["{count}"] if len(labels) == 1 else [f"{{{label}}}" for label in labels]
+        things = " and ".join(f"{place} {plural(label)}" for place, label in zip(places, labels, strict=True))
+        kept = {name: job.asked[name] for name in ("size", "negative", "model") if job.asked.get(name)}
+        updates = self._fill(owner, "generate", {**kept, "prompt": f"{things} on a white background", "number": 4})
+        field = self.panels["generate"].fields["count_tokens"]
+        return updates | {
+            field: gr.Dropdown(list(known), value=names, multiselect=True)
+        }  # it may be newer than the page
 
     def _exact(self, owner: str, about: Mapping[str, Any]) -> Updates:
         return self._count(owner, about.get("text"), {})

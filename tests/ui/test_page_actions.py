@@ -136,6 +136,22 @@ def test_a_prompt_goes_to_count_with_its_number(actions, me):
         actions.do(me, {"act": "send", "to": "count", "job": plain.id})
 
 
+def test_the_tokens_of_a_search_are_tried_on_another_prompt(actions, me, tokens, models):
+    service = actions.service
+    job = service.submit(me, "count", {"counts": {"cat": 2, "star": 3}, **QUICK})
+    service.jobs.finish(job, DONE, {"files": [], "images": [{"tokens": ["cat-2", "star-3"]}]})
+    job = service.jobs.get(job.id)
+    assert "data-act='try'" in actions_html(job, False)
+    updates = actions.do(me, {"act": "try", "job": job.id})
+    fields = actions.panels["generate"].fields
+    assert kept(updates, fields["prompt"]) == "{cat} cats and {star} stars on a white background"
+    assert kept(updates, fields["count_tokens"]).value == ["cat-2", "star-3"]
+    assert (kept(updates, fields["model"]), kept(updates, fields["seed"])) == ("tiny", "")
+    service.jobs.finish(job, DONE, {"images": [{"tokens": ["gone"]}]})
+    with pytest.raises(InputError, match="no token that is still here"):
+        actions.do(me, {"act": "try", "job": job.id})
+
+
 @pytest.mark.parametrize(
     ("prompt", "expected"),
     [

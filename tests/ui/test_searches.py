@@ -66,6 +66,14 @@ def test_a_token_that_did_not_make_it_exact_is_not_kept(client):
     assert [(row["exact"], row["tokens"]) for row in status["images"]] == [(False, [])]
 
 
+def test_a_token_is_kept_under_the_name_that_is_given(client):
+    names = []
+    for _ in range(2):
+        _, status = client.predict(**SEARCH, method="token", token_name="My cats!", api_name="/count")
+        names += [name for row in status["images"] for name in row["tokens"]]
+    assert names == ["my-cats", "my-cats-2"]  # the first is not written over
+
+
 def test_until_so_many_are_exact(client, monkeypatch):
     """The detector sees one cat in all pictures, so that each is exact at once; and three never."""
     from t2i_tools.bundled import load_bundled_counter

@@ -1,6 +1,7 @@
 """Images with exactly so many objects: searches that a detector drives, beside the plain image and other seeds."""
 
 import hashlib
+import itertools
 import random
 import shutil
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ from ..values import Guidance, JobValues, Name, Prompt, Seed, Steps, check_at_mo
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-    from t2i_tools.counting import Result, Step
+    from t2i_tools.counting import CountToken, Result, Step
     from t2i_tools.counting.count_run import CountRun
     from t2i_tools.detectors import Counter
     from t2i_tools.workflows.open_model import ModelOptions
@@ -53,7 +54,8 @@ class CountValues(JobValues):
     worth of denoising, for each image. until_exact: go on with other seeds until `number` images are exact, or all
     budgets are spent. compare: afterwards also the plain image and the best of other seeds. after: a search of the same
     values by its job's id, which is not made again, to compare. keep_tokens: also of searches that ended without the
-    exact number. The detector steers, the judge only counts.
+    exact number. token_name: under which they are kept; by default class, number and seed. The detector steers, the
+    judge only counts.
     """
 
     counts: Annotated[dict[Label, Annotated[int, Field(ge=1, le=100)]], Field(min_length=1, max_length=CLASSES)] = {
@@ -67,6 +69,7 @@ class CountValues(JobValues):
     compare: bool = False
     after: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = None
     keep_tokens: bool = False
+    token_name: Annotated[str, Field(max_length=40)] | None = None
     size: Name | None = None
     steps: Steps | None = None
     guidance: Guidance | None = None
@@ -181,14 +184,22 @@ class Searches:
         registry, files = self.context.registry, []
         kept = result.tokens if result.exact or self.values.keep_tokens else ()
         for token in kept:
-            mark = hashlib.sha256(self.context.job.id.encode()).hexdigest()[:6]  # whoever knows the id has the job
-            name = f"{slug(token.label)}-{token.n}-{result.history[0]['seeds'][0]}-{mark}"
-            files.append(registry.owner_tokens / f"{name}.safetensors")
+            files.append(registry.owner_tokens / f"{self._token_name(token, result)}.safetensors")
             token.save(files[-1])
         noise = {} if result.latents is None else {"noise": {"sha256": keep_noise(self.context.output, result.latents)}}
         width, height = result.images[0].size
         size = {"width": width, "height": height}
         return image_settings(self.pipe, self.options, job.request(result)) | token_settings(files) | noise | size
+
+    def _token_name(self, token: "CountToken", result: "Result") -> str:
+        """The name that was given, numbered where it is taken; else one of class, number and seed."""
+        if not self.values.token_name:
+            mark = hashlib.sha256(self.context.job.id.encode()).hexdigest()[:6]  # whoever knows the id has the job
+            return f"{slug(token.label)}-{token.n}-{result.history[0]['seeds'][0]}-{mark}"
+        several, taken = len(self.values.counts) > 1, self.context.registry.tokens()
+        first = slug(f"{self.values.token_name} {token.label}" if several else self.values.token_name)
+        numbered = (f"{first}-{number}" for number in itertools.count(2))
+        return next(name for name in itertools.chain([first], numbered) if name not in taken)
 
     def take(self, method: Method, row: Mapping[str, Any]) -> None:
         """Note an image that is finished."""

@@ -141,6 +141,7 @@ def _search(service: Service) -> dict[str, gr.components.Component]:
         number = gr.Slider(1, limits.images, 1, step=1, label="Images", min_width=140)
         until = gr.Checkbox(False, label="Continue until this many are exact", min_width=140)
     keep = gr.Checkbox(False, label="Keep the tokens of searches that end without the exact number, too")
+    name = gr.Textbox("", label="Name of the token", placeholder="class, number and seed", max_lines=1)
     budget = gr.Slider(
         1,
         limits.budget,
@@ -149,9 +150,8 @@ def _search(service: Service) -> dict[str, gr.components.Component]:
         label="Budget of an image",
         info="In plain images' worth of computing",
     )
-    return {"method": method, "compare": compare, "number": number, "until_exact": until, "budget": budget} | {
-        "keep_tokens": keep
-    }
+    fields = {"method": method, "compare": compare, "number": number, "until_exact": until, "budget": budget}
+    return fields | {"keep_tokens": keep, "token_name": name}
 
 
 def _details(service: Service) -> dict[str, gr.components.Component]:
