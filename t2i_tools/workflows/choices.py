@@ -8,7 +8,7 @@ ENTROPY_RULES = ("sqrt_log", "log")
 READINGS = ("stretch", "chunk", "truncate")
 GENERATORS = (
     *("plain", "entropy_scaling", "entropy_auto", "entropy_half", "entropy_log", "entropy_opposite", "entropy_extreme"),
-    *("two_pass", "shifted"),
+    *("two_pass", "shifted", "chunk", "stretch"),
 )
 CLEAN = ("empty", "pad", "zeros")
 POOLED = ("full", "clean")

@@ -13,6 +13,7 @@ from t2i_tools.evaluation.runs.items import Item
 from t2i_tools.evaluation.runs.shifting import first_order_solver, shifted_timesteps
 from t2i_tools.images.generate import call_arguments, call_default, call_pipeline, generate_images
 from t2i_tools.images.img2img import two_pass
+from t2i_tools.longclip import long_prompts
 from t2i_tools.models.anatomy import denoiser, native_size
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ def in_two_passes(pipe: DiffusionPipeline, items: Sequence[Item]) -> list[Image.
     return two_pass(pipe, [item.request() for item in items])
 
 
+def read_whole(pipe: DiffusionPipeline, items: Sequence[Item], method: Any) -> list[Image.Image]:
+    """With prompts read whole that are longer than the text encoder reads. method: as `long_prompts` takes it."""
+    with long_prompts(pipe, method):
+        return plain(pipe, items)
+
+
 def shifted(pipe: DiffusionPipeline, items: Sequence[Item]) -> list[Image.Image]:
     """With as many timesteps, at noises that are higher by the square root of the share of pixels."""
     size, native = items[0].size, native_size(pipe)
@@ -59,6 +66,8 @@ GENERATORS: dict[str, Method] = {
     "entropy_extreme": partial(scaled, strength=16.0),
     "two_pass": in_two_passes,
     "shifted": shifted,
+    "chunk": partial(read_whole, method="chunk"),
+    "stretch": partial(read_whole, method="stretch"),
 }
 
 
