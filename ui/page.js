@@ -46,7 +46,19 @@
     marks.delete(one);
   }
 
+  // Gradio puts the button that chooses files into another button, which nobody can reach by keyboard or by ear.
+  function unnest(outer) {
+    const own = outer.cloneNode(true);
+    own.querySelector(".upload-container").remove();
+    own.ariaLabel = own.title = "Choose files";
+    own.addEventListener("click", () => outer.querySelector("input").click());
+    outer.style.display = "none";
+    outer.dataset.replaced = "";
+    outer.before(own);
+  }
+
   new MutationObserver(() => {
+    document.querySelectorAll(".icon-button:has(.upload-container):not([data-replaced])").forEach(unnest);
     for (const one of [...marks]) if (!one.alert.isConnected) clear(one);
     document.querySelectorAll("[role=alert][data-field]:not([data-marked])").forEach(mark);
   }).observe(document.documentElement, { childList: true, subtree: true });

@@ -23,6 +23,8 @@ def theme() -> gr.themes.Base:
         block_info_text_color_dark="*neutral_300",
         input_placeholder_color="*neutral_600",
         input_placeholder_color_dark="*neutral_300",
+        checkbox_border_color_dark="*neutral_400",
+        checkbox_background_color_dark="*neutral_700",
     )
 
 
@@ -30,6 +32,8 @@ CSS = """
 .gradio-container main { max-width: 1700px !important; margin: 0 auto !important; width: 100%; }
 .gradio-container > .main.fillable.app.fill_width { padding: .75rem clamp(.75rem, 2.5vw, 2rem) !important; }
 #scale .wrap-inner { padding: 6px 4px; }
+.dark [role="tab"].selected { color: var(--primary-300); }
+footer .divider:last-child { display: none; } /* a dot with nothing behind it */
 .t2i-report { width: 100%; height: 70vh; border: 1px solid var(--border-color-primary); background: white; }
 #title h1 { margin: 0; font-size: 1.35rem; }
 #title p { margin: 0; color: var(--body-text-color-subdued); }
@@ -91,5 +95,6 @@ CSS = """
   .t2i-inputs { display: contents !important; }
   .t2i-results { order: 1; }
   .t2i-options { order: 2; }
+  #scale { flex-basis: 100%; } /* beside two numbers its words are cut */
 }
 """

@@ -129,8 +129,8 @@ def open_other(name: str, labels: Sequence[str], threshold: float | None, device
     return counter.to(pick_device(device))
 
 
-def draw_boxes(image: Image.Image, found: Detections) -> Image.Image:
-    """A copy with each object's box, and its class above it where there is room, in a colour of the class."""
+def draw_boxes(image: Image.Image, found: Detections, names: bool = True) -> Image.Image:
+    """A copy with each object's box in a colour of its class; with `names` the class above it where there is room."""
     from zlib import crc32
 
     from PIL import ImageColor, ImageDraw, ImageFont
@@ -141,6 +141,8 @@ def draw_boxes(image: Image.Image, found: Detections) -> Image.Image:
     for label, box in zip(found.labels, found.boxes.tolist(), strict=True):
         colour = ImageColor.getrgb(f"hsl({crc32(label.encode()) % 360}, 90%, 40%)")
         pen.rectangle(box, outline=colour, width=line)
+        if not names:
+            continue
         above = box[1] > letters + line
         place, anchor = ((box[0], box[1]), "lb") if above else ((box[0] + line, box[1] + line), "lt")
         pen.rectangle(pen.textbbox(place, label, font=font, anchor=anchor), fill=colour)

@@ -222,9 +222,10 @@ class Searches:
         """One step more: for the strip, the charts and the status line."""
         values, method, image = self.values, job.options["method"], step.image
         for label in values.counts:
-            image = draw_boxes(image, self.counter.detect([step.image], label)[0])
-        found = count_text(step.counted[0])
-        event = {"step": step.index, "method": method, "seed": step.seeds[0], "count": step.count, "found": found}
+            found = self.counter.detect([step.image], label)[0]
+            image = draw_boxes(image, found, names=False)  # which would hide small objects
+        counted = count_text(step.counted[0])
+        event = {"step": step.index, "method": method, "seed": step.seeds[0], "count": step.count, "found": counted}
         event |= {"loss": step.count_loss, "best": step.best, "image": data_url(image, 160)}
         event |= {"counted": step.counted[0], "exact": step.exact}
         strip, progress = self.context.result["strip"], self.context.progress
@@ -236,7 +237,7 @@ class Searches:
         self.context.pause()  # nothing of a search is lost between its trials
         trials, images = values.budget, values.number
         which = f"image {place + 1}, " if images > 1 else ""
-        note = f"{so_far}{which}trial {step.index + 1} of at most {trials}: {found} counted"
+        note = f"{so_far}{which}trial {step.index + 1} of at most {trials}: {counted} counted"
         compared = "" if method == values.method else f", to compare: {method.replace('_', ' ')}"
         progress.at_most = True
         progress.report(place * trials + step.index + 1, images * trials, note + compared)

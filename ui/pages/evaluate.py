@@ -27,9 +27,12 @@ METHODS = {
     "plain": "plain",
     "two_pass": "two passes",
     "entropy_scaling": "entropy scaling",
+    "entropy_auto": "entropy scaling, as strong as each layer asks for",
     "entropy_half": "entropy scaling, half as strong",
     "entropy_log": "entropy scaling, logarithmic",
     "shifted": "noise levels shifted by size",
+    "chunk": "long prompts window by window",
+    "stretch": "long prompts by stretched positions",
     "entropy_opposite": "the opposite of entropy scaling (a control)",
     "entropy_extreme": "entropy scaling, 16 times as strong (a control)",
 }
@@ -122,7 +125,7 @@ def _asked(service: Service) -> Fields:
     methods = gr.CheckboxGroup(names, value=start["methods"], label="Methods to compare")
     sizes = gr.Textbox(start["sizes"], label="Sizes", placeholder="WxH, WxH; the model's own")
     with gr.Accordion("My own prompts", open=False):
-        prompts = gr.File(label="Prompts: csv or jsonl with prompt, class, count", file_types=PROMPT_FILES, height=120)
+        prompts = gr.File(label="Prompts: csv or jsonl with prompt, class, count", file_types=PROMPT_FILES, height=150)
     with gr.Row():
         model = layout.chooser(list(service.registry.models()), "Model")
     asked: Fields = {"counts": counts, "number": number, "methods": methods, "sizes": sizes}
@@ -150,7 +153,7 @@ def _claim() -> dict[str, gr.components.Component]:
         split = gr.Radio(
             list(SPLITS), value="dev", label="Split", info="Tune on dev; test is for what was claimed before"
         )
-        protocol = gr.File(label="Protocol: what is claimed, as json", file_types=[".json"], height=120)
+        protocol = gr.File(label="Protocol: what is claimed, as json", file_types=[".json"], height=150)
     return {"split": split, "protocol": protocol}
 
 

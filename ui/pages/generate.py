@@ -53,8 +53,8 @@ def generate_tab(service: Service, page: gr.Blocks) -> JobPanel:
                 with gr.Accordion("Prompts from a file", open=False):
                     kinds = [".txt", ".csv", ".jsonl"]
                     about = "One prompt per line, or a column named prompt; used in place of the prompt above"
-                    fields["prompts"] = gr.File(label=about, file_types=kinds, height=120)
-                png = gr.File(label="Settings from an image", file_types=list(IMAGE_SUFFIXES), height=120)
+                    fields["prompts"] = gr.File(label=about, file_types=kinds, height=150)
+                png = gr.File(label="Settings from an image", file_types=list(IMAGE_SUFFIXES), height=150)
         with layout.results():
             panel = JobPanel(service, "generate", "The images will appear here. Ctrl+Enter starts.")
             stage = gr.HTML("", elem_id="generate-stage", label="Images", padding=False)
