@@ -64,6 +64,7 @@ footer .divider:last-child { display: none; } /* a dot with nothing behind it */
 .t2i-table th, .t2i-table td { text-align: left !important; padding: .3rem .5rem !important; border: 0 !important;
   border-bottom: 1px solid var(--border-color-primary) !important; color: var(--body-text-color); }
 .html-container { padding: 0 !important; }
+.t2i-results .file-preview td:not(.filename, .download) { display: none; } /* looks like delete */
 .block:has(> .html-container > .prose:empty) { display: none; }
 .grid-wrap { min-height: 0 !important; max-height: none !important; }
 #ruler, #came-back, #size-note, #count-vocabulary, #grid-vocabulary { margin: -.6rem 0; }

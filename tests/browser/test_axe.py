@@ -16,7 +16,7 @@ JOBS = {
     "count": {"method": "bisection", "budget": 2, "steps": 1, "keep_tokens": True},
     "probe": {"prompts": ["two cats", "a dog"], "steps": 1},
     "grid": {"prompt": "two cats", "axes": ["steps=1,2"], "label": "cat"},
-    "evaluate": {"counts": "2", "number": 2, "steps": 1},
+    "evaluate": {"prompts": [{"prompt": "two cats", "label": "cat", "count": 2}], "steps": 1},
     "detect": {},
 }
 

@@ -181,6 +181,12 @@ def test_delete_removes_the_files_and_only_of_ended_jobs(actions, me):
     assert kept(updates, actions.panels["generate"].actions) == ""
 
 
+def test_an_evaluation_is_called_by_what_it_compares(actions, me):
+    values = {"model": "tiny", "number": 3, "methods": ["plain", "two_pass"], "sizes": ["96x64"]}
+    job = actions.service.submit(me, "evaluate", values)
+    assert "3 prompts: plain, two pass" in history_html(actions.service, [job], "m")
+
+
 def test_what_is_asked_for_is_escaped(actions, me):
     job = drawn(actions.service, me, "<script>alert('x')</script>\" onload='y'")
     for text in (

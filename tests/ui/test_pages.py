@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from t2i_tools.errors import InputError
+from t2i_tools.ui.errors import FieldError
 from t2i_tools.ui.jobs import KINDS
 
 
@@ -67,6 +68,34 @@ def test_an_image_to_start_from_stays_unread_when_the_page_updates_its_field():
     again = type(first)(**first.constructor_args)
     assert again.preprocess(SimpleNamespace(path="no-image.png")) == "no-image.png"
     assert (again.preprocess(None), again.get_block_name()) == (None, "image")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "field"),
+    [
+        ("grid", {"across_values": ""}, "across_values"),
+        ("grid", {"down": ""}, "down"),
+        ("evaluate", {"question": "My own prompts, with their counts"}, "prompts"),
+    ],
+)
+def test_what_is_left_out_is_asked_for_at_its_field(pages, kind, given, field):
+    fields, read, *_ = pages[1][kind]
+    with pytest.raises(FieldError) as error:
+        read({**{name: one.value for name, one in fields.items()}, **given})
+    assert error.value.field == field
+
+
+def test_a_grid_of_one_axis(pages):
+    fields, read, *_ = pages[1]["grid"]
+    shown = {name: field.value for name, field in fields.items()}
+    assert read({**shown, "down": "", "down_values": ""})["axes"] == ["steps=5, 10, 20"]
+
+
+def test_the_schedulers_that_are_offered_are_known():
+    from t2i_tools.models.samplers import find_sampler
+    from t2i_tools.ui.pages.generate_controls import SCHEDULERS
+
+    assert all(map(find_sampler, SCHEDULERS))
 
 
 def test_the_cells_of_a_grid_have_boxes(pages):

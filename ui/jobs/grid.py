@@ -92,7 +92,7 @@ def run(values: GridValues, context: "JobContext") -> None:
     """grid.png and one file per cell; cells that are there are not made again."""
     with context.pipeline(Choice(values.model)) as (pipe, options):
         clip = context.registry.clip_for(values.clip, Choice(values.model))
-        measures, objects = measures_of(None, values.judge, clip or NONE), []
+        measures, objects = measures_of(None, values.judge, clip or NONE), list[list[dict[str, Any]]]()
         if values.label:
             measures = [counting(values.judge, values.label, objects), *measures]
         axes, cells, acting = values.parsed_axes(), values.cells(), values.plugins(context.registry)

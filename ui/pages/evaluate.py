@@ -14,6 +14,7 @@ from t2i_tools.images.promptfile import LABELLED, read_prompts
 
 from .. import layout
 from ..bars import bars_svg
+from ..errors import FieldError
 from ..job_panel import LATEST, QUIET, JobPanel
 from ..pages.grid import USUAL_CLIP
 from ..queue import Job
@@ -38,10 +39,11 @@ METHODS = {
 }
 METHODS |= {name: name.replace("_", " ") for name in GENERATORS if name not in METHODS}
 TWO_PASS = "Do two passes help at twice the size?"
+OWN = "My own prompts, with their counts"
 QUESTIONS: dict[str, dict[str, Any]] = {
     "How exact is this model?": {"number": 24},
     TWO_PASS: {"methods": ["plain", "two_pass"]},
-    "My own prompts, with their counts": {},
+    OWN: {},
 }
 IDLE = "The report will appear here. What is stopped goes on with the next start of the same settings."
 
@@ -71,10 +73,10 @@ def evaluate_tab(service: Service, page: gr.Blocks) -> JobPanel:
 
     def note(*values: Any) -> str:
         shown = dict(zip(noted, values, strict=True))
-        return layout.forecast(service, "evaluate", read_fields(service, {**shown, "protocol": None}))
+        return layout.forecast(service, "evaluate", read_fields(service, {**shown, "question": "", "protocol": None}))
 
     read, write = partial(read_fields, service), partial(write_fields, service, fields)
-    noted = {name: field for name, field in fields.items() if name not in ("split", "protocol", "name")}
+    noted = {name: field for name, field in fields.items() if name not in ("question", "split", "protocol", "name")}
     news = [page.load, panel.shown.change]  # after a job the machine's pace is known better
     gr.on([*(field.change for field in noted.values()), *news], note, list(noted.values()), forecast, **LATEST)
     panel.connect(page, run, cancel, fields, read, [head, latest, report, files], show, write)
@@ -84,6 +86,8 @@ def evaluate_tab(service: Service, page: gr.Blocks) -> JobPanel:
 def read_fields(service: Service, shown: dict[str, Any]) -> dict[str, Any]:
     """From what the controls hold to the values of the kind. Raises InputError."""
     values = layout.stripped(shown)
+    if values.pop("question") == OWN and not shown["prompts"]:
+        raise FieldError("prompts", "choose a file first, of one row per prompt with its class and count")
     values["sizes"] = [text.strip() for text in values["sizes"].split(",") if text.strip()]
     values["prompts"] = read_rows(service, shown["prompts"]) if shown["prompts"] else None
     values["protocol"] = read_rule(service, shown["protocol"]) if shown["protocol"] else None
@@ -97,7 +101,7 @@ def write_fields(service: Service, fields: Fields, owner: str, values: Mapping[s
         gr.Warning(f"Choose the files again: {', '.join(files)}")
     sizes, clip = ", ".join(values.get("sizes") or ()), values.get("clip") or ""
     shown = layout.written(service, fields, {**values, "sizes": sizes, "clip": clip, "name": None})
-    return shown | {"prompts": None, "protocol": None}
+    return shown | {"question": OWN if values.get("prompts") else None, "prompts": None, "protocol": None}
 
 
 def read_rows(service: Service, given: Any) -> list[dict[str, Any]]:
@@ -124,7 +128,7 @@ def _asked(service: Service) -> Fields:
     names = [(words, name) for name, words in METHODS.items()]
     methods = gr.CheckboxGroup(names, value=start["methods"], label="Methods to compare")
     sizes = gr.Textbox(start["sizes"], label="Sizes", placeholder="WxH, WxH; the model's own")
-    with gr.Accordion("My own prompts", open=False):
+    with gr.Accordion("My own prompts", open=False) as own:
         prompts = gr.File(label="Prompts: csv or jsonl with prompt, class, count", file_types=PROMPT_FILES, height=150)
     with gr.Row():
         model = layout.chooser(list(service.registry.models()), "Model")
@@ -132,10 +136,10 @@ def _asked(service: Service) -> Fields:
 
     def ask(name: str, model: str) -> list[Any]:
         values = _question(service, name, model)
-        return [values[key] for key in asked]
+        return [*(values[key] for key in asked), gr.Accordion(open=name == OWN)]
 
-    question.input(ask, [question, model], list(asked.values()), **QUIET)
-    return asked | {"prompts": prompts, "model": model}
+    question.input(ask, [question, model], [*asked.values(), own], **QUIET)
+    return {"question": question} | asked | {"prompts": prompts, "model": model}
 
 
 def _question(service: Service, name: str, model: str) -> dict[str, Any]:

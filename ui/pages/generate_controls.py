@@ -19,6 +19,7 @@ Fields = dict[str, gr.components.Component]
 WEIGHED = "weighed"  # a choice of the form only: "chunk" for a prompt with weights or BREAK, else cut
 READING = [("cut, but in windows where it has weights", WEIGHED), ("window by window", "chunk")]
 READING += [("stretched positions", "stretch"), ("cut, with weights", "truncate"), ("cut, brackets read as words", "")]
+SCHEDULERS = ("Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "DPM++ SDE", "DDIM", "UniPC", "Heun", "LCM")
 SCALING = [("off", "off"), ("on", "on"), ("side by side", "compare")]
 UNTUNED, OWN_VAE = ("the model's own, untuned", ""), ("the model's own", "")
 
@@ -86,7 +87,13 @@ def _drawing() -> Fields:
     negative = gr.Textbox("", label="Negative prompt", lines=1, placeholder="What the image should not show")
     with gr.Row():
         steps, guidance = layout.steps_box(), layout.number_box("Guidance")
-    scheduler = gr.Textbox("", label="Scheduler", placeholder="the model's own; or ddim, euler, unipc...")
+    scheduler = gr.Dropdown(
+        [("the model's own", ""), *SCHEDULERS],
+        value="",
+        allow_custom_value=True,
+        label="Scheduler",
+        info="Or type the name of another, as diffusers, AUTOMATIC1111 or ComfyUI have it",
+    )
     return {"negative": negative, "steps": steps, "guidance": guidance, "scheduler": scheduler}
 
 

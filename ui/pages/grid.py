@@ -12,6 +12,7 @@ from t2i_tools.errors import InputError
 from t2i_tools.workflows.plugins import plugin_axes
 
 from .. import layout
+from ..errors import FieldError
 from ..job_panel import LATEST, QUIET, JobPanel
 from ..jobs.grid import GRID, GridValues
 from ..queue import Job
@@ -58,13 +59,11 @@ def grid_tab(service: Service, page: gr.Blocks) -> JobPanel:
 
     def note(*values: Any) -> list[str]:
         shown, most = dict(zip(fields, values, strict=True)), service.options.limits.cells
-        return [
-            vocabulary_html(shown["model"], *prompts_of(shown, most)),
-            layout.forecast(service, "grid", read(shown)),
-        ]
-
-    def read(shown: dict[str, Any]) -> dict[str, Any]:
-        return read_fields({**shown, "label": ""})
+        try:
+            time = layout.forecast(service, "grid", read_fields({**shown, "label": ""}))
+        except InputError:  # it is said when the job is started
+            time = ""
+        return [vocabulary_html(shown["model"], *prompts_of(shown, most)), time]
 
     noted = [fields[name].change for name in ("prompt", "across", "across_values", "down", "down_values", "model")]
     noted += [fields["size"].change, page.load, panel.shown.change]  # after a job the machine's pace is known better
@@ -112,15 +111,21 @@ def _at(values: Sequence[Any], index: int, missing: Any) -> Any:
 
 
 def read_fields(shown: dict[str, Any]) -> dict[str, Any]:
-    """From what the controls hold to the values of the kind."""
+    """From what the controls hold to the values of the kind. Raises FieldError."""
     shown = layout.stripped(shown)
-    axes = [
-        f"{shown[name]}={shown[f'{name}_values']}"
-        for name in ("across", "down")
-        if shown[name] and shown[f"{name}_values"]
-    ]
+    axes = [f"{shown[name]}={shown[f'{name}_values']}" for name in ("across", "down") if _is_axis(shown, name)]
     names = ("prompt", "label", "seed", "size", "negative", "judge", "clip", "model")
     return {name: shown[name] for name in names} | {"axes": axes}
+
+
+def _is_axis(shown: Mapping[str, Any], name: str) -> bool:
+    """Whether an axis is asked for. Raises FieldError for one without values, and for values of nothing."""
+    axis, values = shown[name], shown[f"{name}_values"]
+    if axis and not values:
+        raise FieldError(f"{name}_values", f"give the values of {axis}, with commas between, or clear {axis}")
+    if values and not axis:
+        raise FieldError(name, f"choose what {values} are, or clear them")
+    return bool(axis)
 
 
 def write_fields(service: Service, fields: Fields, owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,7 +133,7 @@ def write_fields(service: Service, fields: Fields, owner: str, values: Mapping[s
     axes = [text.partition("=") for text in values.get("axes") or ()]
     shown = layout.written(service, fields, {**values, "clip": values.get("clip") or ""})
     for name, (axis, _, texts) in zip(("across", "down"), [*axes, ("", "", ""), ("", "", "")], strict=False):
-        shown |= {name: axis or fields[name].value, f"{name}_values": texts}
+        shown |= {name: axis, f"{name}_values": texts}
     if len(axes) > 2:
         gr.Warning(f"The form holds two axes; not filled in: {', '.join('='.join(a[::2]) for a in axes[2:])}")
     return shown
