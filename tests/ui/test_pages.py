@@ -114,3 +114,16 @@ def test_the_cells_of_a_grid_have_boxes(pages):
     html = grid_html(made, [path])
     assert "5; red · CLIP 21.5 · 64 × 64 · cat: 3 asked, " in html and "1 counted" in html
     assert "<rect x='1' y='2'" in html and "<span>cat 1 · CLIP 21.5</span>" in html
+
+
+@pytest.mark.parametrize(
+    ("images", "said"), [(2, "it takes 8 images of each or more"), (12, "draws more exact counts")]
+)
+def test_a_comparison_of_few_images_claims_nothing(images, said):
+    from t2i_tools.ui.pages.evaluate import headline_html
+
+    share = {"estimate": 0.5, "low": 0.1, "high": 0.9, "images": images}
+    difference = {"estimate": 1.0, "low": 1.0, "high": 1.0}  # as resampling two like ones gives it
+    compared = {"group": "two_pass", "baseline": "plain", "difference": difference}
+    exact = [{"name": "plain", **share}, {"name": "two_pass", **share}]
+    assert said in headline_html({"exact": exact, "compared": [compared]})

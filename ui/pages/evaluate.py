@@ -38,6 +38,7 @@ METHODS = {
     "entropy_extreme": "entropy scaling, 16 times as strong (a control)",
 }
 METHODS |= {name: name.replace("_", " ") for name in GENERATORS if name not in METHODS}
+FEWEST = 8  # images, of which an interval by resampling says something
 TWO_PASS = "Do two passes help at twice the size?"
 OWN = "My own prompts, with their counts"
 QUESTIONS: dict[str, dict[str, Any]] = {
@@ -180,16 +181,19 @@ def headline_html(result: Mapping[str, Any]) -> str:
         f"[{one['low']:.0%}, {one['high']:.0%}]</p>"
         for one in result["exact"]
     ]
-    lines += [f"<p>{escape(_compared(one))}</p>" for one in result.get("compared", ())]
+    fewest = min(one["images"] for one in result["exact"])
+    lines += [f"<p>{escape(_compared(one, fewest))}</p>" for one in result.get("compared", ())]
     bars = [(_words(one["name"]), one, None) for one in result["exact"]]
     chart = bars_svg(bars, "Share of exact counts, with 95 % intervals")
     return f"<div class='t2i-status t2i-headline'>{''.join(lines)}{chart}</div>"
 
 
-def _compared(one: Mapping[str, Any]) -> str:
-    """In a sentence what the difference between two methods is."""
+def _compared(one: Mapping[str, Any], images: int) -> str:
+    """In a sentence what the difference between two methods is. images: of each."""
     low, high, pair = one["difference"]["low"], one["difference"]["high"], (one["group"], one["baseline"])
     name, other = map(_words, pair)
+    if images < FEWEST:
+        return f"{name} against {other}: it takes {FEWEST} images of each or more to tell, not {images}"
     if low is None or high is None or low <= 0 <= high:
         return f"{name} against {other}: these images do not tell whether they differ"
     word = "more" if low > 0 else "fewer"
