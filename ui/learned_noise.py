@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.files import replacing
-from t2i_tools.images.generate import Request, call_arguments, call_pipeline, takes
+from t2i_tools.images.generate import Request, call_arguments, call_pipeline
+from t2i_tools.images.signature import takes
 from t2i_tools.models.anatomy import denoiser, execution_device
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from t2i_tools.bundled import BUNDLED_SIZE, BUNDLED_STEPS
 from t2i_tools.errors import ModelError
-from t2i_tools.images.generate import call_default
+from t2i_tools.images.signature import call_default
 from t2i_tools.images.sizes import Size
 from t2i_tools.models.anatomy import native_size, size_multiple
 from t2i_tools.models.outline import outline

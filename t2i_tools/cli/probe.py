@@ -201,14 +201,14 @@ def _scorer(name: str | None, chosen: ModelOptions) -> "ClipScorer":
 
 def _call(pipe: Any, model: str, request: "Request", length: int | None) -> dict[str, Any]:
     """Arguments of the pipeline's call for what the request says besides its prompt. Raises InputError."""
-    from t2i_tools.images.generate import call_default
+    from t2i_tools.images.guidance import guidance_arguments
+    from t2i_tools.images.signature import call_default
     from t2i_tools.images.sizes import possible_size
     from t2i_tools.models.anatomy import size_multiple
     from t2i_tools.workflows.settings import with_defaults
 
     request = with_defaults(request, pipe, model)
-    call: dict[str, Any] = {"num_inference_steps": request.steps, "guidance_scale": request.guidance}
-    call |= {"negative_prompt": request.negative, "max_sequence_length": length}
+    call: dict[str, Any] = {"num_inference_steps": request.steps, "max_sequence_length": length}
     if length is not None and call_default(pipe, "max_sequence_length") is None:
         raise InputError(f"--length: {type(pipe).__name__} takes no max_sequence_length")
     if request.size:
@@ -216,7 +216,8 @@ def _call(pipe: Any, model: str, request: "Request", length: int | None) -> dict
         call |= {"height": height, "width": width}
     if call_default(pipe, "use_resolution_binning"):
         call["use_resolution_binning"] = False
-    return {name: value for name, value in call.items() if value is not None}
+    call = {name: value for name, value in call.items() if value is not None}
+    return call | guidance_arguments(pipe, request.guidance, [request.negative])
 
 
 def _size_of(call: dict[str, Any]) -> "Size | None":

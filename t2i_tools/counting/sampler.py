@@ -23,7 +23,8 @@ from torch import nn
 from t2i_tools.counting.compute import Compute
 from t2i_tools.counting.early_look import Look, TrialEnded, looking
 from t2i_tools.errors import UnsupportedModelError
-from t2i_tools.images.generate import Request, call_arguments, call_errors, takes
+from t2i_tools.images.generate import Request, call_arguments, call_errors
+from t2i_tools.images.signature import takes
 from t2i_tools.images.sizes import centre_box
 from t2i_tools.models.anatomy import denoiser, execution_device, text_encoders
 from t2i_tools.models.calls import timestep

@@ -46,7 +46,8 @@ from t2i_tools.counting.token import CountToken
 from t2i_tools.detectors import Counter
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.images.eight_bits import eight_bits
-from t2i_tools.images.generate import Request, call_default, check_request, generate_image
+from t2i_tools.images.generate import Request, check_request, generate_image
+from t2i_tools.images.signature import call_default
 from t2i_tools.models.anatomy import align
 
 if TYPE_CHECKING:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from t2i_tools.errors import InputError, OutOfMemoryError, UnsupportedModelError, first_line
+from t2i_tools.images.guidance import check_guidance, guidance_arguments, scale_argument
+from t2i_tools.images.signature import takes
 from t2i_tools.images.sizes import Fit, Size, centre_box, format_size, possible_size
 from t2i_tools.models.anatomy import denoiser, execution_device, longest_side, size_multiple
 from t2i_tools.models.loading import out_of_memory
@@ -64,12 +64,6 @@ class Request:
             raise InputError(f"guidance {self.guidance} is not a finite number")
 
 
-def call_default(pipe: DiffusionPipeline, name: str) -> Any:
-    """The default of an argument of the pipeline's call; None where it has no such argument."""
-    parameter = _arguments(type(pipe).__call__).get(name)
-    return None if parameter is None or parameter.default is parameter.empty else parameter.default
-
-
 def check_request(pipe: DiffusionPipeline, request: Request) -> None:
     """Raise UnsupportedModelError or InputError for what this pipeline cannot do, before any time is spent on it."""
     asked = {
@@ -77,13 +71,12 @@ def check_request(pipe: DiffusionPipeline, request: Request) -> None:
         "negative_prompt": request.negative or None,
         "height": request.size,
         "num_inference_steps": request.steps,
-        "guidance_scale": request.guidance,
+        scale_argument(pipe) or "guidance_scale": request.guidance,
     }
-    missing = [
-        name for name, value in asked.items() if value is not None and name not in _arguments(type(pipe).__call__)
-    ]
+    missing = [name for name, value in asked.items() if value is not None and not takes(pipe, name)]
     if missing:
         raise UnsupportedModelError(f"{type(pipe).__name__} does not take {', '.join(missing)}")
+    check_guidance(pipe, request.guidance, request.negative)
     trained = getattr(pipe.scheduler.config, "num_train_timesteps", None)
     if request.steps and trained and request.steps > trained:
         raise InputError(f"steps {request.steps} is more than the {trained} that the model was trained on")
@@ -163,11 +156,6 @@ def check_made_size(pipe: DiffusionPipeline, size: tuple[int, int], arguments: M
         )
 
 
-def takes(pipe: DiffusionPipeline, name: str) -> bool:
-    """Whether the pipeline's call has an argument of that name."""
-    return name in _arguments(type(pipe).__call__)
-
-
 def call_arguments(
     pipe: DiffusionPipeline, requests: Sequence[Request], on_step: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
@@ -177,19 +165,20 @@ def call_arguments(
     first = requests[0]
     arguments: dict[str, Any] = {
         "prompt": [r.prompt for r in requests],
-        "negative_prompt": [r.negative or "" for r in requests] if any(r.negative for r in requests) else None,
         "generator": [torch.Generator("cpu").manual_seed(r.seed) for r in requests],
     }
     if len(requests) == 1:  # not every pipeline takes lists
-        arguments = {name: value and value[0] for name, value in arguments.items()}
-    arguments |= {"num_inference_steps": first.steps, "guidance_scale": first.guidance}
+        arguments = {name: value[0] for name, value in arguments.items()}
+    if first.steps is not None:
+        arguments["num_inference_steps"] = first.steps
+    arguments |= guidance_arguments(pipe, first.guidance, [request.negative for request in requests])
     if first.size is not None and takes(pipe, "height"):
         arguments["height"], arguments["width"] = possible_size(first.size, size_multiple(pipe), first.fit)
         if takes(pipe, "use_resolution_binning"):  # PixArt, Sana and HunyuanDiT would take another size instead
             arguments["use_resolution_binning"] = False
     if on_step is not None and takes(pipe, "callback_on_step_end"):
         arguments["callback_on_step_end"] = _step_callback(on_step)
-    return {name: value for name, value in arguments.items() if value is not None}
+    return arguments
 
 
 @contextmanager
@@ -208,11 +197,6 @@ def call_errors(pipe: DiffusionPipeline, requests: Sequence[Request]) -> Iterato
         ) from error
     except ValueError as error:
         raise InputError(f"{type(pipe).__name__} refuses this request: {first_line(error)}") from error
-
-
-@cache
-def _arguments(call: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(call).parameters
 
 
 def _step_callback(on_step: Callable[[int, int], None]) -> Callable[..., dict]:

@@ -13,15 +13,8 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from t2i_tools.errors import InputError, UnsupportedModelError
-from t2i_tools.images.generate import (
-    Request,
-    call_arguments,
-    call_default,
-    call_pipeline,
-    check_batch,
-    generate_images,
-    takes,
-)
+from t2i_tools.images.generate import Request, call_arguments, call_pipeline, check_batch, generate_images
+from t2i_tools.images.signature import call_default, takes
 from t2i_tools.images.sizes import Size, possible_size
 from t2i_tools.models.anatomy import denoiser, native_size, size_multiple
 

@@ -162,6 +162,7 @@ class Family:
             prompt is pad tokens in the place of the words.
         drops_masked: the denoiser leaves out what its mask hides, so that there are no rows to exchange.
         both_embeds: its call wants embeddings of prompt and negative prompt, or none.
+        unguided: key of its pipeline's config that says that its call ignores guidance.
         rewritten_by: argument of its call by which a part of it rewrites the prompt before anything reads it, and
             the name of that part.
         segments: text encoders that share rows, side by side in the channels, in the order of the segments; None: all
@@ -211,6 +212,7 @@ class Family:
     unpadded: bool = False
     drops_masked: bool = False
     both_embeds: bool = False
+    unguided: str | None = None
     rewritten_by: tuple[str, str] | None = None
     segments: tuple[tuple[str, ...], ...] | None = None
     absent: tuple[str, ...] = ()
@@ -550,6 +552,7 @@ FAMILIES = (
         masking=TextMasking(),
         returns=("prompt_embeds", "text_ids"),
         both_embeds=True,  # or guidance in a batch would compare with one image's
+        unguided="is_distilled",
         reading=padded_turn,
     ),
     Family(

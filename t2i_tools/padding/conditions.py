@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from t2i_tools.errors import InputError
-from t2i_tools.images.generate import call_default
+from t2i_tools.images.signature import call_default
 from t2i_tools.models.families import pipeline_family
 from t2i_tools.models.prompts import TokenSpans, token_spans
 

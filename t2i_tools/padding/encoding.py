@@ -11,7 +11,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from t2i_tools.errors import UnsupportedModelError
-from t2i_tools.images.generate import call_default
+from t2i_tools.images.signature import call_default
 from t2i_tools.models.anatomy import execution_device, text_encoders
 from t2i_tools.models.families import Family, pipeline_family, supported_families
 from t2i_tools.models.prompts import prompt_reader, token_spans

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.handle import Handle, active_handle
-from t2i_tools.images.generate import call_default
+from t2i_tools.images.signature import call_default
 from t2i_tools.models.anatomy import controlnets, denoiser
 from t2i_tools.models.compiled import unwrapped
 from t2i_tools.models.families import pipeline_family

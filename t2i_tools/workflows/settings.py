@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i_tools._version import __version__
-from t2i_tools.images.generate import Request, call_default
+from t2i_tools.images.generate import Request
+from t2i_tools.images.guidance import default_guidance
+from t2i_tools.images.signature import call_default
 from t2i_tools.models.anatomy import denoiser
 from t2i_tools.models.parts import sampler_of
 from t2i_tools.workflows.open_model import BUNDLED, ModelOptions
@@ -23,7 +25,7 @@ def with_defaults(request: Request, pipe: DiffusionPipeline, model: str) -> Requ
 
         steps, guidance = BUNDLED_STEPS, BUNDLED_GUIDANCE
     else:
-        steps, guidance = call_default(pipe, "num_inference_steps"), call_default(pipe, "guidance_scale")
+        steps, guidance = call_default(pipe, "num_inference_steps"), default_guidance(pipe, request.negative)
     return replace(
         request,
         steps=steps if request.steps is None else request.steps,

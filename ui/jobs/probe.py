@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from t2i_tools.images.generate import Request, check_request
+from t2i_tools.images.guidance import guidance_arguments
 from t2i_tools.images.metadata import save_image
 from t2i_tools.workflows.detectors import JUDGES, clip_on, judge_on
 from t2i_tools.workflows.open_model import BUNDLED
@@ -82,7 +83,8 @@ def run(values: ProbeValues, context: "JobContext") -> None:
         request = Request(values.prompts[0], values.seed, size=size, steps=values.steps, guidance=values.guidance)
         request = with_defaults(request, pipe, options.model)
         check_request(pipe, request)
-        call: dict[str, Any] = {"num_inference_steps": request.steps, "guidance_scale": request.guidance}
+        call: dict[str, Any] = {} if request.steps is None else {"num_inference_steps": request.steps}
+        call |= guidance_arguments(pipe, request.guidance, [request.negative])
         if size:
             call |= {"height": size[0], "width": size[1]}
         probe = probe_padding(
@@ -96,7 +98,7 @@ def run(values: ProbeValues, context: "JobContext") -> None:
             pictures=KEPT_IMAGES,
             batch=BATCH if options.model == BUNDLED else 1,
             on_image=lambda done, total: _report(context, done, total),
-            **{name: value for name, value in call.items() if value is not None},
+            **call,
         )
         spans = [_spans(one) for one in token_spans(pipe, values.prompts[0])]
     figures = probe.as_dict()

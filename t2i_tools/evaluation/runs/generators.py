@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from t2i_tools.entropy import entropy_scaling
 from t2i_tools.evaluation.runs.items import Item
 from t2i_tools.evaluation.runs.shifting import first_order_solver, shifted_timesteps
-from t2i_tools.images.generate import call_arguments, call_default, call_pipeline, generate_images
+from t2i_tools.images.generate import call_arguments, call_pipeline, generate_images
 from t2i_tools.images.img2img import two_pass
+from t2i_tools.images.signature import call_default
 from t2i_tools.longclip import long_prompts
 from t2i_tools.models.anatomy import denoiser, native_size
 

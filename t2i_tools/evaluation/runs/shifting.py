@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from t2i_tools.errors import UnsupportedModelError
-from t2i_tools.images.generate import takes
+from t2i_tools.images.signature import takes
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

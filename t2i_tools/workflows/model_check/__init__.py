@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from t2i_tools.errors import InputError, T2IError
-from t2i_tools.images.generate import Request, call_default
+from t2i_tools.images.generate import Request
+from t2i_tools.images.guidance import default_guidance
 from t2i_tools.images.sizes import format_size
 from t2i_tools.models.anatomy import denoiser, execution_device
 from t2i_tools.models.families import pipeline_folder
@@ -133,5 +134,5 @@ def _describe(pipe: DiffusionPipeline, runner: Runner) -> dict[str, Any]:
 
 
 def _settings(pipe: DiffusionPipeline, request: Request, seeds: Sequence[int]) -> dict[str, Any]:
-    guidance = request.guidance if request.guidance is not None else call_default(pipe, "guidance_scale")
+    guidance = request.guidance if request.guidance is not None else default_guidance(pipe, request.negative)
     return {"prompt": request.prompt, "steps": request.steps, "guidance": guidance, "seeds": list(seeds)}
