@@ -45,6 +45,7 @@ def build(service: Any) -> Any:
     import gradio as gr
 
     from .api import add_endpoints
+    from .job_panel import LATEST
     from .page_actions import History, PageActions
     from .pages.count import count_tab
     from .pages.detect import detect_tab
@@ -62,8 +63,10 @@ def build(service: Any) -> Any:
         with gr.Row(elem_classes="t2i-page"):
             with gr.Column(scale=1, min_width=320), gr.Tabs():
                 for name, fill in kinds.items():
-                    with gr.Tab(name, id=name.lower()):
-                        panels[name.lower()] = fill(service, page)
+                    with gr.Tab(name, id=name.lower()) as tab:
+                        panel = panels[name.lower()] = fill(service, page)
+                    if panel.forecast:  # by what the machine has learned on other tabs
+                        tab.select(*panel.forecast, **LATEST)
                 with gr.Tab("My jobs", id="history") as tab:
                     history_tab(service, tab, history)
             with gr.Column(scale=0, min_width=180, elem_classes="t2i-beside"):

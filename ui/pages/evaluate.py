@@ -79,7 +79,8 @@ def evaluate_tab(service: Service, page: gr.Blocks) -> JobPanel:
     read, write = partial(read_fields, service), partial(write_fields, service, fields)
     noted = {name: field for name, field in fields.items() if name not in ("question", "split", "protocol", "name")}
     news = [page.load, panel.shown.change]  # after a job the machine's pace is known better
-    gr.on([*(field.change for field in noted.values()), *news], note, list(noted.values()), forecast, **LATEST)
+    panel.forecast = (note, list(noted.values()), forecast)
+    gr.on([*(field.change for field in noted.values()), *news], *panel.forecast, **LATEST)
     panel.connect(page, run, cancel, fields, read, [head, latest, report, files], show, write)
     return panel
 

@@ -67,7 +67,8 @@ def grid_tab(service: Service, page: gr.Blocks) -> JobPanel:
 
     noted = [fields[name].change for name in ("prompt", "across", "across_values", "down", "down_values", "model")]
     noted += [fields["size"].change, page.load, panel.shown.change]  # after a job the machine's pace is known better
-    gr.on(noted, note, list(fields.values()), [vocabulary, forecast], **LATEST)
+    panel.forecast = (note, list(fields.values()), [vocabulary, forecast])
+    gr.on(noted, *panel.forecast, **LATEST)
     for name in ("across", "down"):
         fields[name].input(SUGGESTED.get, fields[name], fields[f"{name}_values"], **QUIET)
     panel.connect(

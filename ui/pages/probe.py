@@ -66,7 +66,8 @@ def probe_tab(service: Service, page: gr.Blocks) -> JobPanel:
 
     noted = [fields[name].change for name in ("prompts", "conditions", "seeds", "steps", "size", "model")]
     news = [page.load, panel.shown.change]  # after a job the machine's pace is known better
-    gr.on([*noted, *news], note, list(fields.values()), forecast, **LATEST)
+    panel.forecast = (note, list(fields.values()), forecast)
+    gr.on([*noted, *news], *panel.forecast, **LATEST)
 
     def write(owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
         return layout.written(service, fields, {**values, "prompts": "\n".join(values.get("prompts") or ())})
