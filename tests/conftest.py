@@ -4,18 +4,35 @@ import os
 from pathlib import Path
 
 import pytest
-from support.shared import leaks, watch
+from support.shared import leaks, release, watch
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that would fetch something fails at once
+
+# Files and folders that take longest: a process that begins one at the end leaves the others without work.
+LONGEST = ("browser/test_app.py", "browser", "ui", "test_plugins_together.py", "padding", "counting")
 
 TOKENIZER = Path(__file__).parent.parent / "t2i_tools" / "default" / "weights" / "tokenizer"
 
 
+def pytest_configure(config):
+    """With several processes, files begin in the order of LONGEST, and not those of the most tests first."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """A slow test may take longer before it counts as hanging."""
+    """Long files come first, and a slow test may take longer before it counts as hanging."""
+    items.sort(key=_place)
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(3600))
+
+
+def _place(item):
+    """Where a test's file stands among those that take longest."""
+    file = item.path.relative_to(Path(__file__).parent).as_posix()
+    return next((place for place, start in enumerate(LONGEST) if file.startswith(start)), len(LONGEST))
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +51,13 @@ def leaves_no_trace():
     """Fails the test that leaves a hook or a handle on a pipeline that others share."""
     yield
     assert not leaks(), "this test changed a pipeline that all share"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def releases_its_pipelines():
+    """Those that this file used are not looked at in the files that follow."""
+    yield
+    release()
 
 
 @pytest.fixture
@@ -89,7 +113,7 @@ def tiny_pipeline():
         requires_safety_checker=False,
     )
     pipe.set_progress_bar_config(disable=True)
-    return watch(pipe)
+    return watch(pipe, always=True)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from functools import cache
 
 import pytest
 import typer
@@ -113,6 +114,7 @@ def leaves(command, name=""):
 VERBS = dict(leaves(typer.main.get_command(app)))
 
 
+@cache
 def table():
     """Option -> verb -> parameter, of all verbs."""
     found = defaultdict(dict)

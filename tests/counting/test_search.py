@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.sampling import sample
 from support.shared import copied
 
 import t2i_tools as t2i
@@ -131,7 +132,10 @@ def test_rounds_learn_on_the_best_seed(pipe, brightness, method):
 
 @pytest.mark.parametrize(
     "method",
-    ["bisection", "bisection+best_of", "token", "random_walk", "token+best_of", "noise+best_of", "token+noise"],
+    sample(
+        ["bisection", "bisection+best_of", "token", "random_walk", "token+best_of", "noise+best_of", "token+noise"],
+        fast=("bisection+best_of", "random_walk", "token+noise"),  # each kind of move, and seeds beside one
+    ),
 )
 def test_a_search_goes_on_to_the_same_bytes(pipe, brightness, tmp_path, method):
     options = {"n": 200, "method": method, "budget": 14, "explore": 2, "seeds": (3, 4)}

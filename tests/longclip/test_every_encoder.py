@@ -6,7 +6,7 @@ import pytest
 import torch
 from support import pipezoo
 from support.longtexts import embeds, words
-from support.newer_pipelines import NEWER, PARTLY, UNWEIGHTED
+from support.newer_pipelines import EVERY, PARTLY, UNWEIGHTED, older
 from support.shared import copied, shared
 
 import t2i_tools as t2i
@@ -14,8 +14,7 @@ from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.longclip import READINGS
 from t2i_tools.models.anatomy import text_encoders
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in NEWER if name not in UNWEIGHTED]
-WEIGHTED = [*pipezoo.PIPELINES, *SLOW]
+WEIGHTED = older(name for name in EVERY if name not in UNWEIGHTED)
 # Which text goes to which encoder alone, the others' being held.
 HELD = [
     ("stable_diffusion", "prompt", {}),

@@ -1,5 +1,6 @@
 import pytest
 from support import pipezoo
+from support.sampling import sample
 
 import t2i_tools as t2i
 from t2i_tools.errors import InputError
@@ -24,6 +25,10 @@ def words(number):
     return " ".join(("two", "red", "cats")[i % 3] for i in range(number))
 
 
+# Each prompt with one method, and each method with one that is cut by some; the others with the slow tests.
+PROMPTS = ("", "two red cats, don't", words(100), words(300))
+
+
 def given(pipe, prompt):
     """Encoder's name -> the ids that its embedding is really given (the oracle)."""
     seen, hooks = {}, []
@@ -41,8 +46,13 @@ def given(pipe, prompt):
     return seen
 
 
-@pytest.mark.parametrize("prompt", ["", "two red cats, don't", words(100), words(300)])
-@pytest.mark.parametrize("method", [None, *READINGS])
+@pytest.mark.parametrize(
+    ("prompt", "method"),
+    sample(
+        [(prompt, method) for method in (None, *READINGS) for prompt in PROMPTS],
+        lambda prompt, method: method == "chunk" or prompt == PROMPTS[-1],
+    ),
+)
 def test_positions_hold_what_the_encoders_are_given(pipe, prompt, method):
     rulers = t2i.token_ruler(pipe, prompt, method)
     if method is None:

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support import pipezoo
-from support.newer_pipelines import NEWER
+from support.newer_pipelines import older
 from support.shared import shared
 
 from t2i_tools.errors import UnsupportedModelError
@@ -21,12 +21,9 @@ PLACES = {
     "hidream": (16 + 128 + 2 * 128, slice(16, None), slice(0, 16)),  # the language model's rows are there twice
     "hunyuan_dit": (77 + 256, slice(None), slice(None)),
 }
-LATER = [name for name in PLACES if name in NEWER]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LATER else name for name in PLACES]
-)
+@pytest.mark.parametrize("name", older(PLACES))
 def test_against_the_whole_softmax(pipe, name, monkeypatch):
     (keys, text, image), seen, plain = PLACES[name], [], F.scaled_dot_product_attention
 
@@ -53,14 +50,7 @@ def test_against_the_whole_softmax(pipe, name, monkeypatch):
         assert row["per row"] == pytest.approx((pads / rows.pads.sum()) / (prompt / rows.prompt.sum()), rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "pixart",
-        "lumina2",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("kandinsky5", "lumina", "qwen_image_21")),
-    ],
-)
+@pytest.mark.parametrize("name", older(["pixart", "lumina2", "kandinsky5", "lumina", "qwen_image_21"]))
 def test_masked_pads_get_none(pipe):
     report = pad_attention(pipe, PROMPT, **pipezoo.settings(pipe))
     assert all(row["pads"] <= 1e-6 < row["prompt"] for row in report)

@@ -32,7 +32,7 @@ def sixteen_channels():
     pipe = shared("stable_diffusion_3")
     torch.manual_seed(0)
     model = type(pipe.transformer).from_config({**pipe.transformer.config, "in_channels": 16, "out_channels": 16})
-    return watch(type(pipe)(**{**pipe.components, "vae": pipezoo.vae(16).eval(), "transformer": model.eval()}))
+    return type(pipe)(**{**pipe.components, "vae": pipezoo.vae(16).eval(), "transformer": model.eval()})
 
 
 @pytest.fixture(params=MODULES)
@@ -50,7 +50,7 @@ def kind(module):
 @pytest.fixture
 def pair(module, kind):
     """The module's pipeline, and diffusers' own around the same parts."""
-    parts = sixteen_channels() if MODULES[module] == "sixteen_channels" else shared(MODULES[module])
+    parts = watch(sixteen_channels()) if MODULES[module] == "sixteen_channels" else shared(MODULES[module])
     pair = kind.from_pipe(parts), pipelines.adaptive.stock_class(kind)(**kind.from_pipe(parts).components)
     for pipe in pair:
         pipe.set_progress_bar_config(disable=True)

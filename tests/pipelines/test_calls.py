@@ -8,14 +8,20 @@ import torch
 from PIL import Image
 from support import pipezoo
 from support.growth import cpu_seconds
+from support.sampling import sample
 
 import t2i_tools as t2i
 from t2i_tools.counting.token import start_token
 from t2i_tools.models.anatomy import text_encoders
 from t2i_tools.pipelines import Adaptive
 
+from .conftest import MODULES
+
 LONG = "two red cats and a red photo " * 14  # more than 77 tokens
 PLUGINS = ["entropy_scaling", "long_prompts", "count_token"]
+# Of each family and of each kind of task one is in the fast suite.
+FAST = ("stable_diffusion", "stable_diffusion_xl_img2img", "stable_diffusion_3_inpaint", "flux", "pixart_sigma")
+SOME = sample(MODULES, FAST)
 
 
 def call(pipe, **options):
@@ -55,6 +61,7 @@ def test_the_signature_is_upstreams_with_three_more(pair):
     assert all(ours[name] == stock[name] for name in stock)
 
 
+@pytest.mark.parametrize("module", SOME, indirect=True)
 def test_entropy_scaling(pair):
     ours, stock = pair
     plain = call(stock)
@@ -69,6 +76,7 @@ def test_entropy_scaling(pair):
     assert torch.equal(call(ours), plain)
 
 
+@pytest.mark.parametrize("module", SOME, indirect=True)
 def test_long_prompts(pair):
     ours, stock = pair
     if not has_clip(stock):  # there it reads the weights of words, and nothing longer
@@ -96,6 +104,7 @@ def test_options_of_long_prompts(pair):
     assert not torch.equal(call(ours, prompt="two (red:1.5) cats", long_prompts="chunk"), expected)
 
 
+@pytest.mark.parametrize("module", SOME, indirect=True)
 def test_count_token(pair, token, tmp_path):
     ours, stock = pair
     plain = call(stock, prompt="two red cats")

@@ -11,6 +11,7 @@ import torch
 from support import pipezoo
 from support.adaptives import KINDS, adaptive, call, fresh, installed, plain_twin, plugins
 from support.comparing import close
+from support.sampling import sample
 from torch import nn
 
 import t2i_tools as t2i
@@ -66,6 +67,9 @@ def test_a_lora_before_and_after(name, lora):
     assert close(call(twin), plain)
 
 
+OFTEN = ("stable_diffusion", "flux")  # in the fast suite: a UNet with one encoder, a transformer with two
+
+
 def modules(pipe):
     return [part for part in pipe.components.values() if isinstance(part, nn.Module)]
 
@@ -117,8 +121,14 @@ QUANTISED = (quantised, by_torchao, by_quanto)
 SILENT = (offloaded, offloaded_by_layer, offloaded_in_groups)
 
 
-@pytest.mark.parametrize("change", [*SILENT, cast_by_layer, *QUANTISED], ids=lambda change: change.__name__)
-@pytest.mark.parametrize("name", KINDS)
+CHANGES = (*SILENT, cast_by_layer, *QUANTISED)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    sample([(name, change) for name in KINDS for change in CHANGES], lambda name, _: name in OFTEN),
+    ids=lambda value: getattr(value, "__name__", value),
+)
 def test_a_change_before_and_after(name, change):
     given = plugins(name)
     pipe, twin = fresh(name), plain_twin(name)
@@ -223,12 +233,16 @@ def test_a_controlnet(name):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("name", ["stable_diffusion", "flux"])
-def test_every_scheduler(name):
+@pytest.mark.parametrize(
+    ("name", "every"),
+    [("stable_diffusion", 4), ("flux", 1), pytest.param("stable_diffusion", 1, marks=pytest.mark.slow)],
+)
+def test_every_scheduler(name, every):
+    """Or every fourth."""
     given = plugins(name)
     pipe, twin = fresh(name), plain_twin(name)
     own, tried = pipe.scheduler, []
-    for scheduler in schedulers(pipe):
+    for scheduler in list(schedulers(pipe))[::every]:
         pipe.scheduler = twin.scheduler = own
         try:
             use_scheduler(pipe, scheduler)
@@ -242,7 +256,7 @@ def test_every_scheduler(name):
             assert torch.equal(call(twin, num_inference_steps=2), made), scheduler
         assert torch.equal(call(pipe, num_inference_steps=2), plain), scheduler
         tried.append(scheduler)
-    assert len(tried) >= {"stable_diffusion": 12, "flux": 1}[name], tried
+    assert len(tried) >= {"stable_diffusion": 12, "flux": 1}[name] // every, tried
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -289,7 +303,8 @@ def test_callbacks():
     assert set(rows) == {248}
 
 
-@pytest.mark.parametrize("name", ["flux", pytest.param("stable_diffusion", marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_plugins_together.py compiles one with the same plugins
+@pytest.mark.parametrize("name", ["flux", "stable_diffusion"])
 def test_a_compiled_denoiser(name):
     given, pipe = plugins(name), fresh(name)
     plain, made = call(pipe), adaptive(pipe, given)

@@ -1,7 +1,8 @@
 """Pipelines that many tests share, and the traces that a plugin may leave in one.
 
 A pipeline that is watched is compared after each test (`leaves_no_trace` in conftest.py), so that a leak fails the test
-that left it, and not all later ones.
+that left it, and not all later ones. Only those that the running test file uses are looked at: a look at all of them
+takes longer than most tests.
 """
 
 import copy
@@ -11,19 +12,32 @@ from torch import nn
 
 from support import pipezoo
 
-_watched = []  # [pipeline, its traces]
+_watched = {}  # id of a pipeline -> [pipeline, its traces when it was last looked at]
+_in_use = set()  # ids, of the test file that runs
+_always = set()  # ids, of all files
 
 
-def watch(pipe):
-    """The same pipeline, from now on compared after each test."""
-    _watched.append([pipe, traces(pipe)])
+def watch(pipe, always=False):
+    """The same pipeline, from now on compared after each test of this file, or of all files."""
+    if id(pipe) not in _watched:
+        _watched[id(pipe)] = [pipe, traces(pipe)]
+    (_always if always else _in_use).add(id(pipe))
     return pipe
 
 
+def release():
+    """Called when a test file is over."""
+    _in_use.clear()
+
+
 @cache
+def _built(name):
+    return pipezoo.build(name)
+
+
 def shared(name):
     """One of pipezoo's pipelines, built once; tests leave it as it is."""
-    return watch(pipezoo.build(name))
+    return watch(_built(name))
 
 
 def copied(name):
@@ -38,7 +52,7 @@ def copied(name):
 def leaks():
     """What has changed in the watched pipelines since the last look, as lines."""
     lines = []
-    for entry in _watched:
+    for entry in (_watched[number] for number in _always | _in_use):
         pipe, before = entry
         entry[1] = after = traces(pipe)
         for name, value in after.items():

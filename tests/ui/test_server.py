@@ -11,6 +11,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from support.sampling import sample
 from support.slow_steps import slow_steps
 from support.waiting import wait_until
 
@@ -115,6 +116,18 @@ VARIANTS = {
 }
 
 
+# Those that another variant tries as well.
+ALIKE = (
+    "plain",
+    "negative",
+    "large seed",
+    "long prompt",
+    "stretched",
+    "count token",
+    "textual inversion from an image",
+)
+
+
 def round_trip(client, values, start):
     """The bytes of an image, and of the one that its file's settings make."""
     values = {"prompt": "three stars", "seed": 7, **QUICK, **values}
@@ -147,9 +160,9 @@ def test_what_does_not_act_of_another_tool_s_image_is_said(client, tmp_path):
     assert any("Clip skip" in note for note in notes)
 
 
-@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("variant", sample(VARIANTS, lambda variant: variant not in ALIKE))
 def test_a_png_makes_its_own_bytes_again(client, tokens, variant, start):
-    first, second = round_trip(client, variant, start)
+    first, second = round_trip(client, VARIANTS[variant], start)
     assert first == second
 
 
