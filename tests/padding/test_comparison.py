@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from support import pipezoo
+from support.sampling import sample
 from support.shared import shared
 
 from t2i_tools.bundled import load_bundled_clip
@@ -76,7 +77,7 @@ def scores(gains, seed, prompts=16, seeds=2, spread=0.15):
 NAMES = [f"prompt {i // 2}" for i in range(32)]
 
 
-@pytest.mark.parametrize("right", ["mask", "trim", "keep-one", "filler", "none"])
+@pytest.mark.parametrize("right", sample(POLICIES, ("mask", "none")))
 def test_the_better_policy_is_advised(right):
     """One policy finds a fifth more objects than the others: right in 19 of 20 or more."""
     gains = {name: 0.2 if name == right else 0.0 for name in POLICIES}
@@ -84,12 +85,12 @@ def test_the_better_policy_is_advised(right):
     assert found.count(right) >= 19
 
 
-def test_without_a_gain_the_advice_is_as_trained():
+@pytest.mark.parametrize("gain", [0.0, pytest.param(-0.2, marks=pytest.mark.slow)])
+def test_without_a_gain_the_advice_is_as_trained(gain):
     """All alike, or all worse: another one in 2 of 40 at most."""
-    for gain in (0.0, -0.2):
-        gains = dict.fromkeys(POLICIES, gain)
-        found = [recommend(scores(gains, seed), NAMES, "objects found").policy for seed in range(40)]
-        assert found.count(TRAINED) >= 38
+    gains = dict.fromkeys(POLICIES, gain)
+    found = [recommend(scores(gains, seed), NAMES, "objects found").policy for seed in range(40)]
+    assert found.count(TRAINED) >= 38
 
 
 def test_a_policy_that_crowds_the_image_is_not_advised():

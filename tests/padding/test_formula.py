@@ -34,15 +34,21 @@ def verdicts(shares, seeds, **options):
     return found
 
 
+def seeds(number):
+    """So many seeds in the slow suite, and the first five in the fast one."""
+    return pytest.mark.parametrize("seeds", [range(5), pytest.param(range(5, number), marks=pytest.mark.slow)], ids=str)
+
+
+@seeds(20)
 @pytest.mark.parametrize("word", PLANTED)
-def test_planted_effects_are_found(word):
-    assert verdicts(PLANTED[word], range(20)) == [word] * 20
+def test_planted_effects_are_found(word, seeds):
+    assert set(verdicts(PLANTED[word], seeds)) == {word}
 
 
-def test_a_planted_null_is_seldom_called_an_effect():
+@seeds(40)
+def test_a_planted_null_is_seldom_called_an_effect(seeds):
     """No effect of the pads at all: none is called one."""
-    null = verdicts(((0.0, 1.0, 0.0), (0.0, 1.0, 0.0)), range(40))
-    assert null == ["ignored"] * 40
+    assert set(verdicts(((0.0, 1.0, 0.0), (0.0, 1.0, 0.0)), seeds)) == {"ignored"}
 
 
 @pytest.mark.slow
@@ -54,11 +60,12 @@ def test_at_the_threshold_itself_nothing_is_decided(metric):
     assert sum(word != "undecided" for word in edge) <= 20
 
 
+@pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 5), marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("metric", THRESHOLDS)
-def test_graded_models_are_put_in_order_and_judged_right(metric):
+def test_graded_models_are_put_in_order_and_judged_right(metric, seeds):
     """U of 0.1 to 0.9 with 16 prompts of one seed: ordered, and right 0.2 or more from the threshold."""
     names, shares = PROMPTS[:32:2], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
-    for seed in range(5):
+    for seed in seeds:
         estimates = []
         for share in shares:
             rng = np.random.default_rng(seed)
