@@ -35,7 +35,8 @@ def two_pass(
     """Make images in two passes, first near the model's own size, then redrawn at the size asked for ("hires fix").
 
     The first pass decides what is where, at a size that the model knows; its images are resized, noised again and
-    denoised. Requests without a size, or of the native one, take one pass. Plugins on the denoiser act in both.
+    denoised. Requests without a size, or of the native one, take one pass. Plugins on the denoiser act in both,
+    but for `pad_policy` and `diffusion_intervention`, which follow the calls of one pipeline: they warn in the second.
 
     Args:
         pipe: A text-to-image pipeline that diffusers has an image-to-image pipeline to.

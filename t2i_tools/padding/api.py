@@ -242,8 +242,8 @@ def pad_policy(
     def around(call: dict[str, Any], run: Callable[..., Any]) -> Any:
         negative = call.get("negative_prompt") or ""
         texts = [*prompts_of(pipe, call), *([negative] if isinstance(negative, str) else negative)]
-        masking.known = policy_texts(pipe, chosen, texts, reading_of(call))
-        return run(**call)
+        with masking.following(policy_texts(pipe, chosen, texts, reading_of(call))):
+            return run(**call)
 
     intercept(pipe, handle, around)
     return handle

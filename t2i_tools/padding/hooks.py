@@ -76,6 +76,23 @@ def text_argument(site: TextSite, module: nn.Module, args: tuple, kwargs: dict) 
     return index, args[index]
 
 
+class Outside:
+    """Says, once, that the denoiser was called by another pipeline than the one whose calls a plugin follows."""
+
+    def __init__(self, plugin: str) -> None:
+        self.plugin, self.warned = plugin, False
+
+    def warn(self) -> None:
+        """Say it, unless it was said."""
+        if not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"{self.plugin} does not act in this call: another pipeline, or none, calls the denoiser "
+                "(two_pass and from_pipe make another one); put it on that one",
+                stacklevel=2,
+            )
+
+
 class RowExchange:
     """Hooks on a denoiser and its blocks, which do nothing unless it is told to `record` or to `replay` a plan."""
 
@@ -87,6 +104,7 @@ class RowExchange:
         self.run: Run | None = None
         self.plan: Plan | None = None
         self.clock = StepClock()
+        self.outside = Outside("the padding intervention")
         self._calls = 0
 
     def attach(self, handle: Handle) -> None:
@@ -128,6 +146,7 @@ class RowExchange:
     def before_call(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
         """Root pre-hook: tell each block what to do in this call."""
         if self.run is None and self.plan is None:
+            self.outside.warn()
             return
         call = read_call(model, args, kwargs)
         step = self.clock.tick(call.time)

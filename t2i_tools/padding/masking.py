@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from t2i_tools.handle import Handle
 from t2i_tools.models.calls import DenoiserCall, call_arguments, read_call
 from t2i_tools.models.families import TextMasking, TextSite, find_family
 from t2i_tools.padding.encoding import recognise
-from t2i_tools.padding.hooks import find_blocks, text_argument, text_span
+from t2i_tools.padding.hooks import Outside, find_blocks, text_argument, text_span
 from t2i_tools.padding.policies import PolicyText
 
 # Arguments of a denoiser that have one entry per item.
@@ -26,12 +27,13 @@ PER_ROW = ("txt_ids", "text_rope_pos")
 
 
 class RowMasking:
-    """Gives the calls of a denoiser other text, and hides rows of it. known: the prompts of the pipeline's call."""
+    """Gives the calls of a denoiser other text, and hides rows of it, while its pipeline's call is followed."""
 
     def __init__(self, model: nn.Module, how: TextMasking, policy: str) -> None:
         self.model, self.how, self.policy = model, how, policy
         self.family = find_family(model)
-        self.known: list[PolicyText] = []
+        self.known: Sequence[PolicyText] | None = None
+        self.outside = Outside(f"the padding policy {policy!r}")
         self.calls = self.items = self.hidden = self.replaced = 0
         self._call: DenoiserCall | None = None
         self._texts: list[PolicyText | None] = []
@@ -47,6 +49,15 @@ class RowMasking:
             handle.on_remove(self.model.register_forward_pre_hook(self.set_mask, with_kwargs=True).remove)
         else:
             self.replace_forward(handle)
+
+    @contextmanager
+    def following(self, known: Sequence[PolicyText]) -> Iterator[None]:
+        """Act on the texts of one call of the pipeline."""
+        self.known = known
+        try:
+            yield
+        finally:
+            self.known = None
 
     def report(self) -> Iterator[dict[str, Any]]:
         """What was done: texts are those of each item in each call of the denoiser."""
@@ -184,6 +195,9 @@ class RowMasking:
 
     def _recognised(self, texts: Any) -> list[PolicyText | None]:
         """Which prompt each text is, and a note of it for the report."""
+        if self.known is None:
+            self.outside.warn()
+            return [None] * len(texts)
         found = [recognise(text, self.known) for text in texts]
         self.calls += 1
         for known in found:

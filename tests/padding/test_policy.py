@@ -330,6 +330,21 @@ def test_a_copy_of_the_denoiser_goes_its_own_way():
     assert torch.equal(pipezoo.call(pipe, PROMPT), plain)
 
 
+def test_another_pipeline_on_the_same_denoiser_is_told_once():
+    """Whatever was called before: it does not follow the policy, and one warning says so."""
+    pipe = shared("stable_diffusion")
+    twin = type(pipe).from_pipe(pipe)
+    twin.set_progress_bar_config(disable=True)
+    plain = pipezoo.call(twin, PROMPT)
+    with pad_policy(pipe, "mask") as handle:
+        masked = pipezoo.call(pipe, PROMPT)
+        with pytest.warns(UserWarning, match="'mask' does not act in this call") as caught:
+            assert torch.equal(pipezoo.call(twin, PROMPT), plain)
+        assert len(caught) == 1
+        assert handle.report()[0]["calls"] == 3
+    assert not torch.equal(masked, plain)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_texts_are_known_up_to_rounding(dtype):
     """Of a batch, a prompt's rows may come out another way than of the prompt alone; another prompt's are others."""
