@@ -241,8 +241,9 @@ def pad_policy(
 
     def around(call: dict[str, Any], run: Callable[..., Any]) -> Any:
         negative = call.get("negative_prompt") or ""
-        texts = [*prompts_of(pipe, call), *([negative] if isinstance(negative, str) else negative)]
-        with masking.following(policy_texts(pipe, chosen, texts, reading_of(call))):
+        prompts, negatives = prompts_of(pipe, call), [negative] if isinstance(negative, str) else list(negative)
+        known = policy_texts(pipe, chosen, [*prompts, *negatives], reading_of(call))
+        with masking.following(known, len(set(prompts))):
             return run(**call)
 
     intercept(pipe, handle, around)

@@ -22,6 +22,8 @@ INTERVENTION, POLICY = "padding intervention", "padding policy"
 # Arguments of the call that change how encode_prompt reads a prompt.
 READING: tuple[str, ...] = ("max_sequence_length", "clip_skip", "system_prompt", "clean_caption")
 READING += ("text_encoder_out_layers", "return_index")
+# Those of which `scale` is the strength of LoRAs, those in the text encoders included.
+LORA_SCALE = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")
 # Those that change which tokens it has, which is not followed.
 OTHER_TOKENS = ("tokenizer_max_length", "skip_text_cleaning")
 
@@ -86,8 +88,10 @@ def prompts_of(pipe: DiffusionPipeline, call: Mapping[str, Any]) -> list[str]:
 
 
 def reading_of(call: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call that encode_prompt takes as well."""
-    return {name: call[name] for name in READING if call.get(name) is not None}
+    """The arguments of a call that encode_prompt takes as well, some of them by another name."""
+    scales = [given["scale"] for name in LORA_SCALE if (given := call.get(name)) and given.get("scale") is not None]
+    reading = {name: call[name] for name in READING if call.get(name) is not None}
+    return reading | ({"lora_scale": scales[0]} if scales else {})
 
 
 def _named(kind: type, pipe: DiffusionPipeline, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:

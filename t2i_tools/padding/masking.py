@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -37,6 +38,7 @@ class RowMasking:
         self.calls = self.items = self.hidden = self.replaced = 0
         self._call: DenoiserCall | None = None
         self._texts: list[PolicyText | None] = []
+        self._met: set[int] = set()
 
     def attach(self, handle: Handle) -> None:
         """Act on the denoiser until the handle ends."""
@@ -51,13 +53,20 @@ class RowMasking:
             self.replace_forward(handle)
 
     @contextmanager
-    def following(self, known: Sequence[PolicyText]) -> Iterator[None]:
-        """Act on the texts of one call of the pipeline."""
-        self.known = known
+    def following(self, known: Sequence[PolicyText], prompts: int) -> Iterator[None]:
+        """Act on the texts of one call of the pipeline, whose prompts come first; warn where none of them was met."""
+        self.known, calls = known, self.calls
+        self._met = set()
         try:
             yield
         finally:
             self.known = None
+        if self.calls > calls and self._met.isdisjoint(map(id, known[:prompts])):
+            warnings.warn(
+                f"the padding policy {self.policy!r} did nothing for the prompt: the text that the denoiser was given "
+                "is not what encode_prompt makes of it",
+                stacklevel=5,
+            )
 
     def report(self) -> Iterator[dict[str, Any]]:
         """What was done: texts are those of each item in each call of the denoiser."""
@@ -202,6 +211,7 @@ class RowMasking:
         self.calls += 1
         for known in found:
             if known is not None:
+                self._met.add(id(known))
                 self.items += 1
                 self.hidden += int((~known.seen).sum())
                 self.replaced += _changed(known)

@@ -1,5 +1,6 @@
 import copy
 import inspect
+from functools import wraps
 
 import pytest
 import torch
@@ -328,6 +329,36 @@ def test_a_copy_of_the_denoiser_goes_its_own_way():
         assert not torch.equal(pipezoo.call(other, PROMPT), plain)
         assert torch.equal(pipezoo.call(pipe, PROMPT), masked)
     assert torch.equal(pipezoo.call(pipe, PROMPT), plain)
+
+
+def test_prompts_under_a_lora_of_the_text_encoder():
+    """At the strength that the call gives it, by which the prompt reads otherwise."""
+    from peft import LoraConfig
+
+    pipe = pipezoo.build("stable_diffusion")
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    pipe.text_encoder.add_adapter(lora)
+    half = {"cross_attention_kwargs": {"scale": 0.5}}
+    with pad_policy(pipe, "mask") as handle:
+        masked = without_guidance(pipe, **half)
+    assert handle.report()[0]["texts"] == 3
+    assert not torch.equal(without_guidance(pipe, **half), masked)
+
+
+def test_a_prompt_that_is_not_recognised_is_told():
+    pipe = pipezoo.build("stable_diffusion")
+    plain, encode = pipezoo.call(pipe, PROMPT), pipe.encode_prompt
+    calls = []
+
+    @wraps(encode)
+    def another(*args, **options):
+        calls.append(1)
+        prompt, negative = encode(*args, **options)
+        return (prompt, negative) if len(calls) < 3 else (prompt + 1, negative)
+
+    pipe.encode_prompt = another
+    with pad_policy(pipe, "mask"), pytest.warns(UserWarning, match="'mask' did nothing for the prompt"):
+        assert not torch.equal(pipezoo.call(pipe, PROMPT), plain)
 
 
 def test_another_pipeline_on_the_same_denoiser_is_told_once():
