@@ -39,7 +39,15 @@ from t2i_tools.padding.encoding import (
     with_parts,
 )
 from t2i_tools.padding.hooks import directions
-from t2i_tools.padding.intercept import INTERVENTION, POLICY, check_alone, intercept, prompts_of, reading_of
+from t2i_tools.padding.intercept import (
+    INTERVENTION,
+    POLICY,
+    check_alone,
+    intercept,
+    negatives_of,
+    prompts_of,
+    reading_of,
+)
 from t2i_tools.padding.masking import RowMasking
 from t2i_tools.padding.policies import TRAINED, Policy, policy_texts, refusal
 from t2i_tools.padding.runs import Intervention, check_options
@@ -240,9 +248,8 @@ def pad_policy(
     masking.attach(handle)
 
     def around(call: dict[str, Any], run: Callable[..., Any]) -> Any:
-        negative = call.get("negative_prompt") or ""
-        prompts, negatives = prompts_of(pipe, call), [negative] if isinstance(negative, str) else list(negative)
-        known = policy_texts(pipe, chosen, [*prompts, *negatives], reading_of(call))
+        prompts = prompts_of(pipe, call)
+        known = policy_texts(pipe, chosen, [*prompts, *negatives_of(call)], reading_of(call))
         with masking.following(known, len(set(prompts))):
             return run(**call)
 

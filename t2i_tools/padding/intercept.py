@@ -87,6 +87,16 @@ def prompts_of(pipe: DiffusionPipeline, call: Mapping[str, Any]) -> list[str]:
     return prompts
 
 
+def negatives_of(call: Mapping[str, Any]) -> list[str]:
+    """The negative prompts of a call, "" where it has none. Raises InputError."""
+    negative = call.get("negative_prompt") or ""
+    if any(name.startswith("negative_prompt_embeds") and value is not None for name, value in call.items()):
+        raise InputError("pass the negative prompt as text: embeddings do not tell which rows are padding")
+    if any(call.get(f"negative_{name}") not in (None, "", negative) for name in TEXTS):
+        raise InputError("negative_prompt_2 and the like have to be the negative prompt: its rows are looked up")
+    return [negative] if isinstance(negative, str) else list(negative)
+
+
 def reading_of(call: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call that encode_prompt takes as well, some of them by another name."""
     scales = [given["scale"] for name in LORA_SCALE if (given := call.get(name)) and given.get("scale") is not None]

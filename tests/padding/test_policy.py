@@ -403,3 +403,18 @@ def test_what_cannot_be_masked():
     pipe = shared("stable_diffusion")
     with pad_policy(pipe, "mask"), pytest.raises(InputError, match="as text"):
         pipezoo.call(pipe, **encoder_intervention(pipe, PROMPT, "full"))
+
+
+def test_negative_prompts_that_differ_between_encoders_are_refused():
+    """Else what is compared with would keep its padding; the same text twice is one."""
+    pipe = shared("stable_diffusion_xl")
+    with pad_policy(pipe, "mask") as handle:
+        made = pipezoo.call(pipe, PROMPT, negative_prompt="dark")
+        assert handle.report()[0]["texts"] == 2 * 3
+        assert torch.equal(pipezoo.call(pipe, PROMPT, negative_prompt="dark", negative_prompt_2="dark"), made)
+        with pytest.raises(InputError, match="negative_prompt_2"):
+            pipezoo.call(pipe, PROMPT, negative_prompt="dark", negative_prompt_2="a photo")
+        with pytest.raises(InputError, match="negative_prompt_2"):
+            pipezoo.call(pipe, PROMPT, negative_prompt_2="a photo")
+        with pytest.raises(InputError, match="negative prompt as text"):
+            pipezoo.call(pipe, PROMPT, negative_prompt_embeds=torch.zeros(1, 77, 32))
