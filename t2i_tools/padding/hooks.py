@@ -20,10 +20,19 @@ from t2i_tools.models.families import TextSite, find_family
 
 @dataclass
 class Run:
-    """The text of one run of a pipeline: of each call of the denoiser as it came in, and by block."""
+    """The text of one run of a pipeline: of each call of the denoiser as it came in, and by block; held on the CPU."""
 
     given: list[list[torch.Tensor]] = field(default_factory=list)
     blocks: list[dict[str, torch.Tensor]] = field(default_factory=list)
+
+    def add_given(self, texts: Sequence[torch.Tensor]) -> None:
+        """Note the texts of one call, each of which is held once, in however many steps it comes."""
+        held = list({id(text): text for call in self.given for text in call}.values())
+        self.given.append(call := [])
+        for text in texts:
+            own = _held_once(text.detach().to("cpu", copy=True), held)
+            held.append(own)
+            call.append(own)
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,7 @@ class RowExchange:
             hook.places = None if hook.site.places is None else hook.site.places(call.model, call.arguments)
             hook.recording = self.run is not None and not call.cached
         if self.run is not None:
-            self.run.given.append([text.detach().clone() for text in call.texts])
+            self.run.add_given(call.texts)
         elif self.steps is None or step in self.steps:
             self._prepare(call)
         self._calls += 1

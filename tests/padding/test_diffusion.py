@@ -338,6 +338,20 @@ def test_cross_attention_holds_its_text_once():
     assert len({text.data_ptr() for block in run.blocks for text in block.values()}) == 1
 
 
+def test_what_a_run_was_given_is_held_once():
+    """However many steps there are: the prompt, and what guidance compares with; apart from the pipeline's own."""
+    pipe = shared("stable_diffusion_3")
+    intervention = Intervention(pipe, ["pads"], None, None, "empty", "full", None)
+    with intervention.attach():
+        _, run = intervention.exchange.record(lambda: pipezoo.call(pipe, [PROMPT, PROMPT], num_inference_steps=4))
+    assert [len(texts) for texts in run.given] == [4] * 4
+    assert len({text.data_ptr() for texts in run.given for text in texts}) == 2
+    run = Run()
+    run.add_given([text := torch.ones(3, 2)])
+    text.zero_()
+    assert run.given[0][0].sum() == 6
+
+
 def test_the_generator_ends_as_after_one_call():
     pipe, generator = shared("stable_diffusion"), torch.Generator().manual_seed(3)
     pipe(PROMPT, generator=generator, **pipezoo.settings(pipe))
