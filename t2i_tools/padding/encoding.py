@@ -233,12 +233,16 @@ def known_texts(pipe: DiffusionPipeline, prompts: Sequence[str], reading: Mappin
 
 def recognise(text: torch.Tensor, known: Sequence[Known]) -> Known | None:
     """Which of the known texts a denoiser was given, up to rounding, shorter ones padded in a batch; or none."""
-    rounding = max(1e-3, 4 * torch.finfo(text.dtype).eps)  # of a whole row; in a batch it is another than alone
-    for one in known:
-        own, alone = text[: len(one.text)].float().flatten(1), one.text.to(text).float().flatten(1)
-        if len(own) == len(alone) and ((own - alone).norm(dim=1) <= rounding * alone.norm(dim=1)).all():
-            return one
-    return None
+    return next((one for one in known if is_same(text[: len(one.text)], one.text.to(text))), None)
+
+
+def is_same(text: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two texts, (L, d) each, are the same up to rounding: in a batch it is another than alone."""
+    if text.shape != other.shape:
+        return False
+    rounding = max(1e-3, 4 * torch.finfo(text.dtype).eps)  # of a whole row
+    own, alone = text.float().flatten(1), other.float().flatten(1)
+    return bool(((own - alone).norm(dim=1) <= rounding * alone.norm(dim=1)).all())
 
 
 def _first(value: Any, layered: bool) -> torch.Tensor:

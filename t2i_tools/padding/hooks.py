@@ -16,6 +16,7 @@ from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.handle import Handle
 from t2i_tools.models.calls import DenoiserCall, StepClock, parameters, read_call
 from t2i_tools.models.families import TextSite, find_family
+from t2i_tools.padding.encoding import is_same
 
 
 @dataclass
@@ -302,9 +303,9 @@ def _held_once(text: torch.Tensor, alike: Sequence[torch.Tensor | None]) -> torc
 def conditional(full: list[torch.Tensor], clean: list[torch.Tensor], images: int) -> list[bool]:
     """Which parts of a batch, each of as many items as there are images, follow the prompt.
 
-    What guidance compares with is the same text in both runs, and is left alone.
+    What guidance compares with is the same text in both runs, up to rounding, and is left alone.
     """
-    differs = [a.shape != b.shape or not torch.equal(a, b) for a, b in zip(full, clean, strict=True)]
+    differs = [not is_same(a, b) for a, b in zip(full, clean, strict=True)]
     if len(differs) % images:
         raise UnsupportedModelError(f"a batch of {len(differs)} texts does not go into {images} images")
     return [any(differs[start : start + images]) for start in range(0, len(differs), images)]

@@ -124,7 +124,8 @@ class Intervention:
         if self.family.both_embeds and f"negative_{self.family.texts[0]}" not in kept:  # its call wants both or none
             text = kept.pop("negative_prompt", None) or ""
             texts = [text] * number_of_items(self.family, embeds) if isinstance(text, str) else text
-            kept |= joined([encode_negative(self.pipe, text) for text in texts], self.family.layered)
+            reading = reading_of(call)
+            kept |= joined([encode_negative(self.pipe, text, **reading) for text in texts], self.family.layered)
         images = kept.pop("num_images_per_prompt", None) or 1  # SD3, Flux and Chroma do not repeat what they are given
         layered = self.family.layered
         return {n: repeated(n, value, images, layered) if "prompt" in n else value for n, value in kept.items()}

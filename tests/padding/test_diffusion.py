@@ -14,8 +14,8 @@ from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.models.anatomy import denoiser
 from t2i_tools.padding import compare_conditions, diffusion_intervention, encoder_intervention, pad_policy
 from t2i_tools.padding.conditions import kept_rows, text_rows
-from t2i_tools.padding.encoding import clean_texts
-from t2i_tools.padding.hooks import Plan, Run
+from t2i_tools.padding.encoding import clean_texts, encode_clean
+from t2i_tools.padding.hooks import Plan, Run, conditional
 from t2i_tools.padding.runs import Intervention
 
 PROMPT, OTHER = "two red cats", "a photo on the cats, two"
@@ -350,6 +350,25 @@ def test_what_a_run_was_given_is_held_once():
     run.add_given([text := torch.ones(3, 2)])
     text.zero_()
     assert run.given[0][0].sum() == 6
+
+
+def test_the_clean_run_reads_the_negative_prompt_as_the_call_does():
+    """Where the pipeline wants embeddings of both; its rows then do not differ, and are left alone."""
+    pipe = shared("z_image")
+    call = {"prompt": PROMPT, "negative_prompt": "dark " * 40, "max_sequence_length": 32}
+    intervention = Intervention(pipe, ["pads"], None, None, "empty", "full", None)
+    clean = intervention._with_embeds(call, encode_clean(pipe, PROMPT, "empty", max_sequence_length=32))
+    _, negative = pipe.encode_prompt(PROMPT, "cpu", True, "dark " * 40, max_sequence_length=32)
+    assert len(negative[0]) <= 32
+    assert torch.equal(clean["negative_prompt_embeds"][0], negative[0])
+
+
+def test_what_guidance_compares_with_is_the_same_up_to_rounding():
+    """Encoded one by one and in a batch, it differs in its last bits."""
+    negative, prompt = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    rounded = negative * (1 + torch.finfo(torch.float32).eps)
+    assert not torch.equal(rounded, negative)
+    assert conditional([negative, prompt], [rounded, prompt + 1], images=1) == [False, True]
 
 
 def test_the_generator_ends_as_after_one_call():
