@@ -123,7 +123,8 @@ def diffusion_intervention(
     Each call runs the pipeline three times: with the prompt and with the clean one, whose text of every block and step
     is held in memory, then with their rows put together. Guidance, batches and several images per prompt go on working;
     what guidance compares with is left alone. `compare_conditions` shares the first two runs. On cross-attention
-    denoisers it does what the intervention in the encoder does. Not beside a `pad_policy` or a ControlNet.
+    denoisers it does what the intervention in the encoder does. Not beside a `pad_policy` or a ControlNet. The last
+    run alone calls a callback, so that one that changes the computation is refused.
 
     Args:
         pipe: A text-to-image pipeline, whose calls give the prompt as text.
@@ -139,7 +140,7 @@ def diffusion_intervention(
 
     Raises:
         InputError: There is no such condition or layer, or a `pad_policy` is on; in the call, a prompt is not given as
-            text.
+            text, or a callback changes the computation.
         UnsupportedModelError: It is not known where the blocks of this family have the text.
 
     Source: Toker et al. 2025, arXiv 2501.06751, section 3.2, equation 2.

@@ -91,7 +91,7 @@ class Intervention:
         clean = [encode_clean(self.pipe, prompt, self.clean, **reading) for prompt in prompts]
         for one, embeds in zip(rows, clean, strict=True):
             fitted(one, sum(map(len, text_parts(self.family, embeds))))
-        target = self._target(call, prompts, reading)
+        target = _looking_on(self._target(call, prompts, reading))
         plain, full = self.exchange.record(noise.same(target if "full" in self.conditions else _silent(target)))
         runs = {"full": full, "clean": self._record(noise, call, clean)}
         if "swapped" in self.conditions:
@@ -158,6 +158,42 @@ class Intervention:
 def _silent(call: Mapping[str, Any]) -> dict[str, Any]:
     """A call of which nobody sees anything."""
     return {name: value for name, value in call.items() if not name.startswith("callback")} | {"output_type": "latent"}
+
+
+def _looking_on(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A call whose callback raises InputError where it does more than look on: not every run has it."""
+    callback = call.get("callback_on_step_end")
+    if callback is None:
+        return dict(call)
+
+    def look(pipe: Any, step: int, time: Any, tensors: dict[str, Any]) -> Any:
+        numbers, before = _numbers(pipe), {name: _copied(value) for name, value in tensors.items()}
+        made = callback(pipe, step, time, tensors)
+        after = {**tensors, **(made or {})}
+        if numbers != _numbers(pipe) or not all(_is_equal(value, after[name]) for name, value in before.items()):
+            raise InputError(
+                f"callback_on_step_end changes the computation in step {step}, which a padding intervention runs "
+                "several times: only a callback that looks on can be followed"
+            )
+        return made
+
+    inputs = getattr(callback, "tensor_inputs", None)  # diffusers' own callbacks say which they take
+    return {**call, "callback_on_step_end": look} | ({"callback_on_step_end_tensor_inputs": inputs} if inputs else {})
+
+
+def _numbers(pipe: DiffusionPipeline) -> dict[str, float | None]:
+    """What a callback may set in a pipeline, such as the guidance scale; to interrupt it does no harm."""
+    return {n: v for n, v in vars(pipe).items() if n != "_interrupt" and (v is None or isinstance(v, (int, float)))}
+
+
+def _copied(value: Any) -> Any:
+    return [one.clone() for one in value] if isinstance(value, list) else value.clone()
+
+
+def _is_equal(value: Any, other: Any) -> bool:
+    if isinstance(value, list):
+        return len(value) == len(other) and all(map(_is_equal, value, other))
+    return value.shape == other.shape and torch.allclose(value, other, rtol=0, atol=0, equal_nan=True)
 
 
 class Noise:

@@ -312,6 +312,27 @@ def test_callbacks_are_called_once_a_step(keep):
     assert steps == [0, 1, 2]
 
 
+def without_guidance_from_now_on(pipe, step, time, tensors):
+    pipe._guidance_scale = 0.0
+    return {**tensors, "prompt_embeds": tensors["prompt_embeds"][-1:]}
+
+
+def scaled_in_place(pipe, step, time, tensors):
+    tensors["latents"].mul_(0.5)
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("change", "inputs"), [(without_guidance_from_now_on, ["prompt_embeds"]), (scaled_in_place, ["latents"])]
+)
+def test_a_callback_that_changes_the_computation_is_refused(change, inputs):
+    """The recorded runs do without it."""
+    pipe = shared("stable_diffusion")
+    callback = {"callback_on_step_end": change, "callback_on_step_end_tensor_inputs": inputs}
+    with diffusion_intervention(pipe, "pads"), pytest.raises(InputError, match="changes the computation in step 0"):
+        pipezoo.call(pipe, PROMPT, **callback)
+
+
 def test_beside_a_controlnet():
     """Which reads the prompt, whatever is exchanged in the denoiser."""
     from diffusers import FluxControlNetModel, FluxControlNetPipeline
