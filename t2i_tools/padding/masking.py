@@ -20,9 +20,6 @@ from t2i_tools.padding.encoding import recognise
 from t2i_tools.padding.hooks import Outside, find_blocks, text_argument, text_span
 from t2i_tools.padding.policies import PolicyText
 
-# Arguments of a denoiser that have one entry per item.
-BATCHED: tuple[str, ...] = ("hidden_states", "encoder_hidden_states", "pooled_projections", "timestep", "guidance")
-BATCHED += ("original_size", "target_size", "crop_coords", "pooled_embeds", "timesteps")
 # Those that have one entry per row of the text, of some families for each item.
 PER_ROW = ("txt_ids", "text_rope_pos")
 
@@ -176,7 +173,7 @@ class RowMasking:
         output = None
         for mask in torch.unique(seen, dim=0):
             items = (seen == mask).all(1).nonzero()[:, 0]
-            part = {name: v[items] if name in BATCHED and v is not None else v for name, v in arguments.items()}
+            part = {name: v if name.endswith("ids") else _of(items, v, len(seen)) for name, v in arguments.items()}
             part |= self._without(arguments, items, mask)
             result = forward(**{**part, "return_dict": False})
             result = result[0] if isinstance(result, tuple) else result
@@ -216,6 +213,15 @@ class RowMasking:
                 self.hidden += int((~known.seen).sum())
                 self.replaced += _changed(known)
         return found
+
+
+def _of(items: torch.Tensor, value: Any, batch: int) -> Any:
+    """An argument for some items of a batch: its tensors that have one entry each, also those in a dict or list."""
+    if isinstance(value, torch.Tensor):
+        return value[items.to(value.device)] if value.ndim and len(value) == batch else value
+    if isinstance(value, Mapping):
+        return {name: _of(items, one, batch) for name, one in value.items()}
+    return [_of(items, one, batch) for one in value] if isinstance(value, list) else value
 
 
 def _changed(known: PolicyText) -> int:

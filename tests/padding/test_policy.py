@@ -361,6 +361,23 @@ def test_a_prompt_that_is_not_recognised_is_told():
         assert not torch.equal(pipezoo.call(pipe, PROMPT), plain)
 
 
+def test_items_that_are_denoised_apart_keep_their_own_image_prompts(monkeypatch):
+    """Prompts of two lengths: the embeddings of an IP-Adapter go with the prompt that they came with."""
+    pipe, given = shared("flux"), []
+
+    def forward(hidden_states, joint_attention_kwargs, img_ids, **arguments):
+        given.append((joint_attention_kwargs["ip_adapter_image_embeds"][0].flatten().tolist(), len(img_ids)))
+        return (hidden_states,)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(denoiser(pipe), "forward", forward)
+        images = {"ip_adapter_image_embeds": [torch.tensor([3.0, 5.0])[:, None, None]]}
+        with pad_policy(pipe, "mask"):
+            pipezoo.call(pipe, [PROMPT, "a red photo"], joint_attention_kwargs=images, num_inference_steps=1)
+    tokens = (64 // 16) ** 2
+    assert sorted(given) == [([3.0], tokens), ([5.0], tokens)]
+
+
 def test_another_pipeline_on_the_same_denoiser_is_told_once():
     """Whatever was called before: it does not follow the policy, and one warning says so."""
     pipe = shared("stable_diffusion")
