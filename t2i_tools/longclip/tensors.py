@@ -14,6 +14,9 @@ from t2i_tools.errors import InputError
 MOVES = {Tensor.to, Tensor.cpu, Tensor.cuda, Tensor.clone, Tensor.detach, Tensor.contiguous}
 CASTS = {Tensor.half, Tensor.float, Tensor.bfloat16, Tensor.type}
 REPEATS = {Tensor.repeat, Tensor.repeat_interleave, Tensor.expand, Tensor.view, Tensor.reshape}
+# Of each row by itself, with other arguments that do not depend on the rows.
+ROWWISE = {F.layer_norm, F.rms_norm, F.dropout, Tensor.mul, Tensor.div, Tensor.__mul__, Tensor.__truediv__}
+ROWWISE |= {torch.mul, torch.div, torch.zeros_like, F.pad}  # of an absent negative prompt; up to the width of T5
 CATS = {torch.cat, torch.concat, torch.concatenate}
 
 
@@ -66,7 +69,7 @@ class PromptEmbeds(Tensor):
         out = _plainly(func, args, kwargs)
         if func in MOVES | CASTS | REPEATS:
             return cls.of(out, args[0].empty, args[0].end)
-        if func in (torch.zeros_like, F.pad):  # of an absent negative prompt; up to the width of T5
+        if func in ROWWISE and isinstance(args[0], cls) and not _has_rows(args[1:]):
             return cls.of(out, _plainly(func, (args[0].empty, *args[1:]), kwargs), args[0].end)
         return out
 
@@ -100,6 +103,11 @@ def grown(embeds: PromptEmbeds, end: int) -> Tensor:
     empty = embeds.empty.to(states)
     filling = empty.repeat(-(-end // len(empty)), 1)[embeds.end : end].expand(len(states), -1, -1)
     return torch.cat([states[:, : embeds.end], filling, states[:, embeds.end :]], 1)
+
+
+def _has_rows(arguments: Sequence[Any]) -> bool:
+    """Whether a tensor among them has an entry per row: (B, rows, 1) and the like."""
+    return any(isinstance(one, Tensor) and one.ndim > 1 for one in arguments)
 
 
 def plain(tensor: Tensor) -> Tensor:
