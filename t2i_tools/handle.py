@@ -29,6 +29,8 @@ class Handle:
         component: What is edited; a second handle of the same plugin on it ends the first.
         plugin: The plugin's name, such as "entropy scaling".
         report: Gives the rows of `report()`, also after the removal; none by default.
+        asks: Arguments with which a call of the pipeline has to come meanwhile, as `generate_image` gives them; none by
+            default.
 
     Example:
         >>> with t2i.entropy_scaling(pipe) as handle:
@@ -38,9 +40,15 @@ class Handle:
     """
 
     def __init__(
-        self, component: object, plugin: str, report: Callable[[], Iterable[Mapping[str, object]]] = list
+        self,
+        component: object,
+        plugin: str,
+        report: Callable[[], Iterable[Mapping[str, object]]] = list,
+        *,
+        asks: Mapping[str, object] | None = None,
     ) -> None:
         self.plugin = plugin
+        self.asks = dict(asks or {})
         self._report = report
         self._undo: list[Callable[[], object]] = []
         self._active = vars(component).setdefault("t2i_handles", {})
@@ -91,6 +99,12 @@ class Handle:
 def active_handle(component: Any, plugin: str) -> Handle | None:
     """The handle by which a plugin now edits a component."""
     return vars(component).get("t2i_handles", {}).get(plugin)
+
+
+def asked_arguments(component: Any) -> dict[str, object]:
+    """The arguments of the pipeline's call that the plugins on a component ask for."""
+    handles = vars(component).get("t2i_handles", {}).values()
+    return {name: value for handle in handles for name, value in handle.asks.items()}
 
 
 def _cell(value: Any) -> str:

@@ -17,7 +17,7 @@ from t2i_tools.images.generate import check_request
 from t2i_tools.images.sizes import parse_size
 from t2i_tools.workflows.open_model import ModelOptions, open_model
 from t2i_tools.workflows.outputs import next_file, parse_output
-from t2i_tools.workflows.plugins import PluginOptions, with_plugins
+from t2i_tools.workflows.plugins import PluginOptions, own_scaling_note, with_plugins
 from t2i_tools.workflows.progress import step_progress
 from t2i_tools.workflows.settings import image_settings, with_defaults
 
@@ -98,7 +98,8 @@ def notes_of(pipe: "DiffusionPipeline", jobs: list[Job]) -> list[str]:
     unfilled = {line for job in jobs if not job.plugins.count_token for line in place_note(job.request.prompt)}
     unused = {line for job in jobs for line in job.plugins.unused_words(job.request)}
     idle = set.intersection(*(set(job.plugins.idle_at(pipe, job.request.size)) for job in jobs))
-    return [*sorted(unfilled | unused | idle), *all_notes(pipe, texts)]
+    replaced = set(own_scaling_note(pipe)) if any(job.plugins.entropy_scaling for job in jobs) else set()
+    return [*sorted(unfilled | unused | idle | replaced), *all_notes(pipe, texts)]
 
 
 def make_images(

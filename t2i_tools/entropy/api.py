@@ -18,7 +18,7 @@ from t2i_tools.handle import Handle
 from t2i_tools.models.anatomy import controlnets, denoiser, native_size, other_denoisers, token_pixels
 from t2i_tools.models.calls import Grid, token_side
 from t2i_tools.models.compiled import forget_compiled, unwrapped
-from t2i_tools.models.families import find_layout
+from t2i_tools.models.families import find_family, find_layout
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -38,9 +38,10 @@ def entropy_scaling(
     """Scale the image self-attention of a pipeline, so that it draws at sizes it was not trained at.
 
     Attention becomes softmax(q k^T sqrt(log_T N / d)), with N the image tokens that a layer sees now and T those in
-    training; at the native size nothing changes, to the bit. Gradient checkpointing is exact as long as the backward
-    pass follows its own forward pass. Quantised, offloaded and compiled models, LoRAs, adapters and attention backends
-    may come before or after it; a ControlNet that takes another's place is scaled by a new call.
+    training; at the native size nothing changes, to the bit. Where the text is in N, the longest prompt of a batch
+    counts for all. Gradient checkpointing is exact as long as the backward pass follows its own forward pass.
+    Quantised, offloaded and compiled models, LoRAs, adapters and attention backends may come before or after it; a
+    ControlNet that takes another's place is scaled by a new call.
 
     Args:
         pipe: A pipeline, whose ControlNets are scaled as well, as trained at its size; or its denoiser, which is scaled
@@ -83,7 +84,7 @@ def entropy_scaling(
     for model in models.values():
         forget_compiled(model)
         _warn_of_others(unwrapped(model))
-    handles = [Handle(root, PLUGIN, partial(report, list(scalings.values()))) for root in scalings]
+    handles = [Handle(root, PLUGIN, partial(report, list(scalings.values())), asks=_asks(root)) for root in scalings]
     for handle in handles[1:]:
         handles[0].on_remove(handle.remove)
     for handle, (root, scaling) in zip(handles, scalings.items(), strict=True):
@@ -91,6 +92,12 @@ def entropy_scaling(
         handle.on_remove(root.register_forward_pre_hook(scaling.before_call, with_kwargs=True).remove)
         scaling.bind()
     return handles[0]
+
+
+def _asks(root: nn.Module) -> Mapping[str, Any]:
+    """Without which arguments of its call a pipeline scales by itself too."""
+    own = find_family(root).own_scaling
+    return {} if own is None else own[2]
 
 
 def _warn_of_others(root: nn.Module) -> None:

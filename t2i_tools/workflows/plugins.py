@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args, get_type_hints
 from t2i_tools.errors import InputError, ModelError
 from t2i_tools.images.generate import Request, generate_image
 from t2i_tools.images.sizes import Size, format_size, parse_size
-from t2i_tools.models.anatomy import native_size
+from t2i_tools.models.anatomy import denoiser, native_size
+from t2i_tools.models.families import find_family
 from t2i_tools.workflows.choices import number_or_text
 from t2i_tools.workflows.open_model import BUNDLED
 
@@ -131,6 +132,20 @@ class PluginOptions:
         if native is None:
             raise InputError("this model does not say at which size it was trained: add --native WxH")
         return native
+
+
+def own_scaling_note(pipe: "DiffusionPipeline") -> list[str]:
+    """A note where the pipeline scales its attention by size itself, unless ours acts. Raises UnsupportedModelError."""
+    from t2i_tools.models.compiled import unwrapped  # torch takes seconds
+
+    own = find_family(unwrapped(denoiser(pipe))).own_scaling
+    if own is None:
+        return []
+    off = ", ".join(f"{name}={value}" for name, value in own[2].items())
+    return [
+        f"{type(pipe).__name__} scales its attention by size itself: entropy scaling takes the place of that ({off}), "
+        "so that an image without it is scaled too"
+    ]
 
 
 def plugin_axes() -> dict[str, Callable[[str], Any]]:

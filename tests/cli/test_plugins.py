@@ -4,6 +4,7 @@ import math
 
 import pytest
 from PIL import Image
+from support import pipezoo
 from support.shell import run_shell
 
 from t2i_tools.counting import count_token
@@ -194,3 +195,21 @@ def test_a_plugin_that_changes_nothing_says_so(t2i):
         assert code == 0
         assert [line.split()[1] for line in err.splitlines()] == ["--entropy-scaling", "--two-pass"]
         assert err.count("changes nothing at 64x64") == 2
+
+
+@pytest.mark.slow
+def test_a_pipeline_that_scales_by_itself(tmp_path, capsys):
+    """Lumina's call is given proportional_attn=False, and a line says what an image without the plugin is."""
+    pipezoo.build("lumina").save_pretrained(tmp_path / "lumina", safe_serialization=True)
+    options = ["--model", tmp_path / "lumina", "--steps", 1, "--seed", 3, "--device", "cpu", "--size", "160x96"]
+    made = {}
+    for strength in (1, 3):
+        scaling = ["--entropy-scaling", "--native", "64x64", "--entropy-strength", strength]
+        code, _, err = run_shell(capsys, "generate", "two cats", *options, "--output", tmp_path / "a.png", *scaling)
+        lines = [line for line in err.splitlines() if "scales its attention" in line]
+        assert (code, len(lines)) == (0, 1), err
+        assert "LuminaPipeline scales its attention by size itself: entropy scaling takes the place" in lines[0]
+        made[strength] = pixels(tmp_path / "a.png")
+    assert made[1] != made[3]
+    code, _, err = run_shell(capsys, "generate", "two cats", *options, "--output", tmp_path / "b.png")
+    assert (code, "scales its attention" in err) == (0, False)

@@ -140,10 +140,20 @@ def test_the_denoiser_that_guidance_compares_with_is_scaled_too():
 
 
 @pytest.mark.slow
-def test_luminas_own_scaling_is_told_of():
-    pipe = pipezoo.build("lumina")
-    with entropy_scaling(pipe, native=(64, 64)), pytest.raises(InputError, match="proportional_attn=False"):
-        generate_image(pipe, Request("two red cats", 0, size=(83, 101), steps=1))
+def test_luminas_own_scaling_is_off_while_ours_acts():
+    """It is an argument of the call, which `generate_image` gives; a call of one's own is told to."""
+    pipe, request = pipezoo.build("lumina"), Request("two red cats", 0, size=(96, 160), steps=1)
+    calls = []
+    pipe.transformer.register_forward_pre_hook(lambda *call: calls.append(call[2]), with_kwargs=True)
+    plain = generate_image(pipe, request)
+    assert calls.pop()["cross_attention_kwargs"]["base_sequence_length"] > 0
+    with entropy_scaling(pipe, native=(64, 64), strength=3.0) as handle:
+        assert generate_image(pipe, request).tobytes() != plain.tobytes()
+        assert not calls.pop()["cross_attention_kwargs"]
+        assert all(row["acted"] for row in handle.report())
+        with pytest.raises(InputError, match="proportional_attn=False"):
+            pipezoo.call(pipe, proportional_attn=True, height=96)
+    assert generate_image(pipe, request).tobytes() == plain.tobytes()
 
 
 @pytest.mark.parametrize("name", MOSTLY_SLOW)

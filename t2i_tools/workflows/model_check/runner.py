@@ -122,7 +122,7 @@ class Runner:
         return seconds, torch.cuda.max_memory_allocated() if on_cuda else 0
 
     def _call(self, arguments: dict[str, Any]) -> np.ndarray:
-        result = self.pipe(**arguments, **self._own_scaling_off, output_type="np")
+        result = self.pipe(**{**arguments, **self._own_scaling_off}, output_type="np")
         image = np.asarray(made_images(self.pipe, result)[0], dtype=np.float32)
         check_made_size(self.pipe, (image.shape[1], image.shape[0]), arguments)
         return image
