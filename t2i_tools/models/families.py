@@ -334,8 +334,11 @@ def _masked_text(*masks: str) -> Callable[[Any, Arguments], int]:
 
 
 def _text_between_images(model: Any, arguments: Arguments) -> int:
-    """Tokens of the text, in which places are kept for the images."""
-    images, mask = arguments["img_mask"], arguments.get("encoder_hidden_states_mask")
+    """Tokens of the text, in which places are kept for the images: for all items those of the first one.
+
+    The masks of images and of text need not have as many items: with several images per prompt they have not.
+    """
+    images, mask = arguments["img_mask"][:1], arguments.get("encoder_hidden_states_mask")
     images = images[:, : arguments["encoder_hidden_states"].shape[1]].bool()
     return int((~images if mask is None else mask.bool() & ~images).sum(1).max())
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 from support import pipezoo, zoo
+from support.comparing import distance
 from support.newer_pipelines import MOSTLY_SLOW
 
 from t2i_tools.entropy import entropy_scaling
@@ -137,6 +138,19 @@ def test_the_denoiser_that_guidance_compares_with_is_scaled_too():
     assert text > 0
     assert rows["unconditional_transformer.layers.0.attention"]["N"] == image
     assert rows["unconditional_transformer.layers.0.attention"]["T"] == 4
+
+
+def test_several_images_per_prompt():
+    """Qwen-Image 2.1 hands over its mask of images once per prompt, and that of the text once per image."""
+    pipe, prompt = pipezoo.build("qwen_image_21"), "two red cats"
+    options = {"num_inference_steps": 1}
+    seeds = [torch.Generator().manual_seed(seed) for seed in (3, 4, 5, 6)]
+    with entropy_scaling(pipe, native=(128, 128)) as handle:
+        several = pipezoo.call(pipe, [prompt, prompt], generator=seeds, num_images_per_prompt=2, **options)
+        tokens = {row["N"] for row in handle.report()}
+        alone = pipezoo.call(pipe, prompt, seed=5, **options)
+        assert {row["N"] for row in handle.report()} == tokens
+    assert len(several) == 4 and distance(several[2:3], alone) <= 1e-4
 
 
 @pytest.mark.slow
