@@ -20,6 +20,7 @@ from t2i_tools.evaluation.runs.store import ROWS
 from t2i_tools.images.promptfile import LABELLED, read_prompts
 
 logger = logging.getLogger("t2i_tools.evaluation")
+GENEVAL = 'it needs {"prompt": ..., "include": [{"class": ..., "count": ...}]}'
 METADATA = ("metadata.csv", "metadata.jsonl")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
@@ -37,6 +38,7 @@ def read_images(folder: str | Path, label: str | None = None, count: int | None 
         items = [_evaluated(folder, row) for row in read_rows(folder / ROWS) if row.get("status") == "ok"]
     else:
         items = [item for metadata in sorted(folder.glob("*/metadata.jsonl")) for item in _geneval(metadata)]
+        _tell_of_others(folder, items)
     if items and (label, count) != (None, None):
         raise InputError(f"{folder} says itself what is to be counted: leave label and count out")
     items = items or _flat(folder, label, count)
@@ -46,6 +48,29 @@ def read_images(folder: str | Path, label: str | None = None, count: int | None 
             "00000/samples/*)"
         )
     return items
+
+
+def read_geneval_prompts(file: Path) -> list[dict[str, Any]] | None:
+    """The rows of GenEval's own list of prompts, evaluation_metadata.jsonl, as `make_items` takes them.
+
+    None for any other file, broken ones too. Raises InputError for clauses that are none of GenEval's.
+    """
+    if file.suffix.lower() != ".jsonl":
+        return None
+    try:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not lines or not all(isinstance(line, dict) and "include" in line for line in lines):
+        return None
+    rows = []
+    for number, about in enumerate(lines, 1):
+        try:
+            rows.append({"prompt": str(about["prompt"]), **_asked(about)})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{file} row {number} is not GenEval's: {GENEVAL}") from error
+    _tell_of_others(file, rows)
+    return rows
 
 
 def write_geneval(rows: Sequence[MergedRow], images: Path, target: Path) -> int:
@@ -86,11 +111,21 @@ def _geneval(metadata: Path) -> list[Item]:
         asked = _asked(about)
         prompt = str(about["prompt"])
     except (IndexError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f'{metadata} is not GenEval\'s: it needs {{"prompt": ..., "include": [...]}}') from error
-    if not asked:
-        logger.warning("%s asks for more than one class's count, which is not judged here", metadata)
+        raise InputError(f"{metadata} is not GenEval's: {GENEVAL}") from error
     samples = sorted(path for path in (metadata.parent / "samples").glob("*") if path.suffix.lower() in SUFFIXES)
     return [_item(path, prompt, seed, **asked) for seed, path in enumerate(samples)]
+
+
+def _tell_of_others(source: Path, items: Sequence[Item | dict[str, Any]]) -> None:
+    """Say how many items have no class to count, in one line."""
+    others = sum("label" not in one if isinstance(one, dict) else one.label is None for one in items)
+    if others:
+        logger.warning(
+            "%s: %d of %d ask for several classes, for a color or a position, and are not judged",
+            shortened(source),
+            others,
+            len(items),
+        )
 
 
 def _asked(about: Mapping[str, Any]) -> dict[str, Any]:

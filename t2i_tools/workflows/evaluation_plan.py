@@ -1,5 +1,6 @@
 """From the options of an evaluation to its manifest."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from t2i_tools.images.sizes import parse_sizes
 from t2i_tools.workflows.choices import one_of
 from t2i_tools.workflows.detectors import JUDGES, check_labels
 from t2i_tools.workflows.open_model import BUNDLED, ModelOptions
+from t2i_tools.workflows.plugins import own_scaling_note
 from t2i_tools.workflows.settings import short_name, with_defaults
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from t2i_tools.evaluation.runs.manifest import Manifest, Settings
     from t2i_tools.evaluation.runs.stages import Openers
 
+logger = logging.getLogger("t2i_tools.workflows")
 BATCH = 8
 COUNTS = "2,3,4,5,7,10"
 Opened = TypeVar("Opened")
@@ -43,13 +46,16 @@ def items_of(
 ) -> "list[Item]":
     """The prompts file's items, or those of the built-in benchmark. Raises InputError."""
     from t2i_tools.evaluation.count_benchmark import COCO, SPLITS, counts_rows
+    from t2i_tools.evaluation.image_folders import read_geneval_prompts
     from t2i_tools.evaluation.runs.generators import GENERATORS
     from t2i_tools.evaluation.runs.items import make_items
 
     chosen = [one_of("method", name.strip(), tuple(GENERATORS)) for name in methods.split(",")]
     wanted_sizes = [None] if sizes is None else parse_sizes(sizes)
     if prompts:
-        return make_items([row for _, row in read_prompts(prompts, LABELLED, counted=True)], chosen, wanted_sizes)
+        rows = read_geneval_prompts(prompts)
+        rows = rows or [row for _, row in read_prompts(prompts, LABELLED, counted=True)]
+        return make_items(rows, chosen, wanted_sizes)
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r}: choose {' or '.join(SPLITS)}")
     try:
@@ -129,6 +135,9 @@ def plan(
     if openers.pipeline is None or all(item.image for item in items):
         return Manifest(list(items), settings, about=about, **parts), opened
     pipe = openers.pipeline(None)
+    if any(item.method.startswith("entropy") for item in items):
+        for line in own_scaling_note(pipe):
+            logger.warning(line)
     model: Any = denoiser(pipe)
     device = pick_device(chosen.device) if chosen.offload else model.device
     settings = replace(settings, device=device.type, dtype=str(model.dtype).removeprefix("torch."))

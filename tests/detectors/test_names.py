@@ -1,19 +1,10 @@
 import pytest
+from support.geneval import COCO, counting_prompts
 
 from t2i_tools.detectors import find_label, unknown_labels
 from t2i_tools.detectors.names import spelling
 from t2i_tools.errors import InputError
 
-COCO = (
-    "person bicycle car motorcycle airplane bus train truck boat traffic_light fire_hydrant stop_sign "
-    "parking_meter bench bird cat dog horse sheep cow elephant bear zebra giraffe backpack umbrella handbag "
-    "tie suitcase frisbee skis snowboard sports_ball kite baseball_bat baseball_glove skateboard surfboard "
-    "tennis_racket bottle wine_glass cup fork knife spoon bowl banana apple sandwich orange broccoli carrot "
-    "hot_dog pizza donut cake chair couch potted_plant bed dining_table toilet tv laptop mouse remote keyboard "
-    "cell_phone microwave oven toaster sink refrigerator book clock vase scissors teddy_bear hair_drier "
-    "toothbrush"
-)
-COCO = [name.replace("_", " ") for name in COCO.split()]
 # The classes of GenEval's 80 counting prompts that COCO calls otherwise, and names of other data sets.
 OTHERS = {
     "computer keyboard": "keyboard",
@@ -54,19 +45,12 @@ OTHERS = {
     "people": "person",
     "knives": "knife",
 }
-# The classes of those 80 prompts, in its own words.
-GENEVAL = (
-    "apple, backpack, banana, baseball bat, baseball glove, bear, bed, bench, bicycle, bird, boat, book, bowl, "
-    "broccoli, bus, car, carrot, cell phone, chair, clock, computer keyboard, cow, cup, dog, donut, fire "
-    "hydrant, frisbee, giraffe, hair drier, handbag, hot dog, kite, knife, laptop, microwave, orange, oven, "
-    "parking meter, person, pizza, refrigerator, sandwich, sheep, sink, skateboard, snowboard, sports ball, "
-    "stop sign, suitcase, teddy bear, tennis racket, tie, toilet, toothbrush, traffic light, train, truck, tv, "
-    "tv remote, vase, wine glass, zebra"
-)
 
 
 def test_the_counting_prompts_of_geneval_name_classes_of_coco():
-    assert unknown_labels(GENEVAL.split(", "), COCO) == []
+    prompts = counting_prompts()
+    assert len(prompts) == len({about["prompt"] for about in prompts}) == 80
+    assert unknown_labels([about["include"][0]["class"] for about in prompts], COCO) == []
 
 
 def test_there_are_80():

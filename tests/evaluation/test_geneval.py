@@ -4,9 +4,14 @@ import json
 import random
 
 import pytest
+import torch
 from PIL import Image
+from support import tiny_detectors
+from support.geneval import COCO, counting_prompts
+from support.shell import complains, run_shell
 
-from t2i_tools.evaluation.image_folders import read_images, write_geneval
+from t2i_tools.detectors.names import spelling
+from t2i_tools.evaluation.image_folders import read_geneval_prompts, read_images, write_geneval
 from t2i_tools.evaluation.runs.items import Item
 from t2i_tools.evaluation.runs.stages import _counts
 
@@ -94,6 +99,75 @@ def test_what_is_written_is_judged_alike_by_geneval(tmp_path):
     ],
 )
 def test_what_is_not_judged_is_said(layout, include, caplog):
-    (item,) = read_images(layout({"tag": "colors", "prompt": "x", "include": include}))
-    assert (item.label, item.count) == (None, None)
-    assert "not judged" in caplog.text
+    asked = [{"tag": "colors", "prompt": f"x {number}", "include": include} for number in range(3)]
+    items = read_images(layout(*asked, clauses(2, True)))
+    assert [(item.label, item.count) for item in items] == [(None, None)] * 3 + [("cat", 2)]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "3 of 4 ask for several classes, for a color or a position, and are not judged" in line
+
+
+def coco_judge(folder, names):
+    """A tiny random YOLOS that knows these names, and sees several of them in any image."""
+    torch.manual_seed(0)
+    labels = dict(enumerate(names))
+    model, processor = tiny_detectors.yolos(labels)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+
+
+def test_the_80_counting_prompts_are_judged_with_coco_s_names(layout, tmp_path, capsys):
+    """In two runs, the second of which goes on; what the judge sees of each class counts under GenEval's name."""
+    folder = layout(*counting_prompts())
+    judge = coco_judge(tmp_path / "judge", COCO)
+    options = ("counts", "--images", folder, "--judge", judge, "--threshold", 0.0, "--device", "cpu")
+    options = (*options, "--output", tmp_path / "out", "--clip", "none", "--threads", 1)
+    assert run_shell(capsys, "evaluate", *options, "--stop-after", 40)[0] == 0
+    assert [row["status"] for row in rows_of(tmp_path / "out")].count("ok") == 40
+    assert run_shell(capsys, "evaluate", *options)[0] == 0
+    rows = rows_of(tmp_path / "out")
+    assert [(row["status"], row["prompt"]) for row in rows] == [("ok", one["prompt"]) for one in counting_prompts()]
+    for row in rows:
+        assert row["found"] + row["others"] == len(row["objects"]) > 0
+        assert row["found"] == sum(bool(spelling(one["label"]) & spelling(row["label"])) for one in row["objects"])
+    assert {row["label"] for row in rows if row["found"]}  # something that was asked for was seen
+
+
+def test_classes_that_are_missing_are_error_rows_and_listed_at_once(layout, tmp_path, capsys, caplog):
+    folder = layout(*counting_prompts())
+    lost = ("keyboard", "remote", "zebra")
+    judge = coco_judge(tmp_path / "judge", [name for name in COCO if name not in lost])
+    options = ("counts", "--images", folder, "--judge", judge, "--threshold", 0.0, "--device", "cpu")
+    options = (*options, "--output", tmp_path / "out", "--clip", "none", "--threads", 1)
+    code, _, err = run_shell(capsys, "evaluate", *options)
+    rows = rows_of(tmp_path / "out")
+    assert (code, "5 of 80 items failed" in err) == (1, True)
+    (line,) = [one.getMessage() for one in caplog.records if "does not know" in one.getMessage()]
+    assert "does not know 'computer keyboard', 'tv remote', 'zebra'" in line
+    errors = [row["label"] for row in rows if row["status"] == "error"]
+    assert sorted(errors) == ["computer keyboard"] * 2 + ["tv remote"] + ["zebra"] * 2
+    assert [row["status"] for row in rows].count("ok") == 75
+
+
+def test_its_own_list_of_prompts_is_read(tmp_path, tiny_folder, judge_file, capsys, caplog):
+    about = {"tag": "color_attr", "prompt": "a red cat", "include": [{"class": "cat", "count": 1, "color": "red"}]}
+    lines = [clauses(2, True), clauses(1, False), about]
+    file = tmp_path / "evaluation_metadata.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_geneval_prompts(file)[1] == {"prompt": "1 cats, False", "label": "cat", "count": 1, "at_least": True}
+    assert "1 of 3 ask for several classes" in caplog.text
+    run = ("evaluate", "counts", "--model", tiny_folder, "--judge", judge_file, "--prompts", file, "--device", "cpu")
+    run = (*run, "--steps", 1, "--sizes", "16x16", "--clip", "none", "--threads", 1, "--output", tmp_path / "out")
+    assert run_shell(capsys, *run)[0] == 0
+    asked = [(row["status"], row["prompt"], row.get("label"), row.get("count")) for row in rows_of(tmp_path / "out")]
+    assert asked == [
+        ("ok", "2 cats, True", "cat", 2),
+        ("ok", "1 cats, False", "cat", 1),
+        ("ok", "a red cat", None, None),
+    ]
+    file.write_text('{"prompt": "x", "include": [{"class": 5, "count": 1}]}\n')
+    complains(run_shell(capsys, *run), "row 1 is not GenEval's: it needs")

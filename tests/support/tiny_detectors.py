@@ -34,7 +34,7 @@ def bert():
     return tf.BertTokenizer(vocab={word: index for index, word in enumerate(WORDS)})
 
 
-def yolos():
+def yolos(labels=LABELS):
     config = tf.YolosConfig(
         hidden_size=32,
         num_hidden_layers=2,
@@ -43,7 +43,7 @@ def yolos():
         image_size=[64, 96],
         patch_size=16,
         num_detection_tokens=10,
-        id2label=LABELS,
+        id2label=labels,
         initializer_range=0.5,
     )
     return tf.YolosForObjectDetection(config), tf.YolosImageProcessor(size=EDGES)
