@@ -288,7 +288,7 @@ def test_hunyuandits_learned_rows_are_hidden(policy, monkeypatch):
         return attend(query, key, value, *args, **options)
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
-    assert distance(made, unguided(pipe)) <= 1e-5
+    assert distance(made, unguided(pipe)) <= 1e-6
     assert distance(made, plain) > 1e-3
 
 
