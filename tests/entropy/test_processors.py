@@ -8,6 +8,7 @@ import pytest
 import torch
 from support import pipezoo, zoo
 from support.comparing import close
+from support.sampling import sample
 from support.shared import hooks
 
 import t2i_tools as t2i
@@ -16,6 +17,8 @@ from t2i_tools.errors import InputError, UnsupportedModelError
 
 # Of diffusers' classes without set_attn_processor.
 WITHOUT = ("lumina_next", "lumina2", "z_image", "cogview4", "bria", "bria_fibo", "ovis_image", "hidream", "ernie_image")
+# In the fast suite: UNet, cross-attention, joint attention with and without a second one, rotary positions, masks.
+OFTEN = ("unet", "pixart", "sd3", "sd35", "flux", "chroma", "qwen_image", "aura_flow")
 
 
 def hooked(name, model, **options):
@@ -35,7 +38,7 @@ def processed(name, model, **options):
         gc.collect()
 
 
-@pytest.mark.parametrize("name", [name for name in zoo.MODELS if name not in WITHOUT])
+@pytest.mark.parametrize("name", sample([name for name in zoo.MODELS if name not in WITHOUT], OFTEN))
 def test_as_the_hooks_to_the_bit_and_without_a_trace(name):
     model = zoo.build(name)
     plain, before = zoo.call(name, model, 12, 16), hooks(model)
