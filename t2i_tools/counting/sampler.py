@@ -27,7 +27,7 @@ from t2i_tools.images.generate import Request, call_arguments, call_errors
 from t2i_tools.images.signature import takes
 from t2i_tools.images.sizes import centre_box
 from t2i_tools.models.anatomy import denoiser, execution_device, text_encoders
-from t2i_tools.models.calls import timestep
+from t2i_tools.models.calls import batch_rows, timestep
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -195,8 +195,7 @@ def counted(pipe: DiffusionPipeline, compute: Compute, graph: Compute) -> Iterat
     """Adds the rows of each batch that goes through the denoiser to `compute`, and those with a graph to `graph`."""
 
     def note(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-        tensors = [value for value in (*args, *kwargs.values()) if getattr(value, "ndim", 0) > 1]
-        rows = len(tensors[0]) if tensors else 1
+        rows = batch_rows(module, args, kwargs)
         output = output[0] if isinstance(output, tuple) else output.sample
         output = output if isinstance(output, torch.Tensor) else output[0]
         compute.denoiser += rows

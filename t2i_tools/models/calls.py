@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.handle import Handle
+from t2i_tools.models.compiled import unwrapped
 from t2i_tools.models.families import AttentionLayout, Family, find_family, find_layout
 
 Grid: TypeAlias = tuple[int, int]
@@ -123,7 +124,17 @@ def read_call(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) 
 
 def call_arguments(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a module's forward, by name."""
-    return {**dict(zip(parameters(type(module).forward), args, strict=False)), **kwargs}
+    return {**dict(zip(parameters(type(unwrapped(module)).forward), args, strict=False)), **kwargs}
+
+
+def batch_rows(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    """How many images a denoiser is called with, also one of which there is no record: there they come first."""
+    model = unwrapped(model)
+    try:
+        name = find_family(model).image
+    except UnsupportedModelError:
+        name = parameters(type(model).forward)[0]
+    return len(call_arguments(model, args, kwargs)[name])
 
 
 def timestep(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> float:

@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from support.shared import copied
+from support.shared import copied, shared
 from torch import nn
 
 from t2i_tools.counting.hooks import count_token
@@ -219,3 +219,11 @@ def test_what_cannot_be_is_one_line(pipe, monkeypatch):
 
 def out_of_memory(self, *args, **kwargs):
     raise RuntimeError("CUDA out of memory. Tried to allocate")
+
+
+@pytest.mark.parametrize(("guidance", "rows"), [(0.0, 6), (5.0, 12)])
+def test_rows_that_a_denoiser_is_given_as_a_list(guidance, rows):
+    """Z-Image: two images, three steps."""
+    sampler = Sampler(shared("z_image"), request(guidance=guidance))
+    sampler.draw("two cats", [5, 6])
+    assert (sampler.compute.denoiser, sampler.image_passes) == (rows, rows // 2)
