@@ -58,7 +58,7 @@ SCHEDULERS = {
 
 
 class TrialEnded(Exception):
-    """The look left the image no chance; `images` (B, 3, H, W) in [0, 1] is what was seen."""
+    """A call was ended early; of a look that left the image no chance, `images` (B, 3, H, W) in [0, 1] is the image."""
 
     def __init__(self, images: torch.Tensor) -> None:
         super().__init__("the image was ended at an early look")
@@ -185,7 +185,7 @@ def looking(pipe: DiffusionPipeline, look: Look | None) -> Iterator[None]:
         yield
         return
     scheduler, calls, first = pipe.scheduler, 0, 0.0
-    before, step = vars(scheduler).get("step"), scheduler.step
+    step = scheduler.step
 
     def stepping(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         nonlocal calls, first
@@ -202,14 +202,23 @@ def looking(pipe: DiffusionPipeline, look: Look | None) -> Iterator[None]:
                 raise TrialEnded(images)
         return step(model_output, timestep, sample, *args, **kwargs)
 
-    scheduler.step = stepping
+    with replaced_step(pipe, stepping):
+        yield
+
+
+@contextmanager
+def replaced_step(pipe: DiffusionPipeline, step: Callable[..., Any]) -> Iterator[None]:
+    """While it lasts, the pipeline's scheduler has another `step`, which may end a call with `TrialEnded`."""
+    scheduler = pipe.scheduler
+    before = vars(scheduler).get("step")
+    scheduler.step = step
     try:
         yield
     except TrialEnded:
         pipe.maybe_free_model_hooks()  # what the end of a call does for models that are offloaded
         raise
     finally:
-        if vars(scheduler).get("step") is stepping:
+        if vars(scheduler).get("step") is step:
             del scheduler.step
             if before is not None:
                 scheduler.step = before

@@ -13,7 +13,7 @@ scheduler's sums alone, past the later steps, which count as constant: the gradi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from t2i_tools.counting.compute import Compute
-from t2i_tools.counting.early_look import Look, TrialEnded, looking
+from t2i_tools.counting.early_look import Look, TrialEnded, looking, replaced_step
 from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.images.generate import Request, call_arguments, call_errors
 from t2i_tools.images.signature import takes
@@ -129,7 +129,10 @@ class Sampler:
         self.compute.recomputed += self._graph.backward if self.checkpointing else 0
 
     def noise(self, seeds: Sequence[int]) -> torch.Tensor:
-        """Return the initial noise (B, ...) float32 that the pipeline draws for these seeds; one step tells its shape.
+        """Return the initial noise (B, ...) float32 that the pipeline itself draws for these seeds.
+
+        It is read where the first step ends, packed or drawn in half precision as it may be; where it proves to be
+        drawn as it is, no later seed takes a call.
 
         Raises:
             UnsupportedModelError: the pipeline takes no `latents`.
@@ -138,12 +141,33 @@ class Sampler:
             raise UnsupportedModelError(
                 f"{type(self.pipe).__name__} takes no latents: choose a method without noise, such as bisection"
             )
-        if self._form is None:
-            request = replace(self.request, seed=seeds[0], steps=1)
-            with counted(self.pipe, self.compute, Compute()), call_errors(self.pipe, [request]):
-                latents = self.pipe(**call_arguments(self.pipe, [request]), output_type="latent").images
-            self._form = latents[:1].shape
-        return torch.cat([torch.randn(self._form, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        if self._form is not None:
+            return drawn_noise(self._form, seeds)
+        noise = self._first_sample(seeds)
+        plain = drawn_noise(noise[:1].shape, seeds)
+        if torch.allclose(noise, plain, rtol=0, atol=1e-5):
+            self._form = noise[:1].shape
+            return plain
+        return noise
+
+    @torch.no_grad()
+    def _first_sample(self, seeds: Sequence[int]) -> torch.Tensor:
+        """What the pipeline hands its scheduler's first step, of standard deviation 1."""
+        requests = [replace(self.request, seed=seed) for seed in seeds]
+        scheduler, seen = self.pipe.scheduler, []
+
+        def step(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            seen.append(sample.float().cpu() / float(getattr(scheduler, "init_noise_sigma", 1.0)))
+            raise TrialEnded(sample)
+
+        with (
+            counted(self.pipe, self.compute, Compute()),
+            call_errors(self.pipe, requests),
+            suppress(TrialEnded),
+            replaced_step(self.pipe, step),
+        ):
+            self.pipe(**call_arguments(self.pipe, requests), output_type="latent")
+        return seen[0]
 
     def _cut(self, images: torch.Tensor) -> torch.Tensor:
         if self.request.size is None or self.request.fit == "snap":
@@ -151,6 +175,11 @@ class Sampler:
         height, width = images.shape[-2:]
         left, top, right, bottom = centre_box((height, width), self.request.size)
         return images[..., top:bottom, left:right]
+
+
+def drawn_noise(form: torch.Size, seeds: Sequence[int]) -> torch.Tensor:
+    """Noise of a form (1, ...) for each seed."""
+    return torch.cat([torch.randn(form, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 @contextmanager

@@ -227,3 +227,18 @@ def test_rows_that_a_denoiser_is_given_as_a_list(guidance, rows):
     sampler = Sampler(shared("z_image"), request(guidance=guidance))
     sampler.draw("two cats", [5, 6])
     assert (sampler.compute.denoiser, sampler.image_passes) == (rows, rows // 2)
+
+
+@pytest.mark.parametrize("name", ["flux", "qwen_image", "z_image"])
+def test_noise_is_what_the_pipeline_draws_packed_as_it_may_be(name):
+    sampler = Sampler(shared(name), request(1))
+    noise = sampler.noise([5, 6])
+    assert sampler.compute.denoiser == 2 * (2 if name == "z_image" else 1)  # guided by itself
+    for place, seed in enumerate((5, 6)):
+        again = sampler.draw("two cats", [9], noise[place : place + 1])
+        torch.testing.assert_close(again, sampler.draw("two cats", [seed]))
+
+
+def test_noise_that_is_drawn_in_half_precision():
+    sampler = Sampler(copied("stable_diffusion").to(torch.bfloat16), request(1))
+    assert torch.equal(sampler.draw("two cats", [9], sampler.noise([5])), sampler.draw("two cats", [5]))
