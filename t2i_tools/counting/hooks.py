@@ -13,6 +13,7 @@ from torch import nn
 from t2i_tools.counting.token import CountToken, token_encoders
 from t2i_tools.errors import InputError
 from t2i_tools.handle import Handle
+from t2i_tools.models.compiled import forget_compiled
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -52,6 +53,7 @@ def count_token(pipe: DiffusionPipeline, token: CountToken | str | os.PathLike) 
     words: dict[int, AddedWord] = {}
     try:
         for part in parts:
+            forget_compiled(part.encoder)
             if id(part.tokenizer) not in words:  # two encoders may share one
                 words[id(part.tokenizer)] = word = AddedWord(part.tokenizer, token.word)
                 handle.on_remove(word.remove)
@@ -134,6 +136,7 @@ class VectorWriter:
             hook.remove()
         self._unbind()
 
+    @torch.compiler.disable  # what is compiled next must not hold this call's places
     def before_encoder(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """Pre-hook of the encoder: what it looks up in the ids, such as the end of the text, it finds as ever."""
         self.bind()
@@ -143,6 +146,7 @@ class VectorWriter:
             return (self.hide(args[0]), *args[1:]), kwargs
         return args, kwargs
 
+    @torch.compiler.disable
     def before_embedding(self, module: nn.Module, args: tuple) -> tuple | None:
         """Pre-hook of the embedding, for those who call a part of the encoder alone."""
         return (self.hide(args[0]), *args[1:]) if self.places is None and args else None
@@ -152,6 +156,7 @@ class VectorWriter:
         self.places = ids == self.word
         return torch.where(self.places, torch.zeros_like(ids), ids)
 
+    @torch.compiler.disable
     def after_embedding(self, module: nn.Module, args: tuple, embeds: torch.Tensor) -> torch.Tensor:
         """Hook of the embedding: (B, L, d) with the vectors in the word's places, in turn."""
         places, self.places = self.places, None
@@ -163,6 +168,7 @@ class VectorWriter:
         order = (places.cumsum(-1) - 1).clamp(min=0) % len(vectors)
         return torch.where(places[..., None], vectors[order.to(vectors.device)], embeds)
 
+    @torch.compiler.disable
     def after_encoder(self, module: nn.Module, args: tuple, output: Any) -> None:
         """Hook of the encoder, called after an exception too."""
         self.places = None

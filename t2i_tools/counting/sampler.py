@@ -28,6 +28,7 @@ from t2i_tools.images.signature import takes
 from t2i_tools.images.sizes import centre_box
 from t2i_tools.models.anatomy import denoiser, execution_device, text_encoders
 from t2i_tools.models.calls import batch_rows, timestep
+from t2i_tools.models.compiled import around_calls
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -201,13 +202,11 @@ def recording(pipe: DiffusionPipeline, steps: int, where: str) -> Iterator[None]
     def enable(*_: Any) -> None:
         torch.set_grad_enabled(True)
 
-    hooks = [model.register_forward_pre_hook(before, with_kwargs=True), model.register_forward_hook(enable)]
-    hooks += [part.encoder.register_forward_pre_hook(enable) for part in text_encoders(pipe)]
-    try:
+    with ExitStack() as stack:
+        stack.enter_context(around_calls(model, before, enable))
+        for part in text_encoders(pipe):
+            stack.enter_context(around_calls(part.encoder, enable))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def has_graph(index: int, total: int, steps: int, where: str) -> bool:
@@ -230,11 +229,11 @@ def counted(pipe: DiffusionPipeline, compute: Compute, graph: Compute) -> Iterat
         compute.denoiser += rows
         graph.backward += rows if output.requires_grad else 0
 
-    hook = denoiser(pipe).register_forward_hook(note, with_kwargs=True)
-    try:
+    before = compute.denoiser
+    with around_calls(denoiser(pipe), after=note):
         yield
-    finally:
-        hook.remove()
+    if compute.denoiser == before:
+        raise UnsupportedModelError(f"no call of {type(denoiser(pipe)).__name__} was seen: open the pipeline anew")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from t2i_tools.handle import Handle
 from t2i_tools.longclip.reader import Reader
 from t2i_tools.longclip.tensors import PromptEmbeds, PromptIds, plain
 from t2i_tools.longclip.weighted import TextReader
+from t2i_tools.models.compiled import forget_compiled
 from t2i_tools.models.prompts import prompt_reader, set_prompt_reader
 
 if TYPE_CHECKING:
@@ -38,9 +39,11 @@ class WindowedEncoder:
 
     def attach(self, handle: Handle, encoder: nn.Module) -> None:
         """Put the hooks on a text encoder until the handle ends. Others see windows, whenever they came."""
+        forget_compiled(encoder)
         handle.on_remove(encoder.register_forward_pre_hook(self.before, prepend=True, with_kwargs=True).remove)
         handle.on_remove(encoder.register_forward_hook(self.after, with_kwargs=True).remove)
 
+    @torch.compiler.disable
     def before(self, encoder: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
         """Pre-hook: ids (B, windows size) -> (B windows, size)."""
         kwargs = dict(zip(ARGUMENTS, args, strict=False)) | kwargs
@@ -55,6 +58,7 @@ class WindowedEncoder:
             kwargs["attention_mask"] = kwargs["attention_mask"].reshape(-1, size)
         return (), kwargs
 
+    @torch.compiler.disable
     def after(self, encoder: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
         """Hook: hidden states (B windows, size, d) -> (B, windows size, d), weighted; pooled vectors of the first."""
         weights = self._weights

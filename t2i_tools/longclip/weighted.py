@@ -21,6 +21,7 @@ from t2i_tools.handle import Handle
 from t2i_tools.longclip.syntax import Piece, flattened, parse_prompt
 from t2i_tools.longclip.tensors import PromptIds, plain
 from t2i_tools.longclip.windows import shortened
+from t2i_tools.models.compiled import forget_compiled
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -170,9 +171,11 @@ class WeightedEncoder:
 
     def attach(self, handle: Handle, encoder: nn.Module) -> None:
         """Put the hooks on a text encoder until the handle ends."""
+        forget_compiled(encoder)
         handle.on_remove(encoder.register_forward_pre_hook(self.before, prepend=True, with_kwargs=True).remove)
         handle.on_remove(encoder.register_forward_hook(self.after, with_kwargs=True).remove)
 
+    @torch.compiler.disable
     def before(self, encoder: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
         """Pre-hook: notes the weights that the ids carry, (B, rows)."""
         named = dict(zip(ARGUMENTS, args, strict=False)) | kwargs
@@ -182,6 +185,7 @@ class WeightedEncoder:
         self._weights, self._as_tuple = ids.weights, named.get("return_dict") is False
         return (), named | {"input_ids": plain(ids), "return_dict": True}
 
+    @torch.compiler.disable
     def after(self, encoder: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
         """Hook: hidden states (B, rows, d), those of weighted tokens moved away from or towards the empty prompt's."""
         if self._weights is None:

@@ -11,7 +11,7 @@ from torch import nn
 from t2i_tools.counting.hooks import count_token
 from t2i_tools.counting.sampler import Sampler, frozen
 from t2i_tools.counting.token import start_token
-from t2i_tools.errors import OutOfMemoryError
+from t2i_tools.errors import OutOfMemoryError, UnsupportedModelError
 from t2i_tools.images.generate import Request, call_arguments, generate_image
 from t2i_tools.models.anatomy import denoiser
 
@@ -242,3 +242,27 @@ def test_noise_is_what_the_pipeline_draws_packed_as_it_may_be(name):
 def test_noise_that_is_drawn_in_half_precision():
     sampler = Sampler(copied("stable_diffusion").to(torch.bfloat16), request(1))
     assert torch.equal(sampler.draw("two cats", [9], sampler.noise([5])), sampler.draw("two cats", [5]))
+
+
+def test_what_was_compiled_before_is_counted_and_has_a_gradient(pipe):
+    found = []
+    for compiled in (False, True):
+        if compiled:
+            pipe.unet.compile(backend="eager")
+            pipe.text_encoder.compile(backend="eager")
+            pipe("two cats", num_inference_steps=1, height=64, width=64, output_type="latent")
+        with count_token(pipe, token := token_of(pipe)):
+            sampler = Sampler(pipe, request(2, guidance=1.0))
+            sampler.backward(sampler.draw(PROMPT, [5], gradient=True).square().mean())
+        assert (sampler.compute.denoiser, sampler.compute.backward) == (2, 1)
+        found.append(gradients(token))
+    assert found[0].abs().max() > 0
+    torch.testing.assert_close(*found)
+    torch.compiler.reset()
+
+
+def test_a_denoiser_whose_calls_are_not_seen(pipe, monkeypatch):
+    unet = pipe.unet
+    monkeypatch.setattr(type(unet), "__call__", lambda self, *args, **kwargs: self.forward(*args, **kwargs))
+    with pytest.raises(UnsupportedModelError, match="no call of UNet2DConditionModel was seen"):
+        Sampler(pipe, request(1)).draw("two cats", [5])

@@ -4,7 +4,7 @@ import torch
 from support import pipezoo
 from support.comparing import distance
 from support.longtexts import embeds, words
-from support.shared import shared
+from support.shared import copied, shared
 
 import t2i_tools as t2i
 
@@ -35,3 +35,14 @@ def test_clip_skip(sd, monkeypatch):
         longer, weighted = (embeds(sd, text, clip_skip=1)[0] for text in (words(76), f"(({words(75)})) a"))
     assert distance(longer[:, :77], plain) <= 1e-5
     assert distance(weighted[:, :77], plain) > 1e-2
+
+
+def test_a_text_encoder_that_was_compiled_before():
+    pipe, prompt = copied("stable_diffusion"), "two (red:1.5) cats" + " on a photo" * 40
+    with t2i.long_prompts(pipe, "chunk"):
+        expected = pipe.encode_prompt(prompt, "cpu", 1, False)[0]
+    pipe.text_encoder.compile(backend="eager")
+    pipe.encode_prompt("two cats", "cpu", 1, False)
+    with t2i.long_prompts(pipe, "chunk"):
+        torch.testing.assert_close(pipe.encode_prompt(prompt, "cpu", 1, False)[0], expected)
+    torch.compiler.reset()
