@@ -80,7 +80,7 @@ def entropy_scaling(
     scalings = {}
     for root, found in chosen.items():
         gains = [keys.setdefault(layer.attention, KeyGain(layer, find_layout(root).on_queries)) for layer in found]
-        scalings[root] = Scaling(find_layout(root), gains, grid, scale, steps)
+        scalings[root] = Scaling(find_layout(root), gains, grid, scale, steps, pipe)
     for model in models.values():
         forget_compiled(model)
         _warn_of_others(unwrapped(model))

@@ -72,12 +72,13 @@ class Scaling:
         native: Grid,
         gain: Callable[[int, int], float],
         steps: Container[int] | None,
+        pipe: Any = None,
     ) -> None:
         self.layout = layout
         self.native = native
         self.gain = gain
         self.steps = steps
-        self.clock = StepClock()
+        self.clock = StepClock(pipe)
         self.keys = keys
         self.last: list[dict[str, Any]] = []
 

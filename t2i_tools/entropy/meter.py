@@ -47,7 +47,7 @@ def attention_entropy(pipe: DiffusionPipeline | nn.Module, *, queries: int = 64)
     model = unwrapped(denoiser(pipe))
     if is_compiled(denoiser(pipe)):
         raise UnsupportedModelError("attention_entropy cannot see into compiled code: measure before torch.compile")
-    meter = EntropyMeter(queries)
+    meter = EntropyMeter(queries, pipe)
     handle = Handle(model, "entropy meter", meter.report)
     watcher = AttentionWatcher(model, meter.read)
     watcher.attach(handle, [(layer.attention, layer.name, layer) for layer in find_layers(model)])
@@ -57,9 +57,9 @@ def attention_entropy(pipe: DiffusionPipeline | nn.Module, *, queries: int = 64)
 class EntropyMeter:
     """Sums up what each layer shows in each step."""
 
-    def __init__(self, queries: int) -> None:
+    def __init__(self, queries: int, pipe: Any = None) -> None:
         self.queries = queries
-        self.clock = StepClock()
+        self.clock = StepClock(pipe)
         self.entropies: dict[tuple[str, int, int], list[torch.Tensor]] = defaultdict(list)
 
     def read(self, layer: Layer, call: DenoiserCall, attention: Attention) -> None:

@@ -83,7 +83,7 @@ def entropy_processors(
     layout = find_layout(model)
     keys = [KeyGain(layer, layout.on_queries) for layer in chosen]
     power = partial(gain, rule=find_rule(rule), strength=find_strength(strength))
-    scaling = Scaling(layout, keys, native_grid(pipe, native), power, steps)
+    scaling = Scaling(layout, keys, native_grid(pipe, native), power, steps, pipe)
     forget_compiled(denoiser(pipe))
     hook = model.register_forward_pre_hook(scaling.set_gains, with_kwargs=True)
     alive = _Alive()

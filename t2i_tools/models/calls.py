@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -160,10 +161,13 @@ def parameters(forward: Callable[..., Any]) -> tuple[str, ...]:
 class StepClock:
     """Numbers the denoising steps by the timesteps that a denoiser is called with.
 
-    The same timestep again is the same step (guidance may call twice); one that goes back begins a new image.
+    The same timestep again is the same step (guidance may call twice). A new image begins where the pipeline has set
+    its scheduler's timesteps anew; without a pipeline, at a timestep that goes back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pipe: Any = None) -> None:
+        self._pipe = weakref.ref(pipe) if hasattr(pipe, "scheduler") else lambda: None  # copied with the denoiser
+        self._timesteps = self._set_timesteps()
         self.reset()
 
     def reset(self) -> None:
@@ -174,12 +178,19 @@ class StepClock:
 
     def tick(self, time: float) -> int:
         """The number of the step, from 0."""
+        timesteps = self._set_timesteps()
+        if timesteps is not self._timesteps:
+            self._timesteps = timesteps
+            self.reset()
         if self._time is not None and time != self._time:
             rises = time > self._time
             back = self._rises is not None and rises != self._rises
             self.step, self._rises = (0, None) if back else (self.step + 1, rises)
         self._time = time
         return self.step
+
+    def _set_timesteps(self) -> Any:
+        return getattr(getattr(self._pipe(), "scheduler", None), "timesteps", None)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support import zoo
+from support.shared import shared
 from torch import nn
 
 from t2i_tools.entropy.hooks import find_layers
@@ -114,3 +115,13 @@ def test_steps_are_numbered_by_timesteps():
     assert [clock.tick(time) for time in (600, 700)] == [0, 1]  # rising ones
     clock.reset()
     assert clock.tick(1) == 0
+
+
+def test_a_pipeline_that_sets_its_timesteps_anew_begins_a_new_image():
+    """Also after an image of one step, and where the times go on in the same direction."""
+    pipe = shared("stable_diffusion")
+    for images in ([(499,), (999, 749, 499, 249)], [(999,), (499,)], [(999, 499), (249,)]):
+        clock = StepClock(pipe)
+        for times in images:
+            pipe.scheduler.set_timesteps(4)
+            assert [clock.tick(time) for time in times] == list(range(len(times)))
