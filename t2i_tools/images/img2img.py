@@ -5,9 +5,11 @@ Users know it as "hires fix". It decides what is where at a size that the model 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -105,16 +107,27 @@ def check_strength(strength: float, steps: int) -> None:
 
 def image_to_image(pipe: DiffusionPipeline) -> DiffusionPipeline:
     """A pipeline of the same parts that begins with an image. Raises UnsupportedModelError."""
-    from diffusers import AutoPipelineForImage2Image
-
-    try:
-        second = AutoPipelineForImage2Image.from_pipe(pipe)
-    except ValueError as error:
-        raise UnsupportedModelError(f"diffusers has no image-to-image pipeline to {type(pipe).__name__}") from error
+    second = next(filter(None, map(partial(_second_of, pipe), type(pipe).__mro__)), None)
+    if second is None:
+        raise UnsupportedModelError(f"diffusers has no image-to-image pipeline to {type(pipe).__name__}")
     if not (takes(second, "strength") and takes(second, "image")):
         raise UnsupportedModelError(f"{type(second).__name__} takes no strength: a second pass would ignore the first")
     second.set_progress_bar_config(**getattr(pipe, "_progress_bar_config", {}))
     return second
+
+
+def _second_of(pipe: DiffusionPipeline, kind: type) -> DiffusionPipeline | None:
+    """The image-to-image pipeline to a class of diffusers, a base of the pipeline's; None where there is none."""
+    from diffusers import AutoPipelineForImage2Image
+
+    if not kind.__module__.startswith("diffusers.pipelines."):
+        return None
+    stock = copy.copy(pipe)
+    stock.__class__ = kind  # diffusers goes by its name, and knows no other subclass
+    try:
+        return AutoPipelineForImage2Image.from_pipe(stock)
+    except ValueError:
+        return None
 
 
 def _redraw(

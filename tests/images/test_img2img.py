@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.shared import shared
 
 from t2i_tools.entropy import entropy_scaling
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.images.generate import Request, generate_image, generate_images
 from t2i_tools.images.img2img import first_size, image_to_image, two_pass
+from t2i_tools.pipelines import AdaptiveStableDiffusionPipeline
 
 
 def request(seed=3, size=(96, 128), **more):
@@ -82,12 +84,22 @@ def test_strengths_without_a_step(tiny_pipeline, strength):
         two_pass(tiny_pipeline, [request()], strength=strength)
 
 
-def test_pipelines_without_a_second_pass(tiny_pipeline):
+def test_pipelines_without_a_second_pass():
+    with pytest.raises(UnsupportedModelError, match="no image-to-image pipeline to CogView4Pipeline"):
+        image_to_image(shared("cogview4"))
+
+
+def test_subclasses_have_the_second_pass_of_what_they_derive_from(tiny_pipeline):
     class Mine(type(tiny_pipeline)):
         pass
 
-    with pytest.raises(UnsupportedModelError, match="Mine"):
-        image_to_image(Mine(**tiny_pipeline.components, requires_safety_checker=False))
+    expected = two_pass(tiny_pipeline, [request()])[0]
+    for kind in (Mine, AdaptiveStableDiffusionPipeline):
+        pipe = kind(**tiny_pipeline.components, requires_safety_checker=False)
+        pipe.set_progress_bar_config(disable=True)
+        assert type(image_to_image(pipe)).__name__ == "StableDiffusionImg2ImgPipeline"
+        assert type(pipe) is kind
+        assert np.array_equal(pixels(two_pass(pipe, [request()])[0]), pixels(expected))
 
 
 def test_requests_that_do_not_agree(tiny_pipeline):
