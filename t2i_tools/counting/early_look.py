@@ -167,11 +167,13 @@ def decoded(pipe: DiffusionPipeline, latents: torch.Tensor) -> torch.Tensor:
         latents = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0)
     dtype = vae.dtype
     needs_float = dtype == torch.float16 and getattr(config, "force_upcast", False)
-    if needs_float:
-        vae.to(torch.float32)
-    images = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
-    if needs_float:
-        vae.to(dtype)
+    try:
+        if needs_float:
+            vae.to(torch.float32)
+        images = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+    finally:
+        if needs_float:
+            vae.to(dtype)
     return pipe.image_processor.postprocess(images.detach(), output_type="pt").float()
 
 
@@ -189,14 +191,15 @@ def looking(pipe: DiffusionPipeline, look: Look | None) -> Iterator[None]:
 
     def stepping(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         nonlocal calls, first
-        calls, total, now = calls + 1, len(scheduler.timesteps), time.perf_counter()
-        first = first or now
+        calls, total = calls + 1, len(scheduler.timesteps)
+        first = first or _now(sample.device)
         is_due = calls >= math.ceil(look.at * total) and getattr(scheduler, "state_in_first_order", True)
         if is_due and look.cost is None and 1 < calls < total and scheduler.num_inference_steps >= LEAST_STEPS:
+            now = _now(sample.device)
             with torch.no_grad():
                 images = decoded(pipe, predicted_x0(scheduler, model_output, timestep, sample))
                 goes_on = look.on_images(images)
-            look.cost = (time.perf_counter() - now) / ((now - first) / (calls - 1)) / total
+            look.cost = (_now(sample.device) - now) / ((now - first) / (calls - 1)) / total
             if not goes_on:
                 look.ended = True
                 raise TrialEnded(images)
@@ -222,6 +225,13 @@ def replaced_step(pipe: DiffusionPipeline, step: Callable[..., Any]) -> Iterator
             del scheduler.step
             if before is not None:
                 scheduler.step = before
+
+
+def _now(device: torch.device) -> float:
+    """The time in seconds, after all that a GPU has been given to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _space(scheduler: Any) -> str | None:

@@ -144,17 +144,24 @@ class Looks:
     record: LookRecord
     at: float
     cost: float | None = None
+    _is_warm: bool = field(default=False, repr=False)
 
     def reach(self) -> int | None:
         """Return the largest distance with which a trial goes on; None for no look."""
-        return self.record.reach(self.at, COST_BEFORE if self.cost is None else self.cost)
+        return self.record.reach(self.at, self.price)
 
     def note(self, distance: int, is_exact: bool | None, measured: float) -> float:
-        """Take in a look; returns its cost, which is that of the first one in all of a search."""
+        """Take in a look; returns its cost, which is that of the second one in all of a search: the first warms up."""
         self.record.note(distance, is_exact)
-        if self.cost is None:
+        if self.cost is None and self._is_warm:
             self.cost = measured
-        return self.cost
+        self._is_warm = True
+        return self.price
+
+    @property
+    def price(self) -> float:
+        """What a look costs as far as is known, in images' worth of denoising."""
+        return COST_BEFORE if self.cost is None else self.cost
 
 
 def record_key(pipe: DiffusionPipeline, steps: int | None) -> str:

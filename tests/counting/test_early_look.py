@@ -12,7 +12,7 @@ from support.shared import copied
 
 import t2i_tools as t2i
 from t2i_tools.counting.early_look import SCHEDULERS, Look, TrialEnded, check_look, decoded, looking, predicted_x0
-from t2i_tools.counting.look_record import ENOUGH, LookRecord
+from t2i_tools.counting.look_record import COST_BEFORE, ENOUGH, LookRecord, Looks
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.images.generate import Request, call_arguments, generate_image
 from t2i_tools.models.anatomy import denoiser
@@ -294,3 +294,20 @@ def test_once_looks_are_known_the_plain_image_is_drawn_without(pipe, brightness,
     later = list(search(pipe, brightness, method=method, early_look=records))
     assert later[0].look is None and not later[0].ended and later[0].image.tobytes() == first.image.tobytes()
     assert any(step.look is not None for step in later[1:])
+
+
+def test_a_look_that_fails_leaves_the_vae_as_it_was(pipe, monkeypatch):
+    pipe.vae.half().register_to_config(force_upcast=True)
+
+    def fail(*_, **__):
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(pipe.vae, "decode", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        decoded(pipe, torch.zeros(1, 4, 8, 8))
+    assert pipe.vae.dtype == torch.float16
+
+
+def test_the_first_look_warms_up_and_is_not_what_looks_cost():
+    looks = Looks(LookRecord(), 0.5)
+    assert [looks.note(1, None, measured) for measured in (9.0, 0.2, 0.4)] == [COST_BEFORE, 0.2, 0.2]
