@@ -95,7 +95,6 @@ class WindowedEncoder:
             joined = torch.where(weights == 1, joined, nothing + weights * (joined - nothing))
         return PromptEmbeds.of(joined, filling[0])
 
-    @torch.no_grad()
     def _weighed_pooled(
         self, encoder: nn.Module, kwargs: dict[str, Any], output: Any, weights: Tensor
     ) -> dict[str, Tensor]:
@@ -107,7 +106,8 @@ class WindowedEncoder:
         names = [name for name in POOLED if output.get(name) is not None]
         moved = {name: output[name] for name in names}
         for weight in weights[weights != 1].unique().tolist():
-            without = encoder.forward(**kwargs | self._left_out(kwargs, weights == weight))
+            with torch.no_grad():
+                without = encoder.forward(**kwargs | self._left_out(kwargs, weights == weight))
             for name in names:
                 moved[name] = moved[name] + (weight - 1) * (output[name] - without[name])
         return moved

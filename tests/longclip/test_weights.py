@@ -7,6 +7,7 @@ from support.longtexts import embeds, words
 from support.shared import copied, shared
 
 import t2i_tools as t2i
+from t2i_tools.counting.token import start_token
 
 
 def test_weights_of_single_prompts_in_a_batch(sd):
@@ -35,6 +36,20 @@ def test_clip_skip(sd, monkeypatch):
         longer, weighted = (embeds(sd, text, clip_skip=1)[0] for text in (words(76), f"(({words(75)})) a"))
     assert distance(longer[:, :77], plain) <= 1e-5
     assert distance(weighted[:, :77], plain) > 1e-2
+
+
+def test_a_weight_beside_a_count_token_leaves_it_its_gradient():
+    """p + (w - 1) (p - e) of the pooled vector, whose e is without the words: w times the gradient of p."""
+    pipe = copied("flux")
+    token, grads = start_token(pipe, 7, "cat", start="two"), []
+    vector = token.vectors["text_encoder"].requires_grad_(True)
+    with t2i.long_prompts(pipe, "chunk"), t2i.count_token(pipe, token):
+        for prompt in ("two (<count-7>:1.5) cats", "two <count-7> cats"):
+            pipe.encode_prompt(prompt, None)[1][0, 0].backward()
+            grads.append(vector.grad.clone())
+            vector.grad = None
+    assert grads[1].abs().max() > 0
+    torch.testing.assert_close(grads[0], 1.5 * grads[1])
 
 
 def test_a_text_encoder_that_was_compiled_before():
