@@ -45,7 +45,7 @@ def around_calls(
             after(model, args, kwargs, output)
         return output
 
-    model._compiled_call_impl = call  # type: ignore[assignment]
+    model._compiled_call_impl = call
     try:
         yield
     finally:
