@@ -43,10 +43,10 @@ def long_prompts(
 
     The pooled vector is the first window's. Where the denoiser is given nothing else of an encoder (Flux's CLIP), the
     other windows are cut, which ruler, report and a warning say. Encoders other than CLIP keep their length. A prompt
-    that 77 tokens hold stays in a window of 77 and equals the plain pipeline's to the bit where all prompts of the call
-    are as short, the negative ones too; beside longer ones it gets empty windows, and another image. What is saved
-    while "stretch" is on has its 248 positions, and plain diffusers draws another image of a short prompt with it:
-    remove the handle before `save_pretrained`, unless that is meant.
+    that 77 tokens hold stays in a window of 77 and, where it has no brackets or `syntax` is off, equals the plain
+    pipeline's to the bit if all prompts of the call are as short, the negative ones too; beside longer ones it gets
+    empty windows, and another image. What is saved while "stretch" is on has its 248 positions, and plain diffusers
+    draws another image of a short prompt with it: remove the handle before `save_pretrained`, unless that is meant.
 
     Args:
         pipe: A pipeline of diffusers.
