@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from t2i_tools.bundled import BUNDLED_SIZE, BUNDLED_STEPS
+from t2i_tools.bundled import BUNDLED_SIZE, usual_of
 from t2i_tools.errors import ModelError
 from t2i_tools.images.signature import call_default
 from t2i_tools.images.sizes import Size
 from t2i_tools.models.anatomy import native_size, size_multiple
 from t2i_tools.models.outline import outline
-from t2i_tools.workflows.open_model import BUNDLED
+from t2i_tools.workflows.open_model import BUNDLED_FEW_STEPS, BUNDLED_FORMS
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -26,8 +26,8 @@ class ModelSizes:
     """Source of a model -> its size. A folder tells by its configuration, all others once they have been opened."""
 
     def __init__(self) -> None:
-        self._known: dict[str, ModelSize | None] = {BUNDLED: ModelSize(BUNDLED_SIZE, 8)}
-        self._steps: dict[str, int] = {BUNDLED: BUNDLED_STEPS}
+        self._known: dict[str, ModelSize | None] = dict.fromkeys(BUNDLED_FORMS, ModelSize(BUNDLED_SIZE, 8))
+        self._steps: dict[str, int] = {form: usual_of(few_steps=form == BUNDLED_FEW_STEPS)[0] for form in BUNDLED_FORMS}
 
     def of(self, source: str) -> ModelSize | None:
         """The size; None while it is not known."""

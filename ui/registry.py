@@ -13,7 +13,7 @@ from t2i_tools.errors import shortened
 from t2i_tools.models.anatomy import align
 from t2i_tools.models.loading import check_source
 from t2i_tools.workflows.detectors import COUNTER, JUDGES
-from t2i_tools.workflows.open_model import BUNDLED, ModelOptions, open_model
+from t2i_tools.workflows.open_model import BUNDLED, BUNDLED_FORMS, ModelOptions, open_model
 
 from .errors import FieldError
 from .model_sizes import ModelSize, ModelSizes
@@ -65,7 +65,7 @@ class Registry:
 
     def models(self) -> dict[str, str]:
         """Name -> what `open_pipeline` takes; the one chosen at the start comes first."""
-        folder, found = self._options.models, {BUNDLED: BUNDLED}
+        folder, found = self._options.models, {form: form for form in BUNDLED_FORMS}
         for path in sorted(folder.iterdir()) if folder else ():
             if (path / "model_index.json").is_file():
                 found[path.name] = str(path)
@@ -145,7 +145,7 @@ class Registry:
         None: no score, as for "none". Raises InputError.
         """
         if clip is None:
-            return BUNDLED if self.options(choice).model == BUNDLED else None
+            return BUNDLED if self.options(choice).model in BUNDLED_FORMS else None
         return None if clip == NONE else look_up(clip, self.clips(), "CLIP")
 
     def with_files(self, plugins: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class Registry:
     def check_first(self) -> None:
         """Raise ModelError where the first model is none at first sight, before a server is started for it."""
         source = self.options(Choice()).model
-        if source != BUNDLED:
+        if source not in BUNDLED_FORMS:
             check_source(source)
 
     def warm(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i_tools.workflows.count import kept_line, tally, yield_line
-from t2i_tools.workflows.open_model import BUNDLED, ModelOptions
+from t2i_tools.workflows.open_model import BUNDLED, BUNDLED_FORMS, ModelOptions
 from t2i_tools.workflows.progress import bar
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def run(
         return image_settings(pipe, chosen, job.request(result)) | plugins
 
     rows: list[CountRow] = []
-    clip = clip_on(BUNDLED, None) if chosen.model == BUNDLED else None  # no other model has one of its own
+    clip = clip_on(BUNDLED, None) if chosen.model in BUNDLED_FORMS else None  # no other model has one of its own
     with search_progress(job, rows, show) as on_step:
         for row in run_searches(pipe, counter, job, folder, describe, on_step, clip):
             rows.append(row)

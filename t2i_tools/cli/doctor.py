@@ -20,7 +20,7 @@ from t2i_tools.errors import InputError, first_line, install_command
 from t2i_tools.images.sizes import parse_size
 from t2i_tools.workflows.count import usual_settings
 from t2i_tools.workflows.detectors import COUNTER
-from t2i_tools.workflows.open_model import BUNDLED, ModelOptions, open_model
+from t2i_tools.workflows.open_model import BUNDLED_FORMS, ModelOptions, open_model
 from t2i_tools.workflows.outputs import check_folder
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def doctor(
     if attempt:
         size = native and parse_size(native)
         settings = {"steps": steps, "guidance": guidance, "native": size, "label": label or "cat"}
-        name = detector or (COUNTER if chosen.model == BUNDLED and import_problem("ultralytics") is None else None)
+        ours = chosen.model in BUNDLED_FORMS and import_problem("ultralytics") is None
+        name = detector or (COUNTER if ours else None)
         if name is None and (label, number) != (None, None):
             raise InputError("--label and --number say what a detector is to count: add --detector")
         _try_model(chosen, name, range(number or 3), output, as_json, settings)
@@ -111,7 +112,7 @@ def _try_model(
         check_folder(output, ("card.json",))
     counter = open_detector(detector, [settings["label"]], None, chosen.device) if detector else None
     pipe = open_model(chosen)
-    usual = usual_settings(pipe, chosen.model) if chosen.model == BUNDLED or counter else {"steps": FEW_STEPS}
+    usual = usual_settings(pipe, chosen.model) if chosen.model in BUNDLED_FORMS or counter else {"steps": FEW_STEPS}
     settings = usual | {key: value for key, value in settings.items() if value is not None}
     show = None if as_json else lambda check: print(check, flush=True)
     card = check_model(pipe, counter=counter, seeds=seeds, on_check=show, **settings)

@@ -25,7 +25,7 @@ from t2i_tools.workflows.evaluation_plan import (
     settings_of,
     write_results,
 )
-from t2i_tools.workflows.open_model import BUNDLED, ModelOptions
+from t2i_tools.workflows.open_model import BUNDLED, BUNDLED_FORMS, ModelOptions
 from t2i_tools.workflows.outputs import check_folder
 
 Protocol = Annotated[
@@ -161,7 +161,7 @@ def counts(
         raise InputError("no prompt has a class to count: give the prompts file columns class and count")
     rule.baseline_of([item.method for item in items])  # complains now, not after hours
     judge = judge or default_judge(chosen.model, images)
-    ours = chosen.model == BUNDLED and not images
+    ours = chosen.model in BUNDLED_FORMS and not images
     clip = None if clip == "none" else clip or (BUNDLED if ours else None)
     openers = openers_of(chosen, judge, threshold, labels, clip)
     about = {"benchmark": benchmark_name(chosen.model, prompts, images), "split": rule.split}

@@ -12,7 +12,7 @@ from t2i_tools.errors import InputError
 from t2i_tools.images.sizes import parse_size
 from t2i_tools.workflows.detectors import JUDGES
 from t2i_tools.workflows.grid import fill_grid, measures_of
-from t2i_tools.workflows.open_model import BUNDLED, ModelOptions, open_model
+from t2i_tools.workflows.open_model import BUNDLED, BUNDLED_FORMS, ModelOptions, open_model
 from t2i_tools.workflows.outputs import check_folder
 from t2i_tools.workflows.plugins import PluginOptions, plugin_axes, plugins_of
 
@@ -69,7 +69,7 @@ def grid(
         raise InputError("--judge counts the objects of a class: add --label CLASS")
     options.check_fit_acts(fit, size is not None or any(one.name == "size" for one in axes))
     check_folder(output, ("grid.json", "cells"))
-    measures = measures_of(label, judge or JUDGES[0], clip or (BUNDLED if chosen.model == BUNDLED else "none"))
+    measures = measures_of(label, judge or JUDGES[0], clip or (BUNDLED if chosen.model in BUNDLED_FORMS else "none"))
     pipe = open_model(chosen)
     if not quiet:
         tell_of_vocabulary(chosen.model, [cell.request.prompt for cell in cells])

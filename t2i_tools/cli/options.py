@@ -165,6 +165,15 @@ Dtype = Annotated[
         rich_help_panel=PARTS,
     ),
 ]
+FewSteps = Annotated[
+    bool,
+    flag(
+        "--few-steps",
+        "Draw in four steps, ten times fewer passes: the bundled model's form of that kind, as --model "
+        "bundled-few-steps.",
+        rich_help_panel=PARTS,
+    ),
+]
 EntropyScaling = Annotated[
     bool,
     flag(
@@ -345,6 +354,7 @@ OPTIONS: dict[str, Any] = {
     "vae_tiling": VaeTiling,
     "device": Device,
     "dtype": Dtype,
+    "few_steps": FewSteps,
     "entropy_scaling": EntropyScaling,
     "native": Native,
     "compare": Compare,

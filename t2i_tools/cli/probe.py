@@ -12,7 +12,7 @@ from t2i_tools.errors import InputError, ModelError
 from t2i_tools.images.promptfile import LABELLED, one_source, read_prompts
 from t2i_tools.images.sizes import parse_size
 from t2i_tools.workflows.choices import CLEAN, POOLED
-from t2i_tools.workflows.open_model import BUNDLED, ModelOptions, open_model
+from t2i_tools.workflows.open_model import BUNDLED, BUNDLED_FORMS, ModelOptions, open_model
 from t2i_tools.workflows.outputs import check_folder
 from t2i_tools.workflows.probe import (
     DEFAULT_SEED,
@@ -181,7 +181,7 @@ def usual_judge(ours: bool, model: str) -> str | None:
     """The detector without --judge: the bundled one where our own prompts meet the bundled model."""
     from t2i_tools.workflows.detectors import JUDGES
 
-    return JUDGES[0] if ours and model == BUNDLED else None
+    return JUDGES[0] if ours and model in BUNDLED_FORMS else None
 
 
 def _scorer(name: str | None, chosen: ModelOptions) -> "ClipScorer":
@@ -191,7 +191,7 @@ def _scorer(name: str | None, chosen: ModelOptions) -> "ClipScorer":
 
     if name == "none":
         raise InputError("--clip none: a probe reports the CLIP score: give a CLIP, or leave --clip out")
-    if name or chosen.model == BUNDLED:
+    if name or chosen.model in BUNDLED_FORMS:
         return clip_on(name or BUNDLED, chosen.device)
     try:
         return clip_on(CLIP, chosen.device)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2i_tools.errors import InputError
 from t2i_tools.workflows.choices import alike
-from t2i_tools.workflows.open_model import BUNDLED, ModelOptions, open_model, silence_libraries
+from t2i_tools.workflows.open_model import BUNDLED, BUNDLED_FORMS, ModelOptions, open_model, silence_libraries
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -157,6 +157,6 @@ def open_counter(name: str | None, chosen: ModelOptions, labels: Sequence[str]) 
     """
     if alike(name or "") in JUDGES:
         raise InputError(f"--counter {name}: a judge only evaluates; it could not judge what it had steered")
-    if name is None and chosen.model != BUNDLED:
+    if name is None and chosen.model not in BUNDLED_FORMS:
         raise InputError(f"--counter is needed: which detector is to count, a folder, a file, a Hub id or {COUNTER}")
     return open_detector(name or COUNTER, labels, None, chosen.device)

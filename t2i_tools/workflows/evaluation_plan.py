@@ -11,7 +11,7 @@ from t2i_tools.images.promptfile import LABELLED, read_prompts
 from t2i_tools.images.sizes import parse_sizes
 from t2i_tools.workflows.choices import one_of
 from t2i_tools.workflows.detectors import JUDGES, check_labels
-from t2i_tools.workflows.open_model import BUNDLED, ModelOptions
+from t2i_tools.workflows.open_model import BUNDLED_FORMS, ModelOptions
 from t2i_tools.workflows.plugins import own_scaling_note
 from t2i_tools.workflows.settings import short_name, with_defaults
 
@@ -62,7 +62,7 @@ def items_of(
         wanted = [int(count) for count in counts.split(",")]
     except ValueError as error:
         raise InputError(f"--counts {counts!r} are not whole numbers with commas between") from error
-    benchmark = bundled_benchmark(split) if model == BUNDLED else COCO[split]
+    benchmark = bundled_benchmark(split) if model in BUNDLED_FORMS else COCO[split]
     return make_items(counts_rows(benchmark, split, wanted, number), chosen, wanted_sizes)
 
 
@@ -82,7 +82,7 @@ def protocol_of(file: Path | None, split: str, own_prompts: Any) -> "Protocol":
 
 def default_judge(model: str, images: Path | None) -> str:
     """The judge where none is named. Raises InputError where there is no such thing."""
-    if model == BUNDLED and not images:
+    if model in BUNDLED_FORMS and not images:
         return JUDGES[0]
     raise InputError(f"--judge is needed: which detector is to count, a Hub id, a file, or {' or '.join(JUDGES)}")
 
@@ -91,7 +91,7 @@ def benchmark_name(model: str, prompts: Path | None, images: Path | None) -> str
     """What the report calls the prompts."""
     if source := prompts or images:
         return source.resolve().name
-    return "counts-bundled" if model == BUNDLED else "counts-coco"
+    return "counts-bundled" if model in BUNDLED_FORMS else "counts-coco"
 
 
 def settings_of(output: Path, batch: int | None, threads: int | None) -> "Settings":

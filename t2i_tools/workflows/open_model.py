@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 BUNDLED = "bundled"
-MODEL_HELP = "The bundled model, a folder of diffusers, a .safetensors checkpoint or a Hub id (owner/name)."
+BUNDLED_FEW_STEPS = "bundled-few-steps"
+BUNDLED_FORMS = (BUNDLED, BUNDLED_FEW_STEPS)
+MODEL_HELP = (
+    "The bundled model, its four-step form (bundled-few-steps), a folder of diffusers, a .safetensors checkpoint or a "
+    "Hub id (owner/name)."
+)
 DEVICE_HELP = "cpu, cuda, cuda:1, mps...; the best there is by default."
 DTYPE_HELP = (
     "Precision, also as float32, float16, bfloat16; fp32 by default, and bf16 on accelerators for models that are not "
@@ -27,7 +32,7 @@ class ModelOptions:
     """Which pipeline to open, and how.
 
     Attributes:
-        model: "bundled", a folder, a Hub id or one .safetensors checkpoint.
+        model: "bundled", "bundled-few-steps", a folder, a Hub id or one .safetensors checkpoint.
         config: A folder or Hub id with a checkpoint's configuration.
         lora: LoRA files, each with an optional ":SCALE".
         vae: Another VAE: a folder, a Hub id or a file.
@@ -36,6 +41,7 @@ class ModelOptions:
         vae_tiling: Whether large images are decoded in tiles.
         device: "cpu", "cuda", "cuda:1", "mps"...; the best there is if None.
         dtype: "fp32", "fp16" or "bf16", kept as torch's names; float32 where it is affordable if None.
+        few_steps: Another way to ask for the model "bundled-few-steps".
     """
 
     model: str = BUNDLED
@@ -47,8 +53,16 @@ class ModelOptions:
     vae_tiling: bool = False
     device: str | None = None
     dtype: str | None = None
+    few_steps: bool = False
 
     def __post_init__(self) -> None:
+        if self.few_steps:
+            if self.model not in BUNDLED_FORMS:
+                raise InputError(
+                    f"--few-steps is a form of the bundled model, not of {self.model}: give a LoRA made for it "
+                    "by --lora, and the --steps and --guidance that it wants"
+                )
+            object.__setattr__(self, "model", BUNDLED_FEW_STEPS)
         if self.dtype is not None:
             object.__setattr__(self, "dtype", dtype_name(self.dtype))
 
@@ -84,11 +98,11 @@ def open_model(options: ModelOptions) -> DiffusionPipeline:
     if options.vae and options.vae.endswith(".safetensors"):
         check_safetensors(Path(options.vae).expanduser())
     dtype = pick_dtype(options, device)
-    if options.model == BUNDLED:
+    if options.model in BUNDLED_FORMS:
         from t2i_tools.bundled import load_bundled
 
         with opening("the bundled model"):
-            pipe = load_bundled(dtype=dtype)
+            pipe = load_bundled(dtype=dtype, few_steps=options.model == BUNDLED_FEW_STEPS)
     else:
         pipe = open_pipeline(options.model, config=options.config, dtype=dtype)
     if options.scheduler:
@@ -114,7 +128,7 @@ def pick_dtype(options: ModelOptions, device: torch.device) -> torch.dtype:
     """The dtype asked for, or else float32 where it is affordable."""
     import torch
 
-    small = options.model == BUNDLED or device.type == "cpu"
+    small = options.model in BUNDLED_FORMS or device.type == "cpu"
     return getattr(torch, options.dtype or ("float32" if small else "bfloat16"))
 
 

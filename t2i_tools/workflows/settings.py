@@ -12,7 +12,7 @@ from t2i_tools.images.guidance import default_guidance
 from t2i_tools.images.signature import call_default
 from t2i_tools.models.anatomy import denoiser
 from t2i_tools.models.parts import sampler_of
-from t2i_tools.workflows.open_model import BUNDLED, ModelOptions
+from t2i_tools.workflows.open_model import BUNDLED_FEW_STEPS, BUNDLED_FORMS, ModelOptions
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 def with_defaults(request: Request, pipe: DiffusionPipeline, model: str) -> Request:
     """The request with the steps and guidance that the pipeline would take by itself, so that the file can tell."""
-    if model == BUNDLED:
-        from t2i_tools.bundled import BUNDLED_GUIDANCE, BUNDLED_STEPS
+    if model in BUNDLED_FORMS:
+        from t2i_tools.bundled import usual_of
 
-        steps, guidance = BUNDLED_STEPS, BUNDLED_GUIDANCE
+        steps, guidance = usual_of(few_steps=model == BUNDLED_FEW_STEPS)
     else:
         steps, guidance = call_default(pipe, "num_inference_steps"), default_guidance(pipe, request.negative)
     return replace(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from t2i_tools.workflows.open_model import BUNDLED
+from t2i_tools.workflows.open_model import BUNDLED_FORMS
 
 
 def prompt_note(model: str, prompts: Iterable[str]) -> str | None:
@@ -15,7 +15,7 @@ def prompt_note(model: str, prompts: Iterable[str]) -> str | None:
     Returns:
         The line without an end; None when all is known, and for every other model.
     """
-    if model != BUNDLED:
+    if model not in BUNDLED_FORMS:
         return None
     from t2i_tools.bundled.vocabulary import vocabulary_note
 

@@ -45,6 +45,18 @@ def test_the_cards_table_has_a_newcomers_rows(evaluate):
     assert '| "one apple", exact count |  | 75.0 % [30.1, 95.4], n = 4 |' in table
 
 
+def test_the_cards_table_compares_the_four_step_form(evaluate):
+    hit = evaluate.share([True, True, True, False])
+    gain = {"value": 0.09, "low": 0.021, "high": 0.153, "n": 432}
+    form = {"exact 1-3": hit, "one": hit, "class": hit, "colour": hit, "layouts": hit}
+    gains = {f"gain over {name}": gain for name in ("model at 4 steps", "model")}
+    rest = {"spread": gain, "seconds": {"value": 0.11, "n": 10}}
+    table = evaluate.table({"few_steps": {"four-step form": form, "model": form, **gains, **rest}})
+    assert "beyond model at 4 steps, exact count | bound > 0 | +9.0 points [2.1, 15.3], n = 432 |" in table
+    assert "right class (75.0 % with twenty steps) | within 3 points | 75.0 % [30.1, 95.4], n = 4 |" in table
+    assert "| four-step form, seconds, of the model's | <= 0.25 | 0.11 |" in table
+
+
 def test_a_candidate_has_one_line_per_figure(evaluate):
     figure = evaluate.share([True, True, True, False])
     lines = example_module("training/bundled/candidate").lines({"class": figure, "exact": {"1": figure, "2": figure}})

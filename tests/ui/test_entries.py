@@ -103,7 +103,7 @@ def test_a_checkpoint_beside_a_folder_of_its_name_and_with_its_configuration(tmp
         (tmp_path / name).touch()
     (tmp_path / "configs" / "other").mkdir(parents=True)
     registry = Registry(AppOptions(models=tmp_path))
-    assert list(registry.models()) == ["bundled", "other", "tiny", "tiny.safetensors"]
+    assert list(registry.models()) == ["bundled", "bundled-few-steps", "other", "tiny", "tiny.safetensors"]
     assert registry.options(Choice("other")).config == str(tmp_path / "configs" / "other")
     assert registry.options(Choice("tiny.safetensors")).config is None
     assert registry.options(Choice("tiny")).config is None

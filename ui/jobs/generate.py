@@ -13,7 +13,7 @@ from pydantic import Field
 from t2i_tools.errors import InputError, first_line
 from t2i_tools.images.generate import MAX_SEED, Request, check_request
 from t2i_tools.images.metadata import read_settings, save_image
-from t2i_tools.workflows.open_model import BUNDLED
+from t2i_tools.workflows.open_model import BUNDLED_FORMS
 from t2i_tools.workflows.outputs import slug
 from t2i_tools.workflows.plugins import PluginOptions, plugins_on, with_plugins
 from t2i_tools.workflows.settings import image_settings, with_defaults
@@ -185,7 +185,7 @@ def run(values: GenerateValues, context: "JobContext") -> None:
                 image, acted = _draw(pipe, plugins, request, values, context.output, report)
                 settings = image_settings(pipe, options, request) | acted | token_settings(tokens)
                 save_image(image, path, settings | {"width": image.width, "height": image.height})
-            _keep(context, path, options.model == BUNDLED)
+            _keep(context, path, options.model in BUNDLED_FORMS)
 
 
 def values_of_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,12 @@
 Stopped at any moment, it goes on where it was; `--shard 1/2` and `--shard 2/2` share a folder's searches between two
 processes. The methods follow the bundled detector; the judge has seen none of it.
 A search costs at most `budget` plain pictures, one backward pass of the denoiser being worth two forward. Writes
-report.md and report.json. What is claimed stands in protocol.json, beside which each run on the test
-split is logged.
+report.md and report.json. What is claimed stands in protocol.json, beside which each run on the test split is logged.
+
+    python examples/evaluations/counts/run.py outputs/paper --few-steps --budget 60 --methods paper,paper_walk,best_of
+
+searches on the four-step form, where the gradient goes through all steps as in Zafar et al. 2024; its claims stand in
+protocol_few_steps.json, and its seeds are its own.
 """
 
 import argparse
@@ -16,7 +20,7 @@ from itertools import product
 from pathlib import Path
 
 import t2i_tools as t2i
-from t2i_tools.bundled import BUNDLED_GUIDANCE, BUNDLED_STEPS
+from t2i_tools.bundled import BUNDLED_GUIDANCE, usual_of
 from t2i_tools.counting.token import fill_template
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.reports.protocol import log_test_run, read_protocol
@@ -26,7 +30,7 @@ from t2i_tools.evaluation.studies.search_study import Cell, clip_score, run_cell
 from t2i_tools.images.number_words import number_word
 from t2i_tools.workflows.evaluation_plan import bundled_benchmark, parse_shard
 
-PROTOCOL = Path(__file__).with_name("protocol.json")
+PROTOCOLS = {few: Path(__file__).with_name(f"protocol{'_few_steps' * few}.json") for few in (False, True)}
 CLAIMED = 4  # objects and more
 HARD = (8, 10)  # of these, right in fewer than a quarter of dev's plain pictures
 RIVAL = "best_of"
@@ -42,6 +46,9 @@ METHODS = {  # wording: what stands where the template has "{count}"
     "token by static scale": {"method": "token", "scale": 8.0},
     "token by last steps": {"method": "token", "grad_where": "last"},
     "random_walk": {"method": "random_walk"},
+    "paper": {"preset": "paper"},
+    # Its steps in random directions, at equal compute: a gradient costs three images' worth, a step of the walk one.
+    "paper_walk": {"preset": "paper", "method": "random_walk", "max_trials": 150, "patience": 45},
     "noise": {"method": "noise"},
     "noise+best_of": {"method": "noise+best_of"},
     "token+noise": {"method": "token+noise"},
@@ -55,13 +62,15 @@ METHODS = {  # wording: what stands where the template has "{count}"
     "plain more guidance": {"method": "plain", "guidance": 2 * BUNDLED_GUIDANCE},
 }
 FIRST_SEED = {"dev": 5_000_000_000, "test": 6_000_000_000}  # of no training and no other evaluation
+FEW_STEPS_SEEDS = 500_000_000  # behind those of the twenty-step form
 
 
-def cells(split: str, counts: list[int], seeds: int, number: int | None) -> list[Cell]:
+def cells(split: str, counts: list[int], seeds: int, number: int | None, few_steps: bool = False) -> list[Cell]:
     """Every class of the split with every count from every seed; of these the first `number` in an order drawn once."""
     benchmark = bundled_benchmark(split)
+    first = FIRST_SEED[split] + FEW_STEPS_SEEDS * few_steps
     every = [
-        Cell(label, n, f"{benchmark.opening} {{count}} {benchmark.classes[label]}", FIRST_SEED[split] + index)
+        Cell(label, n, f"{benchmark.opening} {{count}} {benchmark.classes[label]}", first + index)
         for index, (label, n, _) in enumerate(product(benchmark.classes, counts, range(seeds)))
     ]
     random.Random(0).shuffle(every)
@@ -88,27 +97,30 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="of each class and count")
     parser.add_argument("--number", type=int, help="so many searches a method, not all")
     parser.add_argument("--methods", default=",".join(name for name in METHODS if " " not in name))
+    parser.add_argument("--few-steps", action="store_true", help="search on the four-step form")
     parser.add_argument("--unet", type=Path, help="folder of another UNet, for instance one less trained")
     parser.add_argument("--counter", choices=("detector", "heatmap"), default="detector", help="whom searches follow")
     parser.add_argument("--shard", type=parse_shard, default=(0, 1), metavar="1/2", help="this part of the searches")
     parser.add_argument("--budget", type=float, default=16, help="plain pictures' worth of compute a search")
     options = parser.parse_args()
     if options.split == "test":
-        log_test_run(PROTOCOL, options.folder, told(options))
+        log_test_run(PROTOCOLS[options.few_steps], options.folder, told(options))
 
-    pipe, counter, guide = t2i.load_bundled(), t2i.load_bundled_counter(), None
+    pipe, counter, guide = t2i.load_bundled(few_steps=options.few_steps), t2i.load_bundled_counter(), None
     pipe.set_progress_bar_config(disable=True)
     if options.unet:
         pipe.unet = type(pipe.unet).from_pretrained(options.unet, dtype=pipe.dtype)
     judges = {"judge": t2i.load_bundled_judge(), "second judge": t2i.load_bundled_judge(second=True)}
     if options.counter == "heatmap":  # which has no gradient: it counts, and the detector says which way
         counter, guide = judges.pop("second judge"), counter
-    every = cells(options.split, options.counts, options.seeds, options.number)
+    every = cells(options.split, options.counts, options.seeds, options.number, options.few_steps)
     score = clip_score(t2i.load_bundled_clip(), every, words)
-    usual = {"steps": BUNDLED_STEPS, "guidance": BUNDLED_GUIDANCE, "budget": options.budget, "guide": guide}
+    usual = dict(zip(("steps", "guidance"), usual_of(few_steps=options.few_steps), strict=True))
+    usual |= {"budget": options.budget, "guide": guide}
     log = options.folder / "searches.jsonl"
     about = {"budget": options.budget, "counter": options.counter, "unet": str(options.unet or "")}
-    there = [{"counter": "detector", "unet": "", **row} for row in read_log(log)]
+    about |= {"few_steps": options.few_steps}
+    there = [{"counter": "detector", "unet": "", "few_steps": False, **row} for row in read_log(log)]
     if any(row[name] != value for row in there for name, value in about.items()):
         raise InputError(f"{options.folder} holds searches of another budget, counter or UNet: give another folder")
     done = {(row["key"], row["method"]) for row in there}
@@ -120,7 +132,7 @@ def main() -> None:
             row = run_cell(pipe, counter, judges, lambda image, _, cell=cell: score(image, cell), asked, name, method)
             append_row(log, row | about)
             print(f"{name:20} {cell.key:24} {row['judged']:2} of {cell.n}, {row['images']:.1f} images", flush=True)
-    protocol, rows = read_protocol(PROTOCOL), read_log(log)
+    protocol, rows = read_protocol(PROTOCOLS[options.few_steps]), read_log(log)
     tables = report(rows, protocol)
     if claimed := [row for row in rows if row["count"] >= CLAIMED]:
         tables[f"gains, n >= {CLAIMED}"] = report(claimed, protocol)["gains"]

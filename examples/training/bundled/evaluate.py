@@ -1,8 +1,8 @@
 """Measures the bundled model on the test split and writes the table of its model card.
 
 `python examples/training/bundled/evaluate.py [STAGE ...]`: stages are vae, clip, detectors, counts, newcomer, layouts,
-speed, all by default. Every stage's figures are kept in figures.json beside the card, so that one can be measured
-again alone. A candidate's UNet is measured by `candidate.py` instead, on other seeds, and written nowhere.
+few_steps, speed, all by default. Every stage's figures are kept in figures.json beside the card, so that one can be
+measured again alone. A candidate's UNet is measured by `candidate.py` instead, on other seeds, and written nowhere.
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,16 +21,15 @@ from torchmetrics.detection import MeanAveragePrecision
 from transformers import CLIPModel, CLIPTokenizer
 
 from t2i_tools.bundled import (
-    BUNDLED_GUIDANCE,
-    BUNDLED_STEPS,
     WEIGHTS,
     load_bundled,
     load_bundled_counter,
     load_bundled_judge,
+    usual_of,
 )
 from t2i_tools.bundled.scenes import COLOURS, LABELS, Scene, count_phrase, place_of, plural
 from t2i_tools.images.number_words import number_word
-from t2i_tools.metrics import wilson
+from t2i_tools.metrics import cluster_bootstrap, wilson
 
 BUNDLED = Path(__file__).parents[3] / "t2i_tools" / "bundled"  # figures.json is in no wheel
 CARD = BUNDLED / "MODEL_CARD.md"
@@ -44,6 +43,19 @@ WORDINGS = (  # what a newcomer tries
     "a photo of {word} {objects}",
     "A photo of {word} {objects} on {a_colour} background.",
 )
+
+
+class Form(NamedTuple):
+    """A pipeline, and the steps and guidance scale that its images are made with."""
+
+    pipe: StableDiffusionPipeline
+    steps: int
+    guidance: float
+
+
+def shipped(few_steps: bool = False) -> Form:
+    """The bundled model, or its four-step form, with the settings it is made for."""
+    return Form(load_bundled(few_steps=few_steps), *usual_of(few_steps=few_steps))
 
 
 def share(hits: list[bool]) -> dict:
@@ -121,17 +133,15 @@ def measure_detectors(n: int = 1000) -> dict:
     return figures
 
 
-def generate(
-    prompts: list[str], first_seed: int, pipe: StableDiffusionPipeline | None = None, steps: int = BUNDLED_STEPS
-) -> torch.Tensor:
-    """One image a prompt, (n, 3, 128, 128) in [0, 1]; seeds count up from `first_seed`. pipe: the bundled one."""
-    pipe = pipe or load_bundled()
+def generate(prompts: list[str], first_seed: int, form: Form | None = None) -> torch.Tensor:
+    """One image a prompt, (n, 3, 128, 128) in [0, 1]; seeds count up from `first_seed`. form: the shipped model's."""
+    pipe, steps, guidance = form or shipped()
     pipe.set_progress_bar_config(disable=True)
     images = []
     for start in range(0, len(prompts), BATCH):
         part = prompts[start : start + BATCH]
         generators = [torch.Generator().manual_seed(first_seed + start + i) for i in range(len(part))]
-        settings = {"num_inference_steps": steps, "guidance_scale": BUNDLED_GUIDANCE, "output_type": "pt"}
+        settings = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "pt"}
         images.append(pipe(part, generator=generators, **settings).images)
         print(f"{start + len(part)} of {len(prompts)} images", flush=True)
     return torch.cat(images)
@@ -195,12 +205,17 @@ def newcomer_wishes(n: int, seed: int = 0) -> list[Wish]:
     return wishes
 
 
-def measure_newcomer(
-    n: int = 432, first_seed: int = 900_000, pipe: StableDiffusionPipeline | None = None, steps: int = BUNDLED_STEPS
-) -> dict:
+def measure_newcomer(n: int = 432, first_seed: int = 900_000, form: Form | None = None) -> dict:
     """The wordings that a newcomer tries, for one to three objects, as the judge sees them."""
+    figures = newcomer(n, first_seed, form)
+    del figures["hits"]
+    return figures
+
+
+def newcomer(n: int, first_seed: int, form: Form | None = None) -> dict:
+    """The same with what became of each prompt, under "hits"."""
     judge, wishes = load_bundled_judge(), newcomer_wishes(n, first_seed)
-    images = generate([wish.prompt for wish in wishes], first_seed, pipe, steps)
+    images = generate([wish.prompt for wish in wishes], first_seed, form)
     found = [d for part in images.split(50) for d in judge.detect(part)]
     exact = [d.of(w.label).count == d.count == w.count for d, w in zip(found, wishes, strict=True)]
     colours = [
@@ -216,12 +231,11 @@ def measure_newcomer(
         },
         "one": share([hit for hit, w in zip(exact, wishes, strict=True) if w.one]),
         "colour": share(colours),
+        "hits": exact,
     }
 
 
-def measure_layouts(
-    n: int = 200, first_seed: int = 600_000, pipe: StableDiffusionPipeline | None = None, split: str = "test"
-) -> dict:
+def measure_layouts(n: int = 200, first_seed: int = 600_000, form: Form | None = None, split: str = "test") -> dict:
     """Prompts that name the places of 3 to 6 objects: recall of the right class at the right place."""
     judge, tokenizer = load_bundled_judge(), CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
     scenes = [
@@ -230,13 +244,53 @@ def measure_layouts(
         for s in draw_scenes(30_000 + 1000 * count, n // 4, split=split, kind="layouts", count=count)
     ]
     assert all(len(tokenizer(s.caption).input_ids) <= 77 for s in scenes), "a prompt is cut"
-    images = generate([s.caption for s in scenes], first_seed, pipe)
+    images = generate([s.caption for s in scenes], first_seed, form)
     found = [d for part in images.split(50) for d in judge.detect(part)]
     hits = []
     for s, d in zip(scenes, found, strict=True):
         seen = {(label, place_of(box, (128, 128))) for label, box in zip(d.labels, d.boxes.numpy(), strict=True)}
         hits += [(label, place_of(box, (128, 128))) in seen for label, box in zip(s.labels, s.boxes, strict=True)]
     return {"recall": share(hits), "prompts": len(scenes)}
+
+
+def spread(form: Form, prompts: int = 20, seeds: int = 6, first_seed: int = 960_000) -> np.ndarray:
+    """How far a prompt's images lie apart over seeds, (prompts,): root mean square of the pixels, mean over pairs."""
+    wishes = newcomer_wishes(prompts, first_seed)
+    images = generate([wish.prompt for wish in wishes for _ in range(seeds)], first_seed, form)
+    flat = images.flatten(1).view(prompts, seeds, -1)
+    apart = torch.cdist(flat, flat) / flat.shape[-1] ** 0.5
+    return (apart.sum((1, 2)) / (seeds * (seeds - 1))).numpy()
+
+
+def pair_seconds(forms: tuple[Form, Form], pairs: int = 10) -> list[float]:
+    """Seconds of the first form's image over those of the second one's, alternating."""
+    ratios = []
+    for seed in range(pairs + 1):
+        seconds = []
+        for pipe, steps, guidance in forms:
+            started, generator = time.perf_counter(), torch.Generator().manual_seed(seed)
+            pipe("seven apples", num_inference_steps=steps, guidance_scale=guidance, generator=generator)
+            seconds.append(time.perf_counter() - started)
+        ratios.append(seconds[0] / seconds[1])
+    return ratios[1:]  # the first pair warms up
+
+
+def measure_few_steps(n: int = 432, first_seed: int = 950_000, layouts: int = 200) -> dict:
+    """The four-step form, the model at four steps without it, and the model as it is used, on the same fresh seeds."""
+    whole, few = shipped(), shipped(few_steps=True)
+    forms = {"four-step form": few, "model at 4 steps": whole._replace(steps=few.steps), "model": whole}
+    figures: dict[str, Any] = {name: newcomer(n, first_seed, form) for name, form in forms.items()}
+    hits = {name: np.array(figure.pop("hits"), float) for name, figure in figures.items()}
+    for name in ("four-step form", "model"):
+        figures[name]["layouts"] = measure_layouts(layouts, first_seed + 20_000, forms[name])["recall"]
+    for name in ("model at 4 steps", "model"):
+        gain = cluster_bootstrap(hits["four-step form"] - hits[name], np.arange(n))
+        figures[f"gain over {name}"] = {"value": gain.estimate, "low": gain.low, "high": gain.high, "n": n}
+    ratios = spread(few) / spread(whole)
+    apart = cluster_bootstrap(ratios, np.arange(len(ratios)))
+    figures["spread"] = {"value": apart.estimate, "low": apart.low, "high": apart.high, "n": len(ratios)}
+    figures["seconds"] = {"value": float(np.median(seconds := pair_seconds((few, whole)))), "n": len(seconds)}
+    return figures
 
 
 def measure_speed(repeats: int = 5) -> dict:
@@ -265,6 +319,7 @@ STAGES = {
     "counts": measure_counts,
     "newcomer": measure_newcomer,
     "layouts": measure_layouts,
+    "few_steps": measure_few_steps,
     "speed": measure_speed,
 }
 
@@ -279,6 +334,41 @@ def differences(eye: dict) -> str:
     """All that lies off the diagonal of the confusion, "eye 11 and judge 12"."""
     pairs = [(seen, judged) for seen, row in eye["confusion"].items() for judged in row if judged != int(seen)]
     return ", ".join(f"eye {seen} and judge {judged}" for seen, judged in pairs) or "no difference"
+
+
+def few_steps_rows(figures: dict) -> list[tuple[str, str, str]]:
+    """The four-step form's part of the table."""
+    form, model = figures["four-step form"], figures["model"]
+    names = {"class": "right class", "colour": "background color", "layouts": "layouts, recall at their places"}
+    return [
+        ("four-step form, exact count, n = 1..3, a newcomer's wordings", "", percent(form["exact 1-3"])),
+        ('four-step form, "one apple", exact count', "", percent(form["one"])),
+        *(
+            (f"four-step form beyond {name}, exact count", reach, points(figures[f"gain over {name}"]))
+            for name, reach in (("model at 4 steps", "bound > 0"), ("model", ""))
+        ),
+        *(
+            (
+                f"four-step form, {what} ({100 * model[name]['value']:.1f} % with twenty steps)",
+                "within 3 points",
+                percent(form[name]),
+            )
+            for name, what in names.items()
+        ),
+        ("four-step form, spread over seeds, of the model's", ">= 0.9", ratio(figures["spread"])),
+        ("four-step form, seconds, of the model's", "<= 0.25", f"{figures['seconds']['value']:.2f}"),
+    ]
+
+
+def points(figure: dict) -> str:
+    """ "+9.0 points [2.1, 15.3], n = 432"."""
+    low, high = 100 * figure["low"], 100 * figure["high"]
+    return f"{100 * figure['value']:+.1f} points [{low:.1f}, {high:.1f}], n = {figure['n']}"
+
+
+def ratio(figure: dict) -> str:
+    """ "0.97 [0.94, 1.01], n = 20"."""
+    return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}], n = {figure['n']}"
 
 
 def table(figures: dict) -> str:
@@ -323,6 +413,8 @@ def table(figures: dict) -> str:
     if layouts := figures.get("layouts"):
         what = f"layouts, recall at their places, {layouts['prompts']} prompts"
         rows.append((what, ">= 60 %", percent(layouts["recall"])))
+    if few := figures.get("few_steps"):
+        rows += few_steps_rows(few)
     if eye := figures.get("eye"):
         rows += [
             ("judge and eye on images, within one", ">= 95 %", percent(eye["within one"])),
