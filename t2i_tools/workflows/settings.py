@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 def with_defaults(request: Request, pipe: DiffusionPipeline, model: str) -> Request:
     """The request with the steps and guidance that the pipeline would take by itself, so that the file can tell."""
+    usual: tuple[int | None, float | None]
     if model in BUNDLED_FORMS:
         from t2i_tools.bundled import usual_of
 
-        steps, guidance = usual_of(few_steps=model == BUNDLED_FEW_STEPS)
+        usual = usual_of(few_steps=model == BUNDLED_FEW_STEPS)
     else:
-        steps, guidance = call_default(pipe, "num_inference_steps"), default_guidance(pipe, request.negative)
+        usual = call_default(pipe, "num_inference_steps"), default_guidance(pipe, request.negative)
+    steps, guidance = usual
     return replace(
         request,
         steps=steps if request.steps is None else request.steps,
