@@ -15,9 +15,10 @@ from typing import Any
 from t2i_tools.errors import InputError, shortened
 from t2i_tools.evaluation.rows_io import copy_file, read_rows, write_text
 from t2i_tools.evaluation.runs.items import Item
-from t2i_tools.evaluation.runs.rows import MergedRow
+from t2i_tools.evaluation.runs.rows import MergedRow, asked_size
 from t2i_tools.evaluation.runs.store import ROWS
 from t2i_tools.images.promptfile import LABELLED, read_prompts
+from t2i_tools.images.sizes import format_size
 
 logger = logging.getLogger("t2i_tools.evaluation")
 GENEVAL = 'it needs {"prompt": ..., "include": [{"class": ..., "count": ...}]}'
@@ -179,5 +180,5 @@ def _item(path: Path, prompt: str, seed: int, **fields: Any) -> Item:
 
 
 def _kind(row: MergedRow) -> str:
-    size = "x".join(map(str, reversed(row["size"]))) if row.get("size") else ""
-    return "-".join(part for part in (row["method"], size) if part)
+    size = asked_size(row)
+    return f"{row['method']}-{format_size(size)}" if size else row["method"]

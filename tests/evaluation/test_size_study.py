@@ -98,23 +98,23 @@ def test_methods_are_compared_with_the_baseline():
         ]
     rows.append(row("better", 99, 1, 1))  # without a partner
     rows.append(row("plain", 98, 1, 1, status="error"))
-    summaries = {(64, 64): summarize_size(rows, PERFECT, Protocol(margin=0.1))}
-    correct(summaries)
-    found = {one["method"]: one for one in summaries[64, 64]}
-    assert found["plain"]["exact"].estimate == 0.25
-    assert found["plain"]["exact corrected"].estimate == pytest.approx(0.25)
-    assert found["better"]["n"] == 41
-    against = found["better"]["against"]
-    assert against["exact"]["difference"].estimate == pytest.approx(0.25)
-    assert against["exact"]["p"] < 0.01 and not against["exact"]["equivalent"]
-    assert found["same"]["against"]["exact"]["equivalent"]
-    assert found["same"]["against"]["exact"]["difference"].high == pytest.approx(1 - 0.025 ** (1 / 40))
+    summaries = correct({(64, 64): summarize_size(rows, PERFECT, Protocol(margin=0.1))})
+    found = {one.method: one for one in summaries[64, 64]}
+    assert found["plain"].figures["exact"].estimate == 0.25
+    assert found["plain"].figures["exact corrected"].estimate == pytest.approx(0.25)
+    assert found["better"].n == 41
+    against = found["better"].against
+    assert against["exact"].difference.estimate == pytest.approx(0.25)
+    assert against["exact"].p < 0.01 and against["exact"].equivalent is False
+    assert found["same"].against["exact"].equivalent
+    assert found["same"].against["exact"].difference.high == pytest.approx(1 - 0.025 ** (1 / 40))
     asked = sum(1 + n % 3 for n in range(40))
-    assert found["worse"]["duplication"].estimate == pytest.approx(math.log((asked + 70) / asked))
-    assert found["worse"]["against"]["duplication"]["difference"].low > 0
+    assert found["worse"].figures["duplication"].estimate == pytest.approx(math.log((asked + 70) / asked))
+    assert found["worse"].against["duplication"].difference.low > 0
     for one in found.values():  # 3 methods x 3 figures that are means
-        tests = [test for test in one.get("against", {}).values() if "p" in test]
-        assert all(test["p"] <= test["p_holm"] <= min(1, 9 * test["p"]) for test in tests)
+        tests = [test for test in one.against.values() if test.p is not None]
+        assert len(tests) == (0 if one.method == "plain" else 3)
+        assert all(test.p <= test.p_holm <= min(1, 9 * test.p) for test in tests)
     table = figures_table({(64, 64): list(found.values())})
     assert "(+0.250*)" in table[1]["exact"]
     assert to_markdown(table).count("\n") == 5
@@ -127,13 +127,13 @@ def test_the_one_comparison_of_a_protocol():
     small = [row(method, n, 1, 1 + (method == "plain" or n % 2)) for n in range(40) for method in ("plain", "scaled")]
     large = [row(method, n, 2, 2) for n in range(40) for method in ("plain", "scaled")]
     sizes = {(64, 64): (small, PERFECT), (256, 256): (large, PERFECT)}
-    told = primary(sizes, "scaled", Protocol())
-    assert told["difference"].estimate == pytest.approx(0.25)
-    assert told["difference"].n == 40  # prompts
-    assert told["p"] < 0.001 and not told["equivalent"]
+    claimed = primary(sizes, "scaled", Protocol())
+    assert claimed.difference.estimate == pytest.approx(0.25)
+    assert claimed.difference.n == 40  # prompts
+    assert claimed.p < 0.001 and claimed.equivalent is False
     for margin, shown in ((0.05, False), (0.1, True)):  # forty prompts do not show the smaller one
         alone = primary({(256, 256): (large, PERFECT)}, "scaled", Protocol(margin=margin))
-        assert alone["equivalent"] is shown
+        assert alone.equivalent is shown
     with pytest.raises(InputError, match="in common"):
         primary(sizes, "absent", Protocol())
 

@@ -15,8 +15,10 @@ from pathlib import Path
 import t2i_tools as t2i
 from t2i_tools.bundled import BUNDLED_GUIDANCE, BUNDLED_STEPS
 from t2i_tools.evaluation.reports.protocol import log_test_run, read_protocol
+from t2i_tools.evaluation.row_types import typed_rows
 from t2i_tools.evaluation.rows_io import append_row, read_log
 from t2i_tools.evaluation.studies.reuse import Lesson, Use, learn, report, use
+from t2i_tools.evaluation.studies.rows import UseRow
 from t2i_tools.evaluation.studies.search_report import write_tables
 from t2i_tools.workflows.evaluation_plan import bundled_benchmark
 
@@ -90,7 +92,7 @@ def main() -> None:
                 row = use(pipe, judge, token, lesson, one)
                 append_row(log, row)
                 print(f"{lesson.key:24} {one.condition:10} {row['plain_count']} -> {row['token_count']}", flush=True)
-    print(write_tables(options.folder, report(read_log(log), read_protocol(PROTOCOL))))
+    print(write_tables(options.folder, report(typed_rows(UseRow, read_log(log), log), read_protocol(PROTOCOL))))
 
 
 if __name__ == "__main__":

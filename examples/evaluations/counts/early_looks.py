@@ -25,6 +25,7 @@ from t2i_tools.counting import LookRecords, Search
 from t2i_tools.counting.early_look import Look
 from t2i_tools.evaluation.reports.protocol import log_test_run
 from t2i_tools.evaluation.rows_io import append_row, read_log
+from t2i_tools.evaluation.studies.rows import SearchRow
 from t2i_tools.evaluation.studies.search_study import Cell, run_cell
 from t2i_tools.workflows.evaluation_plan import bundled_benchmark
 
@@ -77,7 +78,7 @@ def sharing_plain_images(search: Search, drawn: Drawn) -> None:
     sampler.draw = draw_once  # type: ignore[method-assign]
 
 
-def short(row: dict[str, Any]) -> dict[str, Any]:
+def short(row: SearchRow) -> dict[str, Any]:
     """What the report needs of a row."""
     curve = [[round(spent, 3), judged] for spent, judged in row["curve"]]
     return {name: row[name] for name in KEPT} | {"images": round(row["images"], 3), "curve": curve}

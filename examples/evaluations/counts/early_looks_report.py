@@ -8,18 +8,19 @@ within the cells as they are.
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from t2i_tools.evaluation.row_types import typed_rows
 from t2i_tools.evaluation.rows_io import read_log
+from t2i_tools.evaluation.studies.rows import BriefSearchRow
 from t2i_tools.evaluation.studies.search_study import judged_at
 from t2i_tools.metrics import Interval, cluster_bootstrap, paired_shares, stratified_bootstrap
 
-Row = Mapping[str, Any]
-Pair = tuple[Row, Row]
+Pair = tuple[BriefSearchRow, BriefSearchRow]
 OURS, RIVAL, WITHOUT = "search with looks", "best_of with looks", "best_of"
 UNSOLVED = 16.0
 WHOLE = (
@@ -29,37 +30,39 @@ WHOLE = (
 )
 
 
-def is_exact(row: Row, budget: float = np.inf) -> bool:
+def is_exact(row: BriefSearchRow, budget: float = np.inf) -> bool:
     """Whether the judge counts the right number in the best image there is once the budget is spent."""
     return judged_at(row, budget) == row["count"]
 
 
-def spent(row: Row) -> float:
+def spent(row: BriefSearchRow) -> float:
     """Images' worth until the end, UNSOLVED where the judge does not find the number then."""
     return row["images"] if row["judged"] == row["count"] else UNSOLVED
 
 
-def is_plain_wrong(row: Row) -> bool:
+def is_plain_wrong(row: BriefSearchRow) -> bool:
     """Whether the judge finds another number in the plain image, the first of the curve."""
     return row["curve"][0][1] != row["count"]
 
 
-def in_place(row: Row) -> float:
+def in_place(row: BriefSearchRow) -> float:
     """Share of the plain image's objects still in place; none where the pair was not solved."""
     return (row["kept"] or 0.0) if row["judged"] == row["count"] else 0.0
 
 
-def cell(row: Row) -> tuple[str, int]:
+def cell(row: BriefSearchRow) -> tuple[str, int]:
     return row["label"], row["count"]
 
 
-def pairs_of(rows: Iterable[Row], ours: str, rival: str) -> list[Pair]:
+def pairs_of(rows: Iterable[BriefSearchRow], ours: str, rival: str) -> list[Pair]:
     """The rows of both methods for the keys that have both."""
     mine, theirs = ({row["key"]: row for row in rows if row["method"] == name} for name in (ours, rival))
     return [(row, theirs[key]) for key, row in mine.items() if key in theirs]
 
 
-def difference(pairs: Sequence[Pair], figure: Callable[[Row], float], *, shares: bool = False) -> tuple[Interval, ...]:
+def difference(
+    pairs: Sequence[Pair], figure: Callable[[BriefSearchRow], float], *, shares: bool = False
+) -> tuple[Interval, ...]:
     """Mean of figure(ours) - figure(rival), over cells and within cells. shares: of right or wrong."""
     a, b = (np.array([float(figure(row)) for row in side]) for side in zip(*pairs, strict=True))
     cells = [cell(ours) for ours, _ in pairs]
@@ -67,7 +70,7 @@ def difference(pairs: Sequence[Pair], figure: Callable[[Row], float], *, shares:
     return over, within(a - b, cells)
 
 
-def ratio(pairs: Sequence[Pair], figure: Callable[[Row], float]) -> tuple[Interval, ...]:
+def ratio(pairs: Sequence[Pair], figure: Callable[[BriefSearchRow], float]) -> tuple[Interval, ...]:
     """Mean of figure(ours) over that of figure(rival)."""
     columns = np.array([[figure(ours), figure(rival)] for ours, rival in pairs])
     cells = [cell(ours) for ours, _ in pairs]
@@ -94,7 +97,7 @@ def line(what: str, n: int, figures: Sequence[Interval], reached: bool | None = 
     return f"| {what} | {n} | {over} | [{inside.low:.3f}, {inside.high:.3f}] | {verdict} |"
 
 
-def claims(rows: Sequence[Row], budget: float) -> list[str]:
+def claims(rows: Sequence[BriefSearchRow], budget: float) -> list[str]:
     """Every prong of the protocol. budget: of the run; what needs more is printed as not run."""
     table = [
         "| what | pairs | figure, interval over cells | over seeds within cells | |",
@@ -126,7 +129,7 @@ def claims(rows: Sequence[Row], budget: float) -> list[str]:
     return table
 
 
-def whole_budget(rows: Sequence[Row], pairs: Sequence[Pair]) -> list[str]:
+def whole_budget(rows: Sequence[BriefSearchRow], pairs: Sequence[Pair]) -> list[str]:
     """The prongs of WHOLE, which need a budget of 16."""
     found = difference(pairs, is_exact, shares=True)
     table = [line(WHOLE[0], len(pairs), found, found[0].low > -0.02)]
@@ -140,7 +143,7 @@ def whole_budget(rows: Sequence[Row], pairs: Sequence[Pair]) -> list[str]:
     return table
 
 
-def methods(rows: Sequence[Row], what: str, budget: float) -> list[str]:
+def methods(rows: Sequence[BriefSearchRow], what: str, budget: float) -> list[str]:
     """Each method by itself."""
     budgets = [one for one in (1, 2, 3, 4, 6, 8, 16) if one <= budget]
     head = [f"exact after {one}" for one in budgets]
@@ -170,7 +173,8 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=4, help="of the run")
     options = parser.parse_args()
     place, budget = options.rows, options.budget
-    rows = [row for path in ([place] if place.is_file() else sorted(place.glob("*.jsonl"))) for row in read_log(path)]
+    files = [place] if place.is_file() else sorted(place.glob("*.jsonl"))
+    rows = [row for path in files for row in typed_rows(BriefSearchRow, read_log(path), path)]
     print("\n".join(claims(rows, budget)), "\n")
     print("\n".join(methods([row for row in rows if row["count"] >= 4], "n >= 4", budget)), "\n")
     if few := [row for row in rows if row["count"] < 4]:

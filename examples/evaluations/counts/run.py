@@ -24,7 +24,9 @@ from t2i_tools.bundled import BUNDLED_GUIDANCE, usual_of
 from t2i_tools.counting.token import fill_template
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.reports.protocol import log_test_run, read_protocol
+from t2i_tools.evaluation.row_types import typed_rows
 from t2i_tools.evaluation.rows_io import append_row, read_log
+from t2i_tools.evaluation.studies.rows import SearchRow
 from t2i_tools.evaluation.studies.search_report import race, report, write_tables
 from t2i_tools.evaluation.studies.search_study import Cell, clip_score, run_cell
 from t2i_tools.images.number_words import number_word
@@ -81,7 +83,7 @@ def words(cell: Cell) -> str:
     return fill_template(cell.template, {"count": number_word(cell.n)})
 
 
-def told(options: argparse.Namespace) -> str:
+def described(options: argparse.Namespace) -> str:
     """What is run, for the log of runs on the test split."""
     what = f"{options.methods} {options.counts} x {options.seeds}, {options.budget}"
     changes = {"number": options.number, "unet": options.unet, "counter": options.counter}
@@ -104,7 +106,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=16, help="plain pictures' worth of compute a search")
     options = parser.parse_args()
     if options.split == "test":
-        log_test_run(PROTOCOLS[options.few_steps], options.folder, told(options))
+        log_test_run(PROTOCOLS[options.few_steps], options.folder, described(options))
 
     pipe, counter, guide = t2i.load_bundled(few_steps=options.few_steps), t2i.load_bundled_counter(), None
     pipe.set_progress_bar_config(disable=True)
@@ -132,7 +134,7 @@ def main() -> None:
             row = run_cell(pipe, counter, judges, lambda image, _, cell=cell: score(image, cell), asked, name, method)
             append_row(log, row | about)
             print(f"{name:20} {cell.key:24} {row['judged']:2} of {cell.n}, {row['images']:.1f} images", flush=True)
-    protocol, rows = read_protocol(PROTOCOLS[options.few_steps]), read_log(log)
+    protocol, rows = read_protocol(PROTOCOLS[options.few_steps]), typed_rows(SearchRow, read_log(log), log)
     tables = report(rows, protocol)
     if claimed := [row for row in rows if row["count"] >= CLAIMED]:
         tables[f"gains, n >= {CLAIMED}"] = report(claimed, protocol)["gains"]

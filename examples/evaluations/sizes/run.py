@@ -36,6 +36,7 @@ from t2i_tools.evaluation.reports.protocol import log_test_run
 from t2i_tools.evaluation.rows_io import write_text
 from t2i_tools.evaluation.runs.engines import run_processes
 from t2i_tools.evaluation.runs.fingerprint import detector_fingerprint, pipeline_fingerprint
+from t2i_tools.evaluation.runs.rows import asked_size
 from t2i_tools.evaluation.studies.advice import Evidence, held_out, losses, points_of, read_evidence, write_evidence
 from t2i_tools.evaluation.studies.size_study import correct, figures_table, primary, to_markdown
 from t2i_tools.images.sizes import format_size, parse_size
@@ -92,14 +93,14 @@ def main() -> None:
     done = Store(args.folder).write_merged()
 
     rule = replace(read_protocol(PROTOCOL), split=args.split)
-    here = {size: [row for row in done if tuple(row["size"]) == size] for size in [NATIVE, *others]}
+    here = {size: [row for row in done if asked_size(row) == size] for size in [NATIVE, *others]}
     judges = {size: {kind: calibrated(judge, size, args.split, kind) for kind in OBJECTS} for size in here}
     found = {
         size: summary(args.folder, args.split, size, rows, prompts, judges[size], rule) for size, rows in here.items()
     }
     summaries = {size: figures for size, (figures, _) in found.items()}
-    correct(summaries)
-    told = primary({size: (here[size], found[size][1]) for size in others}, CLAIMED, rule)
+    summaries = correct(summaries)
+    claimed = primary({size: (here[size], found[size][1]) for size in others}, CLAIMED, rule)
     evidence = Evidence("bundled", fingerprint, NATIVE, args.split, len(prompts), points_of(summaries))
     calibration = [
         {"size": format_size(size), "scenes": kind, "threshold": one.threshold, "judge exact": str(one.exact)}
@@ -108,8 +109,8 @@ def main() -> None:
     ]
     advised = losses(read_evidence(args.advised_by), evidence) if args.advised_by else held_out(evidence)
     tables = figures_table(summaries), calibration, advised
-    claim = f"{CLAIMED} - plain, exact, all sizes but the native: {told['difference']}, p {told['p']:.3f}, "
-    claim += f"{'' if told['equivalent'] else 'not '}equivalent within {rule.margin}"
+    claim = f"{CLAIMED} - plain, exact, all sizes but the native: {claimed.difference}, p {claimed.p:.3f}, "
+    claim += f"{'' if claimed.equivalent else 'not '}equivalent within {rule.margin}"
     write_text(args.folder / "sizes.md", "\n\n".join([claim, *map(to_markdown, tables)]) + "\n")
     write_evidence(args.evidence or args.folder / "evidence.json", evidence)
     print((args.folder / "sizes.md").read_text())

@@ -1,5 +1,6 @@
 """The figures of `run.py` at one size."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from size_scenes import OBJECTS, draft_judge, judged, references
 from t2i_tools.bundled import load_bundled_clip
 from t2i_tools.evaluation import Protocol
 from t2i_tools.evaluation.reports.summary import pair
-from t2i_tools.evaluation.studies.size_study import Calibration, figures_of, fitting, summarize_size
+from t2i_tools.evaluation.runs.rows import MergedRow
+from t2i_tools.evaluation.studies.size_study import Calibration, SizeFigures, figures_of, fitting, summarize_size
 from t2i_tools.images.open_image import open_image
 from t2i_tools.images.sizes import Size
 from t2i_tools.metrics import kid
@@ -21,11 +23,11 @@ def summary(
     folder: Path,
     split: str,
     size: Size,
-    rows: list[dict],
+    rows: list[MergedRow],
     prompts: list[dict],
     calibrations: dict[str, Calibration],
     rule: Protocol,
-) -> tuple[list[dict], Calibration]:
+) -> tuple[list[SizeFigures], Calibration]:
     """Figures of the methods and of the reference scenes at one size, with KID from either kind of scene.
 
     The calibration that fits what the pipeline draws by itself is handed on, too. "change" is the mean difference of
@@ -33,22 +35,23 @@ def summary(
     """
     rows = [row for row in rows if row["status"] == "ok"]
     calibration = fitting(list(calibrations.values()), [row for row in rows if row["method"] == "plain"])
-    found, features, judge = summarize_size(rows, calibration, rule), Features(), draft_judge()
+    summaries, features, judge = [], Features(), draft_judge()
     scenes = {kind: references(prompts, size, split, kind) for kind in OBJECTS}
     real = {kind: features(pictures) for kind, pictures in scenes.items()}
-    drawn = {one["method"]: {} for one in found}
+    drawn: dict[str, dict] = {}
     for row in rows:
-        drawn[row["method"]][pair(row)] = open_image(folder / row["file"])
-    for one in found:
-        mine = drawn[one["method"]]
+        drawn.setdefault(row["method"], {})[pair(row)] = open_image(folder / row["file"])
+    for one in summarize_size(rows, calibration, rule):
+        mine = drawn[one.method]
         change = [pixels(mine[key]) - pixels(drawn["plain"][key]) for key in mine if key in drawn["plain"]]
         fake = features(list(mine.values()))
-        one["images"] = {"change": f"{np.abs(change).mean():.2f}"}
-        one["images"] |= {f"KID, {kind}": features.distance(real[kind], fake) for kind in OBJECTS}
+        images = {"change": f"{np.abs(change).mean():.2f}"}
+        images |= {f"KID, {kind}": features.distance(real[kind], fake) for kind in OBJECTS}
+        summaries.append(replace(one, images=images))
     for kind, pictures in scenes.items():
         shown = judged(judge, pictures, prompts, f"scenes, {kind}")
-        found.append(figures_of(shown, calibrations[kind], rule.level))
-    return found, calibration
+        summaries.append(figures_of(shown, calibrations[kind], rule.level))
+    return summaries, calibration
 
 
 def pixels(picture: Image.Image) -> np.ndarray:

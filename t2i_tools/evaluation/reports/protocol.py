@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from t2i_tools.errors import InputError, first_line, shortened
 from t2i_tools.evaluation.rows_io import append_row, read_log
 from t2i_tools.evaluation.runs.items import digest
 
-UNITS = {
+UNITS: dict[str, Callable[[Mapping[str, Any]], Hashable]] = {
     "item": lambda row: row["key"],
     "prompt": lambda row: row["prompt"],
     "class": lambda row: row.get("label"),
@@ -61,6 +61,10 @@ class Protocol:
                 f"the protocol's baseline {shortened(repr(self.baseline))} is not among the methods {known}"
             )
         return self.baseline or next(iter(methods), None)
+
+    def clusters(self, rows: Iterable[Mapping[str, Any]]) -> list[Any]:
+        """The unit that each row belongs to."""
+        return [UNITS[self.unit](row) for row in rows]
 
 
 def read_protocol(path: str | Path) -> Protocol:

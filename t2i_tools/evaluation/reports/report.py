@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from t2i_tools.evaluation.reports.protocol import (
 from t2i_tools.evaluation.reports.summary import Group, Summary, cells, counted, pair, split_groups, summarize
 from t2i_tools.evaluation.rows_io import write_text
 from t2i_tools.evaluation.runs.manifest import Manifest, read_manifest
+from t2i_tools.evaluation.runs.rows import MergedRow
 from t2i_tools.images.open_image import open_image
 from t2i_tools.images.sizes import format_size
 from t2i_tools.metrics import Interval, confusion_matrix, threshold_sweep, wilson
@@ -49,7 +50,7 @@ COLUMNS = (
 )
 
 
-def write_report(folder: str | Path, rows: Sequence[Mapping[str, Any]], protocol: str | Path | None = None) -> str:
+def write_report(folder: str | Path, rows: Sequence[MergedRow], protocol: str | Path | None = None) -> str:
     """Write report.html, report.csv, report.json and report.md; returns the last one's text.
 
     protocol: a protocol.json; without it the one that the folder has, or the usual one. Raises InputError, and
@@ -86,7 +87,7 @@ def settle_protocol(folder: Path, manifest: Manifest, protocol: str | Path | Non
     return rule, source
 
 
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def to_csv(rows: Sequence[MergedRow]) -> str:
     """One line per item."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
@@ -167,9 +168,7 @@ def shown(interval: Interval | None) -> str:
     return str(interval) if math.isfinite(interval.low) else f"{interval.estimate:.3f}"
 
 
-def to_html(
-    folder: Path, rows: Sequence[Mapping[str, Any]], summary: Summary, manifest: Manifest, runs: int | None
-) -> str:
+def to_html(folder: Path, rows: Sequence[MergedRow], summary: Summary, manifest: Manifest, runs: int | None) -> str:
     """The page. Raises UnsupportedModelError without jinja2."""
     try:
         from jinja2 import Environment
@@ -271,14 +270,16 @@ def _cell_tables(groups: Sequence[Group]) -> list[dict[str, Any]]:
     return tables
 
 
-def _page_data(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _page_data(folder: Path, rows: Sequence[MergedRow]) -> dict[str, Any]:
     """What the page's script shows: groups, and one entry a pair with one cell a group."""
     groups = split_groups(rows)
     pairs: dict[tuple, dict[str, Any]] = {}
     for name, part in groups.items():
         for row in part:
             entry = {"prompt": row["prompt"], "label": row.get("label"), "count": row.get("count"), "seed": row["seed"]}
-            cell = {n: row[n] for n in ("status", "error", "found", "others", "exact", "clip", "file") if n in row}
+            cell: dict[str, Any] = {
+                n: row[n] for n in ("status", "error", "found", "others", "exact", "clip", "file") if n in row
+            }
             cell["thumbnail"] = thumbnail(folder / row["file"]) if row.get("file") else None
             pairs.setdefault(pair(row), {**entry, "cells": {}})["cells"][name] = cell
     return {"groups": list(groups), "pairs": list(pairs.values())}

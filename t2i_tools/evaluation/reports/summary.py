@@ -1,13 +1,14 @@
 """From rows to figures: every metric of every method with its interval, and methods compared in pairs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from t2i_tools.evaluation.reports.protocol import UNITS, Protocol
-from t2i_tools.images.sizes import format_size
+from t2i_tools.evaluation.reports.protocol import Protocol
+from t2i_tools.evaluation.runs.rows import MergedRow, asked_size
+from t2i_tools.images.sizes import Size, format_size
 from t2i_tools.metrics import (
     METRICS,
     Interval,
@@ -23,7 +24,6 @@ from t2i_tools.metrics import (
 )
 from t2i_tools.metrics.counts import first
 
-Row: TypeAlias = Mapping[str, Any]
 SHARES = ("exact", "exact_alone", "off_by_one")
 RATIOS = ("precision", "recall", "f1")  # no means over items, so that no test of a mean applies
 CLIP = ("clip", "clip_gap")
@@ -34,7 +34,7 @@ class Group:
     """One method at one size. figures: name -> interval; only items that are done and have a count go into them."""
 
     name: str
-    rows: list[Row]
+    rows: list[MergedRow]
     figures: dict[str, Interval]
     budget: float | None
 
@@ -44,9 +44,9 @@ class Group:
         return self.rows[0]["method"]
 
     @property
-    def size(self) -> tuple[int, int] | None:
+    def size(self) -> Size | None:
         """(height, width) in pixels that was asked for."""
-        return tuple(self.rows[0]["size"]) if self.rows[0].get("size") else None
+        return asked_size(self.rows[0])
 
     def number(self, status: str) -> int:
         """How many items are "ok", "error" or "missing"."""
@@ -78,7 +78,7 @@ class Summary:
     protocol: Protocol
 
 
-def summarize(rows: Sequence[Row], protocol: Protocol) -> Summary:
+def summarize(rows: Sequence[MergedRow], protocol: Protocol) -> Summary:
     """The figures of an evaluation's rows, resampled by the protocol's unit. Raises InputError."""
     parts = split_groups(rows)
     groups = [_group(name, part, protocol) for name, part in parts.items()]
@@ -91,27 +91,28 @@ def summarize(rows: Sequence[Row], protocol: Protocol) -> Summary:
     return Summary(groups, comparisons, protocol)
 
 
-def split_groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def split_groups(rows: Sequence[MergedRow]) -> dict[str, list[MergedRow]]:
     """Name -> rows of each method, and of each size where there are several."""
-    sizes = {tuple(row["size"]) for row in rows if row.get("size")}
-    groups: dict[str, list[Row]] = {}
+    are_several = len({size for row in rows if (size := asked_size(row))}) > 1
+    groups: dict[str, list[MergedRow]] = {}
     for row in rows:
-        size = f" {format_size(row['size'])}" if len(sizes) > 1 and row.get("size") else ""
-        groups.setdefault(row["method"] + size, []).append(row)
+        size = asked_size(row)
+        name = f"{row['method']} {format_size(size)}" if are_several and size else row["method"]
+        groups.setdefault(name, []).append(row)
     return groups
 
 
-def pair(row: Row) -> tuple[Any, ...]:
+def pair(row: MergedRow) -> tuple[Any, ...]:
     """What items of different methods and sizes have in common."""
     return row["prompt"], row.get("label"), row.get("count"), row["seed"]
 
 
-def counted(rows: Sequence[Row]) -> list[Row]:
+def counted(rows: Sequence[MergedRow]) -> list[MergedRow]:
     """The rows whose count was judged."""
     return [row for row in rows if row["status"] == "ok" and "exact" in row]
 
 
-def cells(rows: Sequence[Row]) -> dict[tuple[str, int], Interval]:
+def cells(rows: Sequence[MergedRow]) -> dict[tuple[str, int], Interval]:
     """(class, count) -> share of exact counts."""
     table: dict[tuple[str, int], list[bool]] = {}
     for row in counted(rows):
@@ -119,42 +120,46 @@ def cells(rows: Sequence[Row]) -> dict[tuple[str, int], Interval]:
     return {cell: wilson(sum(right), len(right)) for cell, right in sorted(table.items())}
 
 
-def _group(name: str, rows: list[Row], protocol: Protocol) -> Group:
+def _group(name: str, rows: list[MergedRow], protocol: Protocol) -> Group:
     done = counted(rows)
-    clusters = [UNITS[protocol.unit](row) for row in done]
+    clusters = protocol.clusters(done)
     figures = {}
     if done:
         for figure, metric in METRICS.items():
             figures[figure] = _interval(figure, _columns(figure, done), clusters, metric.value, protocol.level)
     scored = [row for row in rows if row["status"] == "ok"]
     for figure in CLIP:
-        values = [value for row in scored if (value := _clip(figure, row)) is not None]
-        owners = [UNITS[protocol.unit](row) for row in scored if _clip(figure, row) is not None]
-        if values:
-            figures[figure] = _interval(figure, np.array(values)[:, None], owners, first, protocol.level)
+        having = [row for row in scored if _clip(figure, row) is not None]
+        if having:
+            owners = protocol.clusters(having)
+            figures[figure] = _interval(figure, _columns(figure, having), owners, first, protocol.level)
     passes = [row["denoiser"] for row in scored if "denoiser" in row]
     return Group(name, rows, figures, float(np.mean(passes)) if passes else None)
 
 
-def _columns(figure: str, rows: Sequence[Row]) -> np.ndarray:
+def _columns(figure: str, rows: Sequence[MergedRow]) -> np.ndarray:
     """(n, d) float64: what is resampled."""
     if figure in CLIP:
         return np.array([[_clip(figure, row)] for row in rows], dtype=np.float64)
     return METRICS[figure].columns(*([row[name] for row in rows] for name in ("count", "found", "others")))
 
 
-def _clip(figure: str, row: Row) -> float | None:
+def _clip(figure: str, row: MergedRow) -> float | None:
     if figure == "clip" or row.get("clip") is None:
         return row.get("clip")
     return row["clip"] - row["clip_mismatched"] if "clip_mismatched" in row else None
 
 
 def _interval(figure: str, columns: np.ndarray, clusters: list[Any], statistic: Any, level: float) -> Interval:
-    """One cluster alone has none."""
     if figure in SHARES:
         return share(columns[:, 0], clusters, level=level)
+    return cluster_interval(columns, clusters, statistic, level)
+
+
+def cluster_interval(columns: Any, clusters: Sequence[Any], statistic: Callable[..., Any], level: float) -> Interval:
+    """A figure of the columns' means (n, d) -> (d,), with its interval; from one cluster alone without bounds."""
     if len(set(clusters)) < 2:
-        return Interval(float(statistic(columns.mean(0))), float("nan"), float("nan"), level, len(set(clusters)))
+        return Interval(float(statistic(np.mean(columns, axis=0))), np.nan, np.nan, level, len(set(clusters)))
     return cluster_bootstrap(columns, clusters, statistic=statistic, level=level)
 
 
@@ -171,7 +176,7 @@ def _compare(group: Group, baseline: Group, protocol: Protocol) -> list[Comparis
     theirs = {pair(row): row for row in counted(baseline.rows)}
     both = [key for key in ours if key in theirs]
     a, b = [ours[key] for key in both], [theirs[key] for key in both]
-    clusters = [UNITS[protocol.unit](row) for row in a]
+    clusters = protocol.clusters(a)
     if len(set(clusters)) < 2:
         return []
     figures = [name for name in (*METRICS, "clip") if name in group.figures and name in baseline.figures]
@@ -182,7 +187,13 @@ def _compare(group: Group, baseline: Group, protocol: Protocol) -> list[Comparis
 
 
 def _one(
-    group: str, baseline: str, figure: str, a: list[Row], b: list[Row], clusters: list[Any], protocol: Protocol
+    group: str,
+    baseline: str,
+    figure: str,
+    a: list[MergedRow],
+    b: list[MergedRow],
+    clusters: list[Any],
+    protocol: Protocol,
 ) -> Comparison:
     x, y = _columns(figure, a), _columns(figure, b)
     metric = METRICS.get(figure)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict, TypeVar
 
+from t2i_tools.images.sizes import Size
+
 Status = Literal["ok", "error", "skipped", "missing"]
 
 
@@ -39,7 +41,7 @@ class FoundObject(TypedDict):
 
     label: str
     score: float
-    box: list[float]
+    box: tuple[float, float, float, float]  # in JSON a list
 
 
 class DetectRow(FailedRow, total=False):
@@ -88,3 +90,11 @@ class MergedRow(GenerateRow, DetectRow, ScoreRow, total=False):
 
 
 AnyRow = TypeVar("AnyRow", GenerateRow, DetectRow, ScoreRow)
+
+
+def asked_size(row: MergedRow) -> Size | None:
+    """(height, width) in pixels that was asked for, None for the model's own."""
+    if not row.get("size"):
+        return None
+    height, width = row["size"]
+    return height, width

@@ -16,33 +16,23 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from t2i_tools.errors import InputError, shortened
+from t2i_tools.evaluation.row_types import type_hints, unfit_name
 from t2i_tools.evaluation.rows_io import append_row, read_rows, write_rows
 from t2i_tools.evaluation.runs.items import Item
 from t2i_tools.evaluation.runs.manifest import Manifest, read_manifest
-from t2i_tools.evaluation.runs.rows import DetectRow, GenerateRow, MergedRow
+from t2i_tools.evaluation.runs.rows import DetectRow, GenerateRow, MergedRow, ScoreRow
 from t2i_tools.files import remove_parts
 
 if sys.platform != "win32":  # where two processes on one shard are not kept apart
     import fcntl
 
-Kind: TypeAlias = type | UnionType
 STAGES = ("generate", "detect", "score")
 ROWS = "rows.jsonl"
-COMMON: dict[str, Kind] = {"key": str, "status": str, "error": str}
-NEEDED: dict[str, dict[str, Kind]] = {  # of a row that is "ok"
-    "generate": {"file": str, "sha256": str, "width": int, "height": int},
-    "detect": {"objects": list},
-    "score": {"others": int},
-}
-MORE: dict[str, dict[str, Kind]] = {  # that such a row may have
-    "generate": {"denoiser": int},
-    "detect": {},
-    "score": {"found": int, "exact": bool, "clip": int | float, "clip_mismatched": int | float},
-}
+KINDS: dict[str, type] = {"generate": GenerateRow, "detect": DetectRow, "score": ScoreRow}
+NEEDED = {"generate": {"file", "sha256", "width", "height"}, "detect": {"objects"}, "score": {"others"}}  # when "ok"
 logger = logging.getLogger("t2i_tools.evaluation")
 
 
@@ -218,24 +208,9 @@ def file_digest(path: Path) -> str:
 
 def _is_whole(stage: str, row: Mapping[str, Any]) -> bool:
     """Whether a row has what its stage writes, and nothing else."""
-    kinds = COMMON | NEEDED[stage] | MORE[stage]
-    if not all(name in kinds and isinstance(value, kinds[name]) for name, value in row.items()):
+    if unfit_name(row, KINDS[stage]) or row["status"] == "missing" or not row.keys() <= type_hints(KINDS[stage]).keys():
         return False
-    if row.get("status") != "ok":
-        return row.get("status") in ("error", "skipped")
-    return NEEDED[stage].keys() <= row.keys() and (stage != "detect" or all(map(_is_object, row["objects"])))
-
-
-def _is_object(value: Any) -> bool:
-    """Whether it is one that a detector found."""
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("label"), str)
-        and isinstance(value.get("score"), int | float)
-        and isinstance(value.get("box"), list)
-        and len(value["box"]) == 4
-        and all(isinstance(side, int | float) for side in value["box"])
-    )
+    return row["status"] != "ok" or NEEDED[stage] <= row.keys()
 
 
 def _item_fields(item: Item) -> dict[str, Any]:

@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.rows_io import write_text
 from t2i_tools.images.sizes import Size, check_size, format_size
 from t2i_tools.metrics import Interval
+
+if TYPE_CHECKING:
+    from t2i_tools.evaluation.studies.size_study import SizeFigures
 
 FORMAT = 1
 OFF = "plain"
@@ -68,6 +71,14 @@ class Advice:
         return None if self.method is None else OPTIONS[self.method]
 
 
+class AdviceLoss(TypedDict):
+    """The best method's share at a size - the advised one's; None where that was not measured."""
+
+    size: str
+    advised: str
+    loss: float | None
+
+
 def advise(evidence: Evidence | None, size: Size, native: Size | None) -> Advice:
     """The method shown to draw more exact counts than off at the nearest measured size; off where none was.
 
@@ -112,24 +123,24 @@ def nearest(evidence: Evidence, size: Size) -> Size | None:
     return near if near and _distance(near, size) <= REACH else None
 
 
-def held_out(evidence: Evidence) -> list[dict[str, Any]]:
+def held_out(evidence: Evidence) -> list[AdviceLoss]:
     """`losses` at each measured size, had it not been measured."""
-    found = []
+    rows = []
     for size in sorted({point.size for point in evidence.points} - {evidence.native}):
         here, rest = ([p for p in evidence.points if (p.size == size) is chosen] for chosen in (True, False))
-        found += losses(replace(evidence, points=rest), replace(evidence, points=here))
-    return found
+        rows += losses(replace(evidence, points=rest), replace(evidence, points=here))
+    return rows
 
 
-def losses(evidence: Evidence, measured: Evidence) -> list[dict[str, Any]]:
+def losses(evidence: Evidence, measured: Evidence) -> list[AdviceLoss]:
     """What the advice by `evidence` loses at the sizes of `measured`: the best method's share - the advised one's."""
-    found = []
+    rows: list[AdviceLoss] = []
     for size in sorted({point.size for point in measured.points} - {evidence.native}):
         here = {point.method: point.exact.estimate for point in measured.points if point.size == size}
         advice = advise(evidence, size, evidence.native)
         loss = max(here.values()) - here[advice.method] if advice.method in here else None
-        found.append({"size": format_size(size), "advised": advice.method or "not measured", "loss": loss})
-    return found
+        rows.append({"size": format_size(size), "advised": advice.method or "not measured", "loss": loss})
+    return rows
 
 
 def write_evidence(path: Path, evidence: Evidence) -> None:
@@ -153,13 +164,13 @@ def read_evidence(path: Path) -> Evidence:
         ) from error
 
 
-def points_of(summaries: Mapping[Size, Sequence[Mapping[str, Any]]]) -> list[Point]:
+def points_of(summaries: Mapping[Size, Sequence[SizeFigures]]) -> list[Point]:
     """The points of `summarize_size`'s figures, for the methods that can be advised."""
     return [
-        Point(size, one["method"], one["exact"], one.get("against", {}).get("exact", {}).get("difference"))
+        Point(size, one.method, one.figures["exact"], one.against["exact"].difference if one.against else None)
         for size, methods in summaries.items()
         for one in methods
-        if one["method"] in OPTIONS
+        if one.method in OPTIONS
     ]
 
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
+
+
+class HitShare(TypedDict):
+    """A share with its interval over n items. difference: from the baseline, with its bounds; p by McNemar."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    difference: list[float]
+    p: float
 
 
 def first_hits(queries: np.ndarray, answers: np.ndarray) -> np.ndarray:
@@ -20,16 +31,20 @@ def retrieval(images: np.ndarray, texts: np.ndarray) -> dict[str, np.ndarray]:
     return {"I2T": first_hits(images, texts), "T2I": first_hits(texts, images)}
 
 
-def compared(hits: np.ndarray, baseline: np.ndarray) -> dict[str, Any]:
+def compared(hits: np.ndarray, baseline: np.ndarray) -> HitShare:
     """A share with its interval, its difference from the baseline's on the same items, and McNemar's p."""
     from t2i_tools.metrics import mcnemar, paired_bootstrap, wilson
 
     share = wilson(int(hits.sum()), len(hits))
-    summary = {"value": share.estimate, "low": share.low, "high": share.high, "n": share.n}
-    if np.array_equal(hits, baseline):
-        return summary | {"difference": [0.0, 0.0, 0.0], "p": 1.0}
-    difference = paired_bootstrap(hits.astype(float), baseline.astype(float))
-    return summary | {
-        "difference": [difference.estimate, difference.low, difference.high],
-        "p": mcnemar(hits, baseline).p,
+    difference, p = [0.0, 0.0, 0.0], 1.0
+    if not np.array_equal(hits, baseline):
+        interval = paired_bootstrap(hits.astype(float), baseline.astype(float))
+        difference, p = [interval.estimate, interval.low, interval.high], mcnemar(hits, baseline).p
+    return {
+        "value": share.estimate,
+        "low": share.low,
+        "high": share.high,
+        "n": share.n,
+        "difference": difference,
+        "p": p,
     }

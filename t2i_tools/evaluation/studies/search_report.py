@@ -1,4 +1,4 @@
-"""What the rows of `searches.run_cell` tell: figures by method, what each gains over the baseline, curves over compute.
+"""The rows of `search_study.run_cell` compared: figures by method, gains over the baseline, curves over compute.
 
 Intervals resample the protocol's unit, class x n unless it says otherwise. All pairs share class, n and seed.
 """
@@ -9,20 +9,20 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from t2i_tools.errors import InputError
-from t2i_tools.evaluation.reports.protocol import UNITS, Protocol
-from t2i_tools.evaluation.reports.summary import SHARES
+from t2i_tools.evaluation.reports.protocol import Protocol
+from t2i_tools.evaluation.reports.summary import SHARES, cluster_interval
 from t2i_tools.evaluation.rows_io import write_text
+from t2i_tools.evaluation.studies.rows import BriefSearchRow, SearchRow
 from t2i_tools.evaluation.studies.search_study import judged_at
 from t2i_tools.evaluation.studies.size_study import to_markdown
 from t2i_tools.metrics import (
     METRICS,
     Interval,
-    cluster_bootstrap,
     confusion_matrix,
     equivalence,
     holm,
@@ -33,11 +33,12 @@ from t2i_tools.metrics import (
 )
 from t2i_tools.metrics.counts import first
 
-Row: TypeAlias = Mapping[str, Any]
-Table: TypeAlias = list[dict[str, Any]]
+Cost: TypeAlias = Literal["denoiser", "backward", "recomputed", "vae", "detector"]
+Field: TypeAlias = str | int | float | Interval | None
+Table: TypeAlias = list[dict[str, Field]]
 BUDGETS = (1, 2, 4, 8, 16, 32)
 FIGURES = ("exact", "off_by_one", "mae", "rmse", "bias")
-COSTS = ("denoiser", "backward", "recomputed", "vae", "detector")  # no seconds: runs differ in load
+COSTS: tuple[Cost, ...] = ("denoiser", "backward", "recomputed", "vae", "detector")  # no seconds: runs differ in load
 SIZES = ("small", "middle", "large")
 # Columns of a pair (ours, the baseline's): right, error and what the counter says is right, CLIP, the baseline's gap.
 PAIR = ("right", "right_before", "error", "error_before", "counted", "counted_before", "clip", "clip_before", "gap")
@@ -49,13 +50,13 @@ GAINS: dict[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]] = {
 }
 
 
-def report(rows: Sequence[Row], protocol: Protocol, budgets: Sequence[float] = BUDGETS) -> dict[str, Table]:
+def report(rows: Sequence[SearchRow], protocol: Protocol, budgets: Sequence[float] = BUDGETS) -> dict[str, Table]:
     """Name -> table: methods, gains over the baseline, exact by budget and by object size, confusion by method.
 
     "transfer" is the judge's gain over the counter's; "CLIP lost" is a share of what the baseline's right prompt has
     over a wrong one. Raises InputError where the baseline has no rows.
     """
-    methods: dict[str, list[Row]] = {}
+    methods: dict[str, list[SearchRow]] = {}
     for row in rows:
         methods.setdefault(row["method"], []).append(row)
     baseline = protocol.baseline_of(list(methods))
@@ -78,10 +79,10 @@ def write_tables(folder: Path, tables: Mapping[str, Table]) -> str:
     return text
 
 
-def figures(method: str, rows: Sequence[Row], protocol: Protocol) -> dict[str, Any]:
+def figures(method: str, rows: Sequence[SearchRow], protocol: Protocol) -> dict[str, Field]:
     """One method: every figure by the judge, exact by the others and the counter, CLIP, what a search costs."""
     true, judged = ([row[name] for row in rows] for name in ("count", "judged"))
-    line: dict[str, Any] = {"method": method, "n": len(rows)}
+    line: dict[str, Field] = {"method": method, "n": len(rows)}
     for name in FIGURES:
         columns, value = METRICS[name].columns(true, judged), METRICS[name].value
         line[name] = (
@@ -95,24 +96,24 @@ def figures(method: str, rows: Sequence[Row], protocol: Protocol) -> dict[str, A
     return line | {name: float(np.mean([row["compute"][name] for row in rows])) for name in COSTS}
 
 
-def gains(methods: Mapping[str, Sequence[Row]], baseline: str, protocol: Protocol) -> Table:
-    """One line a method: GAINS with intervals, exact McNemar over pairs, tests by cluster corrected together (Holm).
+def gains(methods: Mapping[str, Sequence[SearchRow]], baseline: str, protocol: Protocol) -> Table:
+    """One line per method: GAINS with intervals, exact McNemar over pairs, tests by cluster corrected together (Holm).
 
     "equivalent": the difference in exact lies within the protocol's margin (TOST).
     """
     before = {row["key"]: row for row in methods[baseline]}
-    table: list[dict[str, Any]] = []
+    table: Table = []
     tests: dict[tuple[str, str], float] = {}
     for method, rows in methods.items():
         pairs = [(row, before[row["key"]]) for row in rows if row["key"] in before]
         if method == baseline or not pairs:
             continue
         mine, columns = [row for row, _ in pairs], np.array([_pair(*pair) for pair in pairs], dtype=np.float64)
-        line: dict[str, Any] = {"method": method, "pairs": len(pairs)}
+        line: dict[str, Field] = {"method": method, "pairs": len(pairs)}
         for name, gain in GAINS.items():
             line[name] = interval(columns, mine, protocol, lambda m, gain=gain: gain(_named(m)))
         line["McNemar p"] = mcnemar(columns[:, 0], columns[:, 1]).p
-        clusters = [UNITS[protocol.unit](row) for row in mine]
+        clusters = protocol.clusters(mine)
         if len(set(clusters)) > 1:
             tests[method, "p, exact"] = paired_test(columns[:, 0], columns[:, 1], clusters)
             tests[method, "p, error"] = paired_test(columns[:, 2], columns[:, 3], clusters)
@@ -126,14 +127,16 @@ def gains(methods: Mapping[str, Sequence[Row]], baseline: str, protocol: Protoco
     return table
 
 
-def curve(method: str, rows: Sequence[Row], budgets: Sequence[float], protocol: Protocol) -> dict[str, Any]:
+def curve(
+    method: str, rows: Sequence[BriefSearchRow], budgets: Sequence[float], protocol: Protocol
+) -> dict[str, Field]:
     """Budget in plain images' worth -> share of searches whose best image so far the judge finds exact."""
     shares = {f"{b:g}": _share([judged_at(row, b) == row["count"] for row in rows], rows, protocol) for b in budgets}
     return {"method": method, **shares}
 
 
 def race(
-    rows: Sequence[Row], rival: str, protocol: Protocol, budgets: Sequence[float] = BUDGETS, head: float = 1
+    rows: Sequence[BriefSearchRow], rival: str, protocol: Protocol, budgets: Sequence[float] = BUDGETS, head: float = 1
 ) -> Table:
     """Budget -> how much more often than the rival a method has found an exact image by `head` times that budget.
 
@@ -145,8 +148,8 @@ def race(
         pairs = [(row, rivals[row["key"]]) for row in rows if row["method"] == method and row["key"] in rivals]
         if not pairs:
             continue
-        clusters = [UNITS[protocol.unit](row) for row, _ in pairs]
-        line: dict[str, Any] = {"method": method, "pairs": len(pairs)}
+        clusters = protocol.clusters(row for row, _ in pairs)
+        line: dict[str, Field] = {"method": method, "pairs": len(pairs)}
         for budget in budgets:
             right = [
                 (judged_at(ours, head * budget) == ours["count"], judged_at(other, budget) == other["count"])
@@ -158,12 +161,12 @@ def race(
     return table
 
 
-def by_size(methods: Mapping[str, Sequence[Row]], baseline: str, protocol: Protocol) -> Table:
+def by_size(methods: Mapping[str, Sequence[SearchRow]], baseline: str, protocol: Protocol) -> Table:
     """Exact by the size of the objects in the baseline's image, in three equal parts of its pairs."""
     areas = {row["key"]: row["area"] for row in methods[baseline] if row["area"] is not None}
-    limits = np.quantile(list(areas.values()), [1 / 3, 2 / 3]) if areas else []
+    limits: Any = np.quantile(list(areas.values()), [1 / 3, 2 / 3]) if areas else []
     third = {key: SIZES[int(np.searchsorted(limits, area))] for key, area in areas.items()}
-    table = []
+    table: Table = []
     for method, rows in methods.items():
         parts = {size: [row for row in rows if third.get(row["key"]) == size] for size in SIZES}
         shares = {
@@ -173,8 +176,8 @@ def by_size(methods: Mapping[str, Sequence[Row]], baseline: str, protocol: Proto
     return table
 
 
-def confusion(rows: Sequence[Row]) -> Table:
-    """A line for each number asked for: how often which number was counted."""
+def confusion(rows: Sequence[SearchRow]) -> Table:
+    """One line per number asked for: how often each number was counted."""
     table = confusion_matrix([row["count"] for row in rows], [row["judged"] for row in rows])
     return [
         {"asked": n} | {str(m): number for m, number in enumerate(line)}
@@ -183,20 +186,17 @@ def confusion(rows: Sequence[Row]) -> Table:
     ]
 
 
-def interval(columns: Any, rows: Sequence[Row], protocol: Protocol, statistic: Callable = first) -> Interval:
-    """Of a figure of the columns' means (n, d) -> (d,); one cluster alone has none."""
-    clusters = [UNITS[protocol.unit](row) for row in rows]
-    if len(set(clusters)) < 2:
-        return Interval(float(statistic(np.mean(columns, axis=0))), np.nan, np.nan, protocol.level, len(set(clusters)))
-    return cluster_bootstrap(columns, clusters, statistic=statistic, level=protocol.level)
+def interval(columns: Any, rows: Sequence[SearchRow], protocol: Protocol, statistic: Callable = first) -> Interval:
+    """A figure of the columns' means, resampled by the protocol's unit."""
+    return cluster_interval(columns, protocol.clusters(rows), statistic, protocol.level)
 
 
-def _share(right: Sequence[bool] | np.ndarray, rows: Sequence[Row], protocol: Protocol) -> Interval:
-    """Of what is right."""
-    return share(right, [UNITS[protocol.unit](row) for row in rows], level=protocol.level)
+def _share(right: Sequence[bool] | np.ndarray, rows: Sequence[BriefSearchRow], protocol: Protocol) -> Interval:
+    """The share of what is right."""
+    return share(right, protocol.clusters(rows), level=protocol.level)
 
 
-def _pair(ours: Row, before: Row) -> tuple[float, ...]:
+def _pair(ours: SearchRow, before: SearchRow) -> tuple[float, ...]:
     """The values of PAIR."""
     values: list[float] = []
     for what in (
@@ -210,21 +210,21 @@ def _pair(ours: Row, before: Row) -> tuple[float, ...]:
 
 
 def _named(means: np.ndarray) -> dict[str, np.ndarray]:
-    """(..., 9) by the names of PAIR."""
+    """The last axis of (..., 9) by the names of PAIR."""
     return dict(zip(PAIR, np.moveaxis(means, -1, 0), strict=True))
 
 
 def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """nan where there is nothing below."""
+    """A ratio; nan where there is nothing below."""
     return above / np.where(below == 0, np.nan, below)
 
 
 def _short(table: Table) -> Table:
-    """Numbers as four digits."""
+    """A table with four digits per number."""
     return [{name: f"{v:.4g}" if isinstance(v, float) else v for name, v in line.items()} for line in table]
 
 
 def _plain(interval: Interval) -> dict[str, Any]:
-    """For JSON, which has no nan."""
+    """An interval for JSON, which has no nan."""
     values = {field.name: getattr(interval, field.name) for field in fields(interval)}
     return {name: value if np.isfinite(value) else None for name, value in values.items()}

@@ -10,6 +10,7 @@ import numpy as np
 
 from t2i_tools.counting import Search, optimize_count
 from t2i_tools.counting.kept import kept_share
+from t2i_tools.evaluation.studies.rows import BriefSearchRow, ClipFields, SearchRow
 from t2i_tools.metrics import ClipScorer
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from t2i_tools.detectors import Counter, Detections
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -40,20 +39,17 @@ def run_cell(
     pipe: DiffusionPipeline,
     counter: Counter,
     judges: Mapping[str, Counter],
-    score: Callable[[Image.Image, Cell], Row],
+    score: Callable[[Image.Image, Cell], ClipFields],
     cell: Cell,
     name: str,
     options: Mapping[str, Any],
     clip: ClipScorer | None = None,
     prepare: Callable[[Search], None] | None = None,
-) -> Row:
+) -> SearchRow:
     """Search with the counter; the first of the judges counts the best image whenever there is a better one.
 
-    judges: name -> judge; all count the last image, of which the first one's count is `judged` and its boxes' mean
-    area in pixels `area`, None without any. score: more figures of that image. curve: (plain images' worth spent,
-    judged by then). kept: share of the objects that the first judge sees in the plain image and, in the same place, in
-    the result. similarity: of both images by `clip`, None without. prepare: changes the search before it begins.
-    Returns JSON's own types.
+    judges: name -> judge; all count the last image. score: adds the CLIP scores of that image. clip: for the
+    similarity to the plain image, None for none. prepare: changes the search before it begins.
     """
     search = optimize_count(pipe, cell.template, cell.n, counter, label=cell.label, seeds=(cell.seed,), **options)
     if prepare is not None:
@@ -93,7 +89,7 @@ def run_cell(
 
 def clip_score(
     clip: ClipScorer, cells: Sequence[Cell], words: Callable[[Cell], str]
-) -> Callable[[Image.Image, Cell], Row]:
+) -> Callable[[Image.Image, Cell], ClipFields]:
     """`score` for `run_cell`: 100 cos of the image with its prompt, and with another cell's, which gives the scale.
 
     words: cell -> the prompt as a person says it.
@@ -101,7 +97,7 @@ def clip_score(
     texts = sorted({words(cell) for cell in cells})
     embeds, _ = clip.embed_texts(texts)
 
-    def score(image: Image.Image, cell: Cell) -> Row:
+    def score(image: Image.Image, cell: Cell) -> ClipFields:
         cosines = 100 * embeds @ clip.embed_images([image])[0]
         own = texts.index(words(cell))
         return {"clip": float(cosines[own]), "clip_mismatched": float(np.delete(cosines, own).mean())}
@@ -109,7 +105,7 @@ def clip_score(
     return score
 
 
-def judged_at(row: Mapping[str, Any], budget: float) -> int | None:
+def judged_at(row: BriefSearchRow, budget: float) -> int | None:
     """What the judge counts in the best image there is once `budget` is spent; None before the first."""
     return next((judged for spent, judged in reversed(row["curve"]) if spent <= budget), None)
 

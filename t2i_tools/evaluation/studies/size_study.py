@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from t2i_tools.detectors.detections import Detections
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.reports.summary import pair
+from t2i_tools.evaluation.runs.rows import MergedRow
 from t2i_tools.images.sizes import Size, format_size
 from t2i_tools.metrics import (
     FIGURES,
@@ -51,6 +52,33 @@ class Calibration:
     area: float
 
 
+@dataclass(frozen=True)
+class Difference:
+    """A method - the baseline in one figure. p: None where the figure is no mean; p_holm: corrected by `correct`.
+
+    equivalent: whether the primary figure's difference lies within the margin (TOST), None for other figures.
+    """
+
+    difference: Interval
+    p: float | None = None
+    p_holm: float | None = None
+    equivalent: bool | None = None
+
+
+@dataclass(frozen=True)
+class SizeFigures:
+    """One method at one size. n: images. against: figure -> how it differs from the baseline's, empty for that itself.
+
+    images: more columns of `figures_table`, in words.
+    """
+
+    method: str
+    n: int
+    figures: dict[str, Interval]
+    against: dict[str, Difference] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+
+
 def calibrate(found: Sequence[Detections], labels: Sequence[str], counts: Sequence[int], usual: float) -> Calibration:
     """From what the judge saw, at a low threshold, in images of known counts, 0 to the largest.
 
@@ -70,7 +98,7 @@ def calibrate(found: Sequence[Detections], labels: Sequence[str], counts: Sequen
     return Calibration(threshold, wilson(int(right.sum()), len(right)), table, area)
 
 
-def fitting(calibrations: Sequence[Calibration], rows: Sequence[Mapping[str, Any]]) -> Calibration:
+def fitting(calibrations: Sequence[Calibration], rows: Sequence[MergedRow]) -> Calibration:
     """The one made on images whose objects are nearest in area to those in the rows."""
 
     def distance(one: Calibration) -> float:
@@ -80,14 +108,14 @@ def fitting(calibrations: Sequence[Calibration], rows: Sequence[Mapping[str, Any
     return min(calibrations, key=distance)
 
 
-def columns_of(rows: Sequence[Mapping[str, Any]], threshold: float) -> np.ndarray:
+def columns_of(rows: Sequence[MergedRow], threshold: float) -> np.ndarray:
     """(n, 7): `object_columns` of an evaluation's finished rows."""
     found = [sure(row, threshold) for row in rows]
     sizes = [(row["height"], row["width"]) for row in rows]
     return object_columns(found, [row["label"] for row in rows], [row["count"] for row in rows], sizes)
 
 
-def sure(row: Mapping[str, Any], threshold: float) -> Detections:
+def sure(row: MergedRow, threshold: float) -> Detections:
     """The objects of a row that score the threshold or more."""
     import torch
 
@@ -96,10 +124,8 @@ def sure(row: Mapping[str, Any], threshold: float) -> Detections:
     return Detections([one["label"] for one in kept], boxes, torch.tensor([one["score"] for one in kept]))
 
 
-def summarize_size(
-    rows: Sequence[Mapping[str, Any]], calibration: Calibration, protocol: Protocol
-) -> list[dict[str, Any]]:
-    """One dict a method at one size: every figure with its interval and, "against", how it differs from the baseline's.
+def summarize_size(rows: Sequence[MergedRow], calibration: Calibration, protocol: Protocol) -> list[SizeFigures]:
+    """Every figure per method at one size, with its interval and its difference from the baseline's.
 
     "exact corrected" is what a judge without mistakes would have found. Pairs have the prompt and seed in common, and
     prompts are resampled; "equivalent": the primary figure's difference lies within the margin (TOST). Raises
@@ -108,29 +134,46 @@ def summarize_size(
     methods = _by_method(rows)
     baseline = _baseline(methods, protocol)
     theirs = _drawn(methods[baseline], calibration.threshold)
-    found = [figures_of(part, calibration, protocol.level) for part in methods.values()]
-    for one in found:
-        if one["method"] != baseline:
-            one["against"] = _compare(_drawn(methods[one["method"]], calibration.threshold), theirs, protocol)
-    return found
+    summaries = []
+    for name, part in methods.items():
+        one = figures_of(part, calibration, protocol.level)
+        if name != baseline:
+            one = replace(one, against=_compare(_drawn(part, calibration.threshold), theirs, protocol))
+        summaries.append(one)
+    return summaries
 
 
-def correct(summaries: Mapping[Size, Sequence[Mapping[str, Any]]]) -> None:
-    """Add p_holm to every test of all sizes, methods and figures (Holm)."""
-    tests = [
-        test for found in summaries.values() for one in found for test in one.get("against", {}).values() if "p" in test
-    ]
-    corrected = holm({str(index): test["p"] for index, test in enumerate(tests)})
-    for index, test in enumerate(tests):
-        test["p_holm"] = corrected[str(index)]
+def correct(summaries: Mapping[Size, Sequence[SizeFigures]]) -> dict[Size, list[SizeFigures]]:
+    """The summaries with p_holm of every test, over all sizes, methods and figures (Holm)."""
+    tests = {
+        f"{format_size(size)} {one.method} {figure}": test.p
+        for size, methods in summaries.items()
+        for one in methods
+        for figure, test in one.against.items()
+        if test.p is not None
+    }
+    corrected = holm(tests)
+    return {
+        size: [
+            replace(
+                one,
+                against={
+                    figure: replace(test, p_holm=corrected.get(f"{format_size(size)} {one.method} {figure}"))
+                    for figure, test in one.against.items()
+                },
+            )
+            for one in methods
+        ]
+        for size, methods in summaries.items()
+    }
 
 
 def primary(
-    sizes: Mapping[Size, tuple[Sequence[Mapping[str, Any]], Calibration]], method: str, protocol: Protocol
-) -> dict[str, Any]:
+    sizes: Mapping[Size, tuple[Sequence[MergedRow], Calibration]], method: str, protocol: Protocol
+) -> Difference:
     """The protocol's one comparison: a method's primary figure and the baseline's, over all these sizes together.
 
-    sizes: rows and the judge's calibration at each. Gives difference, p and equivalent. Raises InputError.
+    sizes: rows and the judge's calibration at each. Raises InputError.
     """
     ours: dict[tuple[Any, ...], np.ndarray] = {}
     theirs: dict[tuple[Any, ...], np.ndarray] = {}
@@ -142,8 +185,8 @@ def primary(
     return _compare(ours, theirs, protocol)[protocol.primary]
 
 
-def figures_of(rows: Sequence[Mapping[str, Any]], calibration: Calibration, level: float) -> dict[str, Any]:
-    """method, n and every figure of the rows of one method, with its interval over prompts."""
+def figures_of(rows: Sequence[MergedRow], calibration: Calibration, level: float) -> SizeFigures:
+    """Every figure of the rows of one method, with its interval over prompts."""
     columns, prompts = columns_of(rows, calibration.threshold), [row["prompt"] for row in rows]
     figures = {
         name: share(columns[:, COLUMNS.index(name)], prompts, level=level)
@@ -153,37 +196,37 @@ def figures_of(rows: Sequence[Mapping[str, Any]], calibration: Calibration, leve
     }
     asked, found = (columns[:, COLUMNS.index(name)].astype(int) for name in ("asked", "found"))
     figures["exact corrected"] = corrected_accuracy(asked, found, calibration.confusion, prompts, level=level)
-    return {"method": rows[0]["method"], "n": len(rows), **figures}
+    return SizeFigures(rows[0]["method"], len(rows), figures)
 
 
-def figures_table(summaries: Mapping[Size, Sequence[Mapping[str, Any]]]) -> list[dict[str, str]]:
+def figures_table(summaries: Mapping[Size, Sequence[SizeFigures]]) -> list[dict[str, str]]:
     """The summaries of several sizes as rows of text: each figure, and in brackets its difference from the baseline's.
 
-    "images" of a summary holds more columns, in words. A star: its corrected p is 0.05 at most or, where there is no
+    A star: its corrected p is 0.05 at most or, where there is no
     p, its interval does not hold 0.
     """
     table = []
     for size, methods in summaries.items():
         for one in methods:
-            row = {"size": format_size(size), "method": one["method"], "n": str(one["n"])}
+            row = {"size": format_size(size), "method": one.method, "n": str(one.n)}
             for name in (*FIGURES, "exact corrected"):
-                row[name] = str(one[name]) if name in one else "-"
-                if against := one.get("against", {}).get(name):
-                    row[name] += f" ({against['difference'].estimate:+.3f}{_star(against)})"
-            table.append(row | one.get("images", {}))
+                row[name] = str(one.figures.get(name, "-"))
+                if against := one.against.get(name):
+                    row[name] += f" ({against.difference.estimate:+.3f}{_star(against)})"
+            table.append(row | one.images)
     names = dict.fromkeys(name for row in table for name in row)
     return [{name: row.get(name, "-") for name in names} for row in table]
 
 
-def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+def to_markdown(rows: Sequence[Mapping[str, object]]) -> str:
     """A table of rows with the same names."""
     lines = [map(str, rows[0]), ["---"] * len(rows[0]), *(map(str, row.values()) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _by_method(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+def _by_method(rows: Sequence[MergedRow]) -> dict[str, list[MergedRow]]:
     """The finished rows of each method."""
-    methods: dict[str, list[Mapping[str, Any]]] = {}
+    methods: dict[str, list[MergedRow]] = {}
     for row in rows:
         if row["status"] == "ok":
             methods.setdefault(row["method"], []).append(row)
@@ -197,35 +240,37 @@ def _baseline(methods: Mapping[str, Any], protocol: Protocol) -> str:
     return baseline
 
 
-def _drawn(rows: Sequence[Mapping[str, Any]], threshold: float) -> dict[tuple[Any, ...], np.ndarray]:
+def _drawn(rows: Sequence[MergedRow], threshold: float) -> dict[tuple[Any, ...], np.ndarray]:
     """What pairs a row with another method's -> its columns."""
     return dict(zip(map(pair, rows), columns_of(rows, threshold), strict=True)) if rows else {}
 
 
 def _compare(
     ours: Mapping[tuple[Any, ...], np.ndarray], theirs: Mapping[tuple[Any, ...], np.ndarray], protocol: Protocol
-) -> dict[str, dict[str, Any]]:
-    """figure -> difference, and p and equivalence where it is a mean."""
+) -> dict[str, Difference]:
+    """Each figure's difference; with p where it is a mean."""
     both = [key for key in ours if key in theirs]
     if not both:
         raise InputError("the methods have no prompt in common to be compared by")
     x, y = (np.stack([part[key] for key in both]) for part in (ours, theirs))
     prompts = [key[-4] for key in both]  # see `pair`
-    tests: dict[str, dict[str, Any]] = {}
+    tests: dict[str, Difference] = {}
     for name, figure in FIGURES.items():
-        tests[name] = {"difference": paired_bootstrap(x, y, prompts, statistic=figure, level=protocol.level)}
-        if name in TESTED:
-            a, b = (z[:, COLUMNS.index(TESTED[name])] for z in (x, y))
-            tests[name]["p"] = paired_test(a, b, prompts)
-            if name in SHARES:
-                tests[name]["difference"] = paired_shares(a, b, prompts, level=protocol.level)
-            if name == protocol.primary:
-                tests[name]["equivalent"] = equivalence(a, b, protocol.margin, prompts).equivalent
+        if name not in TESTED:
+            tests[name] = Difference(paired_bootstrap(x, y, prompts, statistic=figure, level=protocol.level))
+            continue
+        a, b = (z[:, COLUMNS.index(TESTED[name])] for z in (x, y))
+        if name in SHARES:
+            difference = paired_shares(a, b, prompts, level=protocol.level)
+        else:
+            difference = paired_bootstrap(x, y, prompts, statistic=figure, level=protocol.level)
+        is_primary = name == protocol.primary
+        equivalent = equivalence(a, b, protocol.margin, prompts).equivalent if is_primary else None
+        tests[name] = Difference(difference, paired_test(a, b, prompts), equivalent=equivalent)
     return tests
 
 
-def _star(against: Mapping[str, Any]) -> str:
-    if "p_holm" in against:
-        return "*" if against["p_holm"] <= 0.05 else ""
-    low, high = against["difference"].low, against["difference"].high
-    return "*" if low > 0 or high < 0 else ""
+def _star(against: Difference) -> str:
+    if against.p_holm is not None:
+        return "*" if against.p_holm <= 0.05 else ""
+    return "*" if against.difference.low > 0 or against.difference.high < 0 else ""
