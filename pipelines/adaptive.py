@@ -167,7 +167,7 @@ def switch_on(pipe: Any, name: str, value: Any) -> Handle:
         bound = inspect.signature(verb).bind(pipe, *args, **kwargs)
     except TypeError as error:
         options = ", ".join(list(inspect.signature(verb).parameters)[1:])
-        raise InputError(f"{name}={value!r} does not do ({error}): it takes True or a dict of {options}") from error
+        raise InputError(f"{name}={value!r} is not valid ({error}): use True or a dict of {options}") from error
     return verb(*bound.args, **bound.kwargs)
 
 

@@ -32,7 +32,7 @@ PAIRS = [pair for pair in combinations(PLUGINS, 2) if pair != ("chunk", "stretch
 # Every pair in a UNet, in the denoisers with three and with two encoders, and in one without CLIP; elsewhere two pairs.
 SWEPT = ("stable_diffusion", "stable_diffusion_3", "flux", "pixart")
 ELSEWHERE = [("entropy", "count"), ("count", "padding")]
-REFUSED = {("chunk", "padding"): "take off plugins that change how prompts are read"}
+REFUSED = {("chunk", "padding"): "remove plugins that change how prompts are read"}
 
 
 def prompt(name):

@@ -52,7 +52,7 @@ def _number(one: Field) -> Callable[[str], int]:
     def number(text: str) -> int:
         value = int(text)
         if value < least or (most is not None and value > most):
-            raise argparse.ArgumentTypeError(f"{value} is out of range: it takes {least} to {most or 'any number'}")
+            raise argparse.ArgumentTypeError(f"{value} is out of range: use {least} to {most or 'any number'}")
         return value
 
     return number

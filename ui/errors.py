@@ -22,12 +22,12 @@ WORDS = {
     "finite_number": "{input!r} is not a finite number",
     "bool_type": "{input!r} is neither true nor false",
     "bool_parsing": "{input!r} is neither true nor false",
-    "greater_than": "{input} is too small: it takes more than {gt}",
-    "greater_than_equal": "{input} is too small: it takes {ge} or more",
-    "less_than_equal": "{input} is too large: it takes up to {le}",
+    "greater_than": "{input} is too small: use more than {gt}",
+    "greater_than_equal": "{input} is too small: use {ge} or more",
+    "less_than_equal": "{input} is too large: use at most {le}",
     "literal_error": "{input!r} is not known: choose {expected}",
     "string_type": "{input!r} is not text",
-    "string_unicode": "this is no valid text: it has bytes that are not UTF-8",
+    "string_unicode": "this is not valid text: it has bytes that are not UTF-8",
     "string_too_short": "this is empty",
     "string_too_long": "this is longer than {max_length} letters",
     "string_pattern_mismatch": "{input!r} is not a valid name",
@@ -60,7 +60,7 @@ def field_error(error: "ErrorDetails", known: str) -> FieldError:
     """The first of a validation's errors. known: the names that there are, for one that is not among them."""
     place = ".".join(map(str, error["loc"])) or "values"
     if error["type"] == "extra_forbidden":
-        message = f"unknown; this takes {known}"
+        message = f"unknown: use one of {known}"
     elif words := WORDS.get(error["type"]):
         given: Any = error["input"]
         shown = shortened(given) if isinstance(given, str) else given if isinstance(given, int | float) else "this"

@@ -88,10 +88,12 @@ class Jobs:
         """Raise InputError when `most` jobs wait, or `most_per_owner` of this owner are open."""
         waiting = self._value("SELECT count(*) FROM jobs WHERE state = 'queued'")
         if waiting >= most:
-            raise InputError(f"the queue is full, {most} jobs wait: try again when some are done")
+            raise InputError(f"the queue is full with {most} jobs: try again when some are done")
         mine = self._value("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running') AND owner = ?", owner)
         if mine >= most_per_owner:
-            raise InputError(f"{mine} jobs of yours are open, all that this server takes: wait for one, or cancel one")
+            raise InputError(
+                f"you have {mine} unfinished jobs, the most that this server allows: wait for one, or cancel one"
+            )
 
     def add(self, owner: str, kind: str, asked: Mapping[str, Any], most: int, most_per_owner: int) -> Job:
         """Put a job into the queue. Raises InputError where there is no room for it."""

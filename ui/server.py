@@ -54,7 +54,7 @@ def check_host(host: str) -> None:
         with socket.socket(family, kind) as tried:
             tried.bind(address)
     except OSError as error:
-        raise InputError(f"--host {host} is no address of this machine: {error.strerror or error}") from error
+        raise InputError(f"--host {host} is not an address of this machine: {error.strerror or error}") from error
 
 
 def _launch(page: gr.Blocks, host: str, service: Service) -> None:

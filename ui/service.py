@@ -73,7 +73,7 @@ class Service:
     def compare(self, job: Job) -> Job:
         """Queue the plain image and the best of other seeds, beside a search that is done. Raises InputError."""
         if job.kind != "count" or job.open:
-            raise InputError(f"job {job.number} is no search that has ended")
+            raise InputError(f"job {job.number} is not a search that has ended")
         return self.submit(job.owner, "count", {**job.asked, "compare": True, "after": job.id})
 
     def delete(self, job: Job) -> None:

@@ -40,7 +40,9 @@ def check_room(service: Service, folder: Path, more: int) -> None:
     """Raise InputError where a folder of what nobody may remove would take more than uploads may. more: bytes."""
     there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if there + more > _bytes(service):
-        raise InputError(f"this server keeps {service.options.limits.uploads_mib} MiB of count tokens, and has them")
+        raise InputError(
+            f"this server keeps {service.options.limits.uploads_mib} MiB of count tokens, all in use: try again later"
+        )
 
 
 class UploadLimit:

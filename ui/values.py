@@ -84,4 +84,4 @@ def check_size(text: str | None, limits: Limits) -> Size | None:
 def check_at_most(name: str, value: int | None, most: int) -> None:
     """Raise FieldError for more than this server does."""
     if value is not None and value > most:
-        raise FieldError(name, f"{name} {value}: this server does up to {most}")
+        raise FieldError(name, f"{name} {value}: this server allows up to {most}")

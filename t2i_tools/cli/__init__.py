@@ -108,7 +108,7 @@ def _with_hint(message: str) -> str:
     if "unexpected extra argument" in message:
         return f"{message}: put a text of several words in quotes"
     if number := re.fullmatch(r"No such option:? '?(-[0-9.]+)'?.*", message):
-        return f"{number[1]} is no option, and no argument takes a number below 0"
+        return f"{number[1]} is not an option, and no argument can be below 0"
     return message
 
 

@@ -127,7 +127,7 @@ def first_seed(seed: int | None, folder: Path) -> int:
     from t2i_tools.images.generate import MAX_SEED
 
     if seed is not None and not 0 <= seed <= MAX_SEED:
-        raise InputError(f"seed {seed} is out of range: it takes 0 to {MAX_SEED}")
+        raise InputError(f"seed {seed} is out of range: use 0 to {MAX_SEED}")
     there = seed_of(folder) if seed is None else seed
     return random.randrange(2**32) if there is None else there
 

@@ -107,7 +107,7 @@ def _jobs(row: Mapping[str, Any], plugins: Mapping[str, Any], wildcards: Path | 
     number, first = values.pop("number"), values.pop("seed")
     check_fit(values["fit"])
     if number < 1:
-        raise InputError(f"number {number} is out of range: it takes 1 or more")
+        raise InputError(f"number {number} is out of range: use 1 or more")
     acting = plugins_of(plugins) if place else PluginOptions(**plugins)
     recorded = {"template": row["template"]} if "template" in row else {}
     for seed in range(first, first + number):

@@ -95,17 +95,23 @@ def check_look(pipe: DiffusionPipeline, steps: int | None = None) -> None:
     """
     scheduler, vae = pipe.scheduler, getattr(pipe, "vae", None)
     if _space(scheduler) is None:
-        raise UnsupportedModelError(f"{type(scheduler).__name__} is not one whose predicted image can be read early")
+        raise UnsupportedModelError(
+            f"{type(scheduler).__name__} is not a scheduler that early looks know: switch them off"
+        )
     if steps is not None and steps < LEAST_STEPS:
-        raise UnsupportedModelError(f"{steps} steps are too few for an early look: it takes {LEAST_STEPS} or more")
+        raise UnsupportedModelError(f"{steps} steps are too few for an early look: use {LEAST_STEPS} or more")
     if vae is None or not hasattr(vae.config, "scaling_factor") or not hasattr(pipe, "image_processor"):
-        raise UnsupportedModelError(f"{type(pipe).__name__} does not decode its latents in a way that is known")
+        raise UnsupportedModelError(
+            f"{type(pipe).__name__} does not decode its latents in a way that early looks know: switch them off"
+        )
     if getattr(vae.config, "latent_channels", None) != denoiser(pipe).config.in_channels:
         raise UnsupportedModelError(
             f"{type(pipe).__name__} packs its latents, or adds to them, in a way that an early look cannot undo"
         )
     if getattr(pipe, "safety_checker", None) is not None and not hasattr(pipe, "run_safety_checker"):
-        raise UnsupportedModelError(f"the safety checker of {type(pipe).__name__} cannot be asked early")
+        raise UnsupportedModelError(
+            f"the safety checker of {type(pipe).__name__} cannot be run on an early look: switch early looks off"
+        )
 
 
 def predicted_x0(scheduler: Any, output: torch.Tensor, timestep: Any, sample: torch.Tensor) -> torch.Tensor:
@@ -130,7 +136,9 @@ def predicted_x0(scheduler: Any, output: torch.Tensor, timestep: Any, sample: to
             return (a * x / norm - s * m) / norm
         case "flow_prediction":
             return x - s * m
-    raise UnsupportedModelError(f"{type(scheduler).__name__} predicts {kind}, from which no early look is known")
+    raise UnsupportedModelError(
+        f"{type(scheduler).__name__} predicts {kind}, which early looks cannot read: switch them off"
+    )
 
 
 def noise_level(scheduler: Any, timestep: Any) -> tuple[float, float]:

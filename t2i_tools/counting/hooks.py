@@ -44,7 +44,9 @@ def count_token(pipe: DiffusionPipeline, token: CountToken | str | os.PathLike) 
         ...     image = pipe("a photo of <count-7> apples").images[0]
     """
     if not isinstance(token, (CountToken, str, os.PathLike)):
-        raise InputError(f"{type(token).__name__} is no count token: pass a CountToken or the file that its save wrote")
+        raise InputError(
+            f"{type(token).__name__} is not a count token: pass a CountToken or the file that its save wrote"
+        )
     token = token if isinstance(token, CountToken) else CountToken.load(token)
     token.check(pipe)
     parts = token_encoders(pipe)

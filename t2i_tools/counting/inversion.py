@@ -90,12 +90,12 @@ def read_inversion(path: str | os.PathLike) -> Inversion:
         word = path.stem
     else:
         listed = ", ".join(names[:4])
-        raise ModelError(f"{path} is no textual inversion: it holds {listed}{'...' if len(names) > 4 else ''}")
+        raise ModelError(f"{path} is not a textual inversion: it holds {listed}{'...' if len(names) > 4 else ''}")
     vectors = {key: (value[None] if value.ndim == 1 else value) for key, value in tensors.items()}
     for value in vectors.values():
         usable = value.ndim == 2 and 1 <= len(value) <= MOST_VECTORS and value.is_floating_point()
         if not (usable and torch.isfinite(value).all()):
-            raise ModelError(f"{path} is no textual inversion: its vectors are not rows of finite numbers")
+            raise ModelError(f"{path} is not a textual inversion: its vectors are not rows of finite numbers")
     if len({len(value) for value in vectors.values()}) > 1:
         raise ModelError(f"{path} is damaged: its encoders have different numbers of vectors")
     if not word.strip() or re.search(r"[\s()\[\]:|\\]", word):

@@ -233,4 +233,4 @@ def check_number(
         raise InputError(f"{name} {value!r} is not a {'whole ' if whole else ''}number")
     if not math.isfinite(value) or (least is not None and value < least) or (above is not None and value <= above):
         range_ = f"{least:g} or more" if least is not None else f"a number above {above:g}"
-        raise InputError(f"{name} {value} is out of range: it takes {range_}")
+        raise InputError(f"{name} {value} is out of range: use {range_}")

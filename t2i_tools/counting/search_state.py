@@ -38,7 +38,7 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], d
         about = file.metadata() or {}
         tensors = {name: file.get_tensor(name).clone() for name in names}  # the file is to be replaced
     if about.get("format") != FORMAT:
-        raise InputError(f"{path} is no checkpoint of a count search: give another file")
+        raise InputError(f"{path} is not a checkpoint of a count search: give another file")
     with resuming(path):
         return tensors, dict(json.loads(about["search"]))
 

@@ -149,7 +149,7 @@ class CountToken:
             tensors = {name: file.get_tensor(name) for name in names}
         if HEADER not in about:
             raise ModelError(
-                f"{path} is no count token: give other textual inversions by --embedding, or open them by "
+                f"{path} is not a count token: give other textual inversions by --embedding, or open them by "
                 "pipe.load_textual_inversion"
             )
         values = _read_header(path, about[HEADER])
@@ -220,7 +220,7 @@ def token_encoders(pipe: DiffusionPipeline) -> list[TextEncoder]:
     for part in parts:
         if not hasattr(part.tokenizer, "backend_tokenizer"):
             raise UnsupportedModelError(
-                f"{type(part.tokenizer).__name__} cannot be given a word: a count token needs tokenizers of the "
+                f"{type(part.tokenizer).__name__} cannot take a new word: a count token needs tokenizers of the "
                 "tokenizers library"
             )
     return parts
@@ -251,7 +251,7 @@ def start_token(
         UnsupportedModelError: an encoder cannot read a new word.
     """
     if n < 1:
-        raise InputError(f"count {n} is out of range: it takes 1 or more")
+        raise InputError(f"count {n} is out of range: use 1 or more")
     parts = token_encoders(pipe)
     embeddings = {part.name: _embeddings(part, start) for part in parts}
     length = length or max(map(len, embeddings.values()))
@@ -323,11 +323,11 @@ def _embeddings(part: TextEncoder, text: str) -> torch.Tensor:
     """(k, d) float32: those of a text's tokens."""
     ids = part.tokenizer(text, add_special_tokens=False)["input_ids"]
     if not ids:
-        raise InputError(f"the start {text!r} has no words")
+        raise InputError(f"the start {text!r} has no words: give at least one")
     table = part.encoder.get_input_embeddings().weight.detach()
     if table.is_meta:
         raise UnsupportedModelError(
-            f"the weights of {part.name} are fetched layer by layer: make the token before "
+            f"the weights of {part.name} are loaded layer by layer: make the token before "
             "enable_sequential_cpu_offload()"
         )
     return table[torch.tensor(ids, device=table.device)].float().cpu()

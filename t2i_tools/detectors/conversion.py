@@ -42,7 +42,7 @@ def convert_yolo(
     if not trust_pickle:
         raise InputError(f"{source} is a pickle, which can run code when opened: add --trust-pickle if you trust it")
     if target.exists():
-        raise InputError(f"{target} is there already: give another name")
+        raise InputError(f"{target} already exists: give another name")
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / "model.safetensors"
         _read_apart(source, staged, folder)

@@ -98,5 +98,5 @@ def _size(images: torch.Tensor) -> tuple[int, int]:
 
 def _tensor(image: Image.Image) -> torch.Tensor:
     if not isinstance(image, Image.Image):
-        raise InputError(f"a {type(image).__name__} is no image: pass PIL images or a tensor (B, 3, H, W)")
+        raise InputError(f"a {type(image).__name__} is not an image: pass PIL images or a tensor (B, 3, H, W)")
     return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1).float() / 255

@@ -127,7 +127,7 @@ class HeatmapCounter:
         """Reads what `save` wrote. Raises ModelError when the file is missing, broken or something else."""
         tensors, about = read_weights(path)
         if about.get("format") != FORMAT:
-            raise ModelError(f"{path} is no heatmap detector: its header does not say {FORMAT!r}")
+            raise ModelError(f"{path} is not a heatmap detector: its header does not say {FORMAT!r}")
         if missing := [name for name in HEADER if about.get(name) is None]:
             raise ModelError(f"{path} is damaged: its header has no {missing[0]}")
         check_header(path, about, HEADER | {"image_size": is_side})

@@ -191,7 +191,7 @@ def open_transformers(
             kind = MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING[type(config)]
             model = kind.from_pretrained(source, use_safetensors=True)
             return ZeroShotCounter(model, AutoProcessor.from_pretrained(source), labels, **given)
-    raise UnsupportedModelError(f"{source} is a {config.model_type}, which is no object detector")
+    raise UnsupportedModelError(f"{source} is a {config.model_type}, which is not an object detector")
 
 
 def _target(size: tuple[int, int], wanted: Mapping[str, int]) -> tuple[int, int]:

@@ -58,7 +58,7 @@ def _read(file: Path) -> Mapping[str, Any]:
             raise ValueError(f"its brackets are nested more than {DEPTH} deep")
         content = yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ModelError(f"{file} is no yaml: {first_line(error)}") from error
+        raise ModelError(f"{file} is not valid YAML: {first_line(error)}") from error
     return content if isinstance(content, Mapping) else {}
 
 

@@ -120,7 +120,7 @@ def select(roots: Mapping[str, nn.Module], pattern: str | None) -> dict[nn.Modul
             root: [layer for layer in layers if re.search(pattern or "", layer.name)] for root, layers in found.items()
         }
     except re.error as error:
-        raise InputError(f"layers={pattern!r} is no regular expression: {error}") from error
+        raise InputError(f"layers={pattern!r} is not a regular expression: {error}") from error
     if not any(chosen.values()):
         example = next(iter(found.values()))[0].name
         raise InputError(f"layers={pattern!r} matches none, for instance not {example}")
@@ -139,7 +139,7 @@ def native_grid(pipe: DiffusionPipeline | nn.Module, native: tuple[int, int] | N
     match native:
         case [int(height), int(width)] if min(height, width) >= side:
             return height // side, width // side
-    raise InputError(f"native={native!r} is no size: pass (height, width), each at least {side}")
+    raise InputError(f"native={native!r} is not a size: pass (height, width), each at least {side}")
 
 
 def report(scalings: Sequence[Scaling]) -> list[dict[str, Any]]:

@@ -90,7 +90,7 @@ def counts_rows(
     if number is None or number >= len(rows):
         return rows
     if number < 1:
-        raise InputError(f"{number} prompts are too few: it takes 1 or more")
+        raise InputError(f"{number} prompts are too few: use 1 or more")
     order = np.random.default_rng(SPLITS.index(split)).permutation(len(rows))
     return [rows[index] for index in sorted(order[:number].tolist())]
 

@@ -101,7 +101,7 @@ def grid_cells(
     if missing := [word for word in words if word not in filled]:
         raise InputError(f"the prompt has {{{missing[0]}}} in it: give its values, --axis {missing[0]}=one,two")
     if (cells := prod(len(axis.values) for axis in axes)) > MOST_CELLS:  # counted before they are made
-        raise InputError(f"a grid of {cells} cells is too large: it takes {MOST_CELLS}")
+        raise InputError(f"a grid of {cells} cells is too large: use {MOST_CELLS} or fewer")
     combinations = [values[::-1] for values in product(*(axis.values for axis in reversed(axes)))]
     return [_cell(prompt, dict(zip(names, values, strict=True)), fixed, options) for values in combinations]
 
@@ -180,7 +180,7 @@ def _read(values: Mapping[str, str], readers: Mapping[str, Reader]) -> dict[str,
         try:
             read[name] = readers[name](values[name])
         except ValueError as error:
-            raise InputError(f"axis {name}: {values[name]!r} is no value for it") from error
+            raise InputError(f"axis {name}: {values[name]!r} is not a valid value") from error
         except InputError as error:
             raise InputError(str(error) if str(error).startswith(name) else f"{name} {error}") from error
     return read
@@ -192,7 +192,7 @@ def _words(prompt: str, reserved: Sequence[str]) -> list[str]:
     except ValueError as error:
         raise InputError(f"the prompt has a brace without its partner: {prompt!r}") from error
     if bad := [name for name in names if not re.fullmatch(r"\w+", name) or name in reserved]:
-        raise InputError(f"{{{bad[0]}}} in the prompt is no name for an axis: take one word that is no parameter")
+        raise InputError(f"{{{bad[0]}}} in the prompt cannot name an axis: use one word that is not an option")
     return list(dict.fromkeys(names))
 
 

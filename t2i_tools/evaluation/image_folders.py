@@ -41,11 +41,11 @@ def read_images(folder: str | Path, label: str | None = None, count: int | None 
         items = [item for metadata in sorted(folder.glob("*/metadata.jsonl")) for item in _geneval(metadata)]
         _tell_of_others(folder, items)
     if items and (label, count) != (None, None):
-        raise InputError(f"{folder} says itself what is to be counted: leave label and count out")
+        raise InputError(f"{folder} says itself what to count: leave out label and count")
     items = items or _flat(folder, label, count)
     if not items:
         raise InputError(
-            f"{folder} has no images: it takes a folder of them, or GenEval's layout (00000/metadata.jsonl, "
+            f"{folder} has no images: give a folder of them, or GenEval's layout (00000/metadata.jsonl, "
             "00000/samples/*)"
         )
     return items
@@ -167,7 +167,7 @@ def _evaluated(folder: Path, row: dict[str, Any]) -> Item:
     kept = {name: row.get(name) for name in ("label", "count", "negative", "steps", "guidance")}
     for name, kind in {"file": str, "prompt": str, "seed": int, "method": str}.items():
         if not isinstance(row.get(name), kind):
-            raise InputError(f"{folder / ROWS} is not an evaluation's: a row of it has no {name}")
+            raise InputError(f"{folder / ROWS} is not the file of an evaluation: one of its rows has no {name}")
     return _item(folder / row["file"], row["prompt"], row["seed"], method=row["method"], **kept)
 
 

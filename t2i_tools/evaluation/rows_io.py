@@ -45,7 +45,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is broken: remove it and run again") from error
     if not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{path} is broken: a line of it is no JSON object")
+        raise InputError(f"{path} is broken: one of its lines is not a JSON object; remove it and run again")
     return rows
 
 

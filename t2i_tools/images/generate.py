@@ -56,11 +56,11 @@ class Request:
         if not self.prompt.strip():
             raise InputError("the prompt is empty: say what to draw")
         if not all(_encodable(text) for text in (self.prompt, self.negative or "")):
-            raise InputError("the prompt is no valid text: it has bytes that are not UTF-8")
+            raise InputError("the prompt is not valid text: it has bytes that are not UTF-8")
         if not 0 <= self.seed <= MAX_SEED:
-            raise InputError(f"seed {self.seed} is out of range: it takes 0 to {MAX_SEED}")
+            raise InputError(f"seed {self.seed} is out of range: use 0 to {MAX_SEED}")
         if self.steps is not None and self.steps < 1:
-            raise InputError(f"steps {self.steps} is out of range: it takes 1 or more")
+            raise InputError(f"steps {self.steps} is out of range: use 1 or more")
         if self.guidance is not None and not math.isfinite(self.guidance):
             raise InputError(f"guidance {self.guidance} is not a finite number")
 

@@ -102,7 +102,7 @@ def first_size(pipe: DiffusionPipeline, size: Size, native: Size | None = None) 
 def check_strength(strength: float, steps: int) -> None:
     """Raise InputError unless the second pass has a step to take."""
     if not 0 < strength <= 1 or int(steps * strength) < 1:
-        raise InputError(f"strength {strength:g} of {steps} steps leaves the second pass none: it takes up to 1")
+        raise InputError(f"strength {strength:g} of {steps} steps leaves none to the second pass: use at most 1")
 
 
 def image_to_image(pipe: DiffusionPipeline) -> DiffusionPipeline:

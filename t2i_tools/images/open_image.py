@@ -31,7 +31,7 @@ def open_image(path: str | Path, most_pixels: int | None = None) -> Image.Image:
     try:
         with Image.open(path, formats=_known_formats()) as image:
             if most_pixels is not None and image.width * image.height > most_pixels:
-                raise InputError(f"{image.width}x{image.height} pixels are too many here")
+                raise InputError(f"{image.width}x{image.height} pixels are more than the {most_pixels} allowed")
             frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1  # a camera's MPO has previews
             turned = ImageOps.exif_transpose(image)
             turned.format = image.format  # says what a 32-bit gray means
@@ -75,7 +75,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
             return Image.alpha_composite(Image.new("RGBA", seen.size, BACKGROUND), seen).convert("RGB")
         return image.convert("RGB")
     except ValueError as error:
-        raise InputError(f"pixels of mode {image.mode} have no known color: save it as RGB of 8 bits") from error
+        raise InputError(f"pixels of mode {image.mode} cannot be read as colors: save it as 8-bit RGB") from error
 
 
 def _integers(image: Image.Image) -> Image.Image:
@@ -84,14 +84,16 @@ def _integers(image: Image.Image) -> Image.Image:
     if values.min() >= 0 and values.max() <= 255:
         return _gray(values)
     raise InputError(
-        f"gray of 32 bits from {values.min()} to {values.max()}: what is white is not said; save it as 8 or 16 bits"
+        f"gray of 32 bits from {values.min()} to {values.max()}: unknown which is white; save it as 8 or 16 bits"
     )
 
 
 def _floats(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-        raise InputError(f"gray of floats from {values.min():g} to {values.max():g}: only 0 to 1 is read")
+        raise InputError(
+            f"gray of floats from {values.min():g} to {values.max():g}: only 0 to 1 is read; save it as 8 or 16 bits"
+        )
     return _gray(values * 255)
 
 

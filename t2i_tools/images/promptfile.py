@@ -36,7 +36,7 @@ def whole(value: Any, least: int | None = None) -> int:
         text = text.partition(".")[0]
     number = int(text)
     if least is not None and number < least:
-        raise InputError(f"{number} is out of range: it takes {least} or more")
+        raise InputError(f"{number} is out of range: use {least} or more")
     return number
 
 
@@ -337,7 +337,7 @@ def _values(row: Mapping[str, Any], fields: Fields, key: str, counted: bool) -> 
     values = {one: _convert(fields[one], one, row[one]) for one in row if one in fields}
     if counted and ("label" in values) != ("count" in values):
         which = "class without a count" if "label" in values else "count without a class"
-        raise InputError(f"a {which}: how often is what to be seen?")
+        raise InputError(f"a {which}: give both columns, class and count")
     return _with_size(_with_schedule(values))
 
 

@@ -23,7 +23,7 @@ def parse_size(text: str) -> Size:
         raise InputError(f"size {shortened(repr(text))} is not WIDTHxHEIGHT in pixels, for instance 640x480")
     width, height = map(int, match.groups())
     if not all(1 <= side <= MAX_SIDE for side in (height, width)):
-        raise InputError(f"size {shortened(repr(text))} is out of range: each side takes 1 to {MAX_SIDE} pixels")
+        raise InputError(f"size {shortened(repr(text))} is out of range: each side must have 1 to {MAX_SIDE} pixels")
     return height, width
 
 
@@ -37,7 +37,7 @@ def check_size(size: Size) -> None:
     if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(side, Integral) for side in size):
         raise InputError(f"size {shortened(repr(size))} is not (height, width) in pixels, for instance (480, 640)")
     if not all(1 <= side <= MAX_SIDE for side in size):
-        raise InputError(f"size {shortened(repr(size))} is out of range: each side takes 1 to {MAX_SIDE} pixels")
+        raise InputError(f"size {shortened(repr(size))} is out of range: each side must have 1 to {MAX_SIDE} pixels")
 
 
 def format_size(size: Size) -> str:

@@ -42,7 +42,7 @@ def fill_wildcards(text: str, chance: random.Random, folder: str | Path | None =
         text = filled
         if len(text) > LONGEST:
             break
-    raise InputError(f"the wildcards of {text[:40]!r}... name each other without end")
+    raise InputError(f"the wildcards of {text[:40]!r}... refer to each other in a circle: remove one of the references")
 
 
 def names_list(text: str) -> bool:
@@ -74,5 +74,5 @@ def _lines(name: str, folder: str | Path | None) -> list[str]:
         raise InputError(f"__{name}__: cannot read {path}: {error.strerror}") from error
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
-        raise InputError(f"__{name}__: {path} holds no line to draw")
+        raise InputError(f"__{name}__: {path} has no line to choose from")
     return lines

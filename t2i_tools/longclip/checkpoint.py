@@ -104,7 +104,9 @@ def _read(file: Path) -> Mapping[str, Tensor]:
         check_safetensors(file)
         return load_file(file)
     if file.suffix not in (".pt", ".pth", ".bin"):
-        raise ModelError(f"{file} is no Long-CLIP: give a .pt or .safetensors file, a folder or a Hub id (owner/name)")
+        raise ModelError(
+            f"{file} is not a Long-CLIP: give a .pt or .safetensors file, a folder or a Hub id (owner/name)"
+        )
     if not file.exists():
         raise ModelError(f"no such file: {file}")
     tensors = torch.load(file, map_location="cpu", weights_only=True)
@@ -128,7 +130,7 @@ def _build(tensors: Mapping[str, Tensor], keep: int, path: str | Path) -> CLIPMo
     text, projection = _text_sizes(tensors), tensors.get("text_projection.weight")
     is_whole = "visual_projection.weight" in tensors
     if projection is None and is_whole:
-        raise ModelError(f"{path} lacks text_projection.weight: it is no whole CLIP")
+        raise ModelError(f"{path} lacks text_projection.weight: it is not a complete CLIP; download it again")
     if projection is None:
         model = CLIPTextModel(CLIPTextConfig(**text))
         tensors = {name.removeprefix("text_model."): value for name, value in tensors.items()}
@@ -139,7 +141,7 @@ def _build(tensors: Mapping[str, Tensor], keep: int, path: str | Path) -> CLIPMo
         model = CLIPTextModelWithProjection(CLIPTextConfig(**text, projection_dim=len(projection)))
     names = model.state_dict().keys()
     if missing := names - tensors.keys():
-        raise ModelError(f"{path} lacks {min(missing)}: it is no whole CLIP")
+        raise ModelError(f"{path} lacks {min(missing)}: it is not a complete CLIP; download it again")
     model.load_state_dict({name: tensors[name].float() for name in names})
     return model
 
@@ -178,5 +180,5 @@ def _open_folder(source: Path | str) -> CLIPModel | CLIPTextModel | CLIPTextMode
     config = transformers.AutoConfig.from_pretrained(source)
     kind = (config.architectures or ["CLIPModel"])[0]
     if kind not in ("CLIPModel", "CLIPTextModel", "CLIPTextModelWithProjection"):
-        raise UnsupportedModelError(f"{source} holds a {kind}, which is no CLIP")
+        raise UnsupportedModelError(f"{source} holds a {kind}, which is not a CLIP")
     return getattr(transformers, kind).from_pretrained(source, use_safetensors=True, dtype=torch.float32)

@@ -15,7 +15,7 @@ def stretch_positions(table: torch.Tensor, keep: int = KEEP, ratio: int = RATIO)
     Raises InputError.
     """
     if not (0 <= keep <= len(table) - 2 and ratio >= 1):
-        raise InputError(f"keep={keep}, ratio={ratio}: keep takes 0 to {len(table) - 2} rows, ratio 1 or more")
+        raise InputError(f"keep={keep}, ratio={ratio}: keep must be 0 to {len(table) - 2} rows, and ratio 1 or more")
     head, tail = table[:keep], table[keep:].float()
     following = torch.cat([tail[1:], 2 * tail[-1:] - tail[-2:-1]])
     share = torch.arange(ratio, device=table.device)[:, None] / ratio  # (ratio, 1)

@@ -77,7 +77,9 @@ def embeddings(text_encoder: PreTrainedModel) -> ClipEmbeddings:
     """Token and position embeddings, wherever transformers keeps them. Raises UnsupportedModelError."""
     found = getattr(core(text_encoder), "embeddings", None)
     if found is None or not hasattr(found, "position_embedding") or not hasattr(found, "token_embedding"):
-        raise UnsupportedModelError(f"{type(text_encoder).__name__} is no CLIP text encoder: it has no such positions")
+        raise UnsupportedModelError(
+            f"{type(text_encoder).__name__} is not a CLIP text encoder: it has no positions to stretch"
+        )
     return found
 
 

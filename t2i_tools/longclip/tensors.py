@@ -84,7 +84,7 @@ class PromptEmbeds(Tensor):
             tensors = [grown(tensor, end) if isinstance(tensor, cls) else tensor for tensor in tensors]
             if len({tensor.shape[1] for tensor in tensors}) > 1:
                 rows = " and ".join(str(tensor.shape[1]) for tensor in tensors)
-                raise InputError(f"prompts of {rows} rows do not go together: encode both while long_prompts is on")
+                raise InputError(f"prompts of {rows} rows cannot be combined: encode both while long_prompts is on")
         else:
             end = tensors[0].end if tensors[0] is own[0] else 0
         out = _plainly(torch.cat, (tensors, along), options)

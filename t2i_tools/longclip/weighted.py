@@ -110,7 +110,7 @@ class TextReader:
         if not getattr(self.tokenizer, "is_fast", False):
             if weighted:
                 raise UnsupportedModelError(
-                    f"{self.name} cannot weight words: its tokenizer does not tell where in the text a token stands"
+                    f"{self.name} cannot weight words: its tokenizer does not say where in the text a token is"
                 )
             return call(words[0] if isinstance(text, str) else words, *args, **options)
         wanted = options.get("return_offsets_mapping", False)

@@ -31,7 +31,7 @@ def take_over_weights(handle: Handle, text_encoder: PreTrainedModel, other: PreT
     new, own = _weights(other), _weights(text_encoder)
     if any(parameter.is_meta for parameter in own.values()):
         raise UnsupportedModelError(
-            "the weights of this text encoder are fetched layer by layer: take them over before "
+            "the weights of this text encoder are loaded layer by layer: load the others before "
             "enable_sequential_cpu_offload()"
         )
     set_positions(handle, text_encoder, read_positions(other))

@@ -12,7 +12,7 @@ def as_counts(values: Any, name: str) -> np.ndarray:
     array = as_vector(values, name)
     if (array < 0).any() or (array != np.floor(array)).any():
         raise InputError(
-            f"{name} are counts: whole numbers from 0 on, not {array[(array < 0) | (array % 1 != 0)][0]:g}"
+            f"{name} must be counts (whole numbers from 0 on), not {array[(array < 0) | (array % 1 != 0)][0]:g}"
         )
     return array.astype(np.int64)
 
@@ -21,7 +21,7 @@ def as_vector(values: Any, name: str) -> np.ndarray:
     """(n,) float64 of at least one finite number. Raises InputError."""
     array = as_columns(values, name)
     if array.shape[1] != 1:
-        raise InputError(f"{name} are one row of numbers, not an array of shape {array.shape}")
+        raise InputError(f"{name} must be a one-dimensional array, not one of shape {array.shape}")
     return array[:, 0]
 
 
@@ -32,7 +32,7 @@ def as_columns(values: Any, name: str) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} are not numbers") from error
     if array.ndim not in (1, 2):
-        raise InputError(f"{name} are one row of numbers, not an array of shape {array.shape}")
+        raise InputError(f"{name} must be a one-dimensional array, not one of shape {array.shape}")
     if len(array) == 0:
         raise InputError(f"{name} are empty: there is nothing to measure")
     if not np.isfinite(array).all():
@@ -53,7 +53,7 @@ def as_groups(clusters: Any | None, n: int) -> np.ndarray:
 def several(clusters: int) -> int:
     """The number of clusters, if there are two or more. Raises InputError."""
     if clusters < 2:
-        raise InputError("there is one cluster only: nothing tells how much clusters differ")
+        raise InputError("there is only one cluster: give rows of two or more, so that their spread can be estimated")
     return clusters
 
 
@@ -67,5 +67,5 @@ def same_length(**named: Any) -> None:
 def between(value: float, low: float, high: float, name: str) -> float:
     """The value, if it lies strictly between. Raises InputError."""
     if not low < value < high:
-        raise InputError(f"{name} lies between {low:g} and {high:g}, not {value:g}")
+        raise InputError(f"{name} must lie between {low:g} and {high:g}, not {value:g}")
     return float(value)

@@ -261,7 +261,7 @@ class ClipScorer:
 def derangement(n: int, seed: int = 0) -> np.ndarray:
     """(n,) int64: a random cycle through n items, which leaves none in its place. Raises InputError for n < 2."""
     if n < 2:
-        raise InputError("one text has no partner: the gap needs two that differ")
+        raise InputError("the gap needs two different texts: give another one")
     order = np.random.default_rng(seed).permutation(n)
     partner = np.empty(n, dtype=np.int64)
     partner[order] = np.roll(order, 1)
@@ -271,7 +271,7 @@ def derangement(n: int, seed: int = 0) -> np.ndarray:
 def _to_tensor(image: Image.Image) -> torch.Tensor:
     """(1, 3, H, W) in [0, 1]."""
     if not isinstance(image, Image.Image):
-        raise InputError(f"a {type(image).__name__} is no image: pass PIL images")
+        raise InputError(f"a {type(image).__name__} is not an image: pass PIL images")
     return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)[None].float() / 255
 
 

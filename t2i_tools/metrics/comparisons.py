@@ -47,7 +47,7 @@ def mcnemar(right_a: Any, right_b: Any) -> McNemar:
     a, b = as_vector(right_a, "right_a"), as_vector(right_b, "right_b")
     same_length(right_a=a, right_b=b)
     if not (np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()):
-        raise InputError("McNemar compares right and wrong: the values are 0 and 1 only")
+        raise InputError("McNemar's test compares right and wrong: the values must be 0 or 1")
     only_a, only_b = int((a > b).sum()), int((b > a).sum())
     p = statsmodels_mcnemar([[0, only_a], [only_b, 0]], exact=True).pvalue
     return McNemar(float(p), only_a, only_b, len(a))
@@ -78,7 +78,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         return {}
     p = as_vector(list(p_values.values()), "p values")
     if ((p < 0) | (p > 1)).any():
-        raise InputError("a p value lies between 0 and 1")
+        raise InputError("a p value must lie between 0 and 1")
     return dict(zip(p_values, multipletests(p, method="holm")[1].tolist(), strict=True))
 
 

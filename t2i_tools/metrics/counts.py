@@ -88,7 +88,7 @@ def confusion_matrix(true: Any, found: Any, largest: int | None = None) -> np.nd
     g, p = as_counts(true, "true counts"), as_counts(found, "found counts")
     same_length(**{"true counts": g, "found counts": p})
     if largest is not None and largest < 1:
-        raise InputError(f"the largest count is at least 1, not {largest}")
+        raise InputError(f"the largest count must be at least 1, not {largest}")
     m = int(max(g.max(), p.max())) if largest is None else largest
     table = np.zeros((m + 1, m + 1), dtype=np.int64)
     np.add.at(table, (np.minimum(g, m), np.minimum(p, m)), 1)

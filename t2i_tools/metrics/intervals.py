@@ -46,7 +46,7 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
     """The share of successes among n independent items (statsmodels). Raises InputError."""
     between(level, 0, 1, "level")
     if not 0 <= successes <= n or n == 0:
-        raise InputError(f"{successes} successes in {n} items is no share")
+        raise InputError(f"{successes} successes in {n} items are not a share")
     low, high = proportion_confint(successes, n, alpha=1 - level, method="wilson")
     return Interval(successes / n, float(low), float(high), level, int(n))
 
@@ -219,7 +219,7 @@ def stratified_bootstrap(
     groups = as_groups(strata, len(x))
     sizes = np.bincount(groups)
     if sizes.min() < 2:
-        raise InputError("a stratum has a single row, which tells nothing of how its rows vary: give it more")
+        raise InputError("a stratum has a single row, which says nothing about how its rows vary: give it more")
     rng = np.random.default_rng(seed)
     weights = np.zeros((resamples, len(x)))
     for group, size in enumerate(sizes):

@@ -48,14 +48,14 @@ def prompts_for_two_shares(first: float, second: float, *, power: float = 0.8, a
     for name, share in (("a share", first), ("a share", second), ("power", power), ("alpha", alpha)):
         between(share, 0, 1, name)
     if first == second:
-        raise InputError("two equal shares: no number of prompts tells them apart")
+        raise InputError("the shares are equal: no number of prompts can tell them apart")
     return _at_most(samplesize_proportions_2indep_onetail(first - second, second, power, alpha=alpha))
 
 
 def prompts_for_half_width(share: float, half_width: float, *, level: float = 0.95) -> int:
     """How many independent items make this share's Wilson interval +-`half_width` or shorter. Raises InputError."""
     if not 0 <= share <= 1:
-        raise InputError(f"a share lies between 0 and 1, not {share:g}")
+        raise InputError(f"a share must lie between 0 and 1, not {share:g}")
     between(half_width, 0, 0.5, "half width")
     between(level, 0, 1, "level")
 
@@ -80,7 +80,7 @@ def _smallest(enough: Callable[[int], bool]) -> int:
 
 def _at_most(n: float) -> int:
     if not n <= MOST:
-        raise InputError(f"this claim takes more than {MOST:,} prompts: claim a larger difference or a wider interval")
+        raise InputError(f"this claim needs more than {MOST:,} prompts: claim a larger difference or a wider interval")
     return max(1, int(np.ceil(n)))
 
 
@@ -88,6 +88,8 @@ def _check_shares(discordant: float, difference: float, alpha: float, power: flo
     for name, share in (("alpha", alpha), ("power", power)):
         between(share, 0, 1, name)
     if not 0 < discordant <= 1:
-        raise InputError(f"the discordant share lies between 0 and 1, not {discordant:g}")
+        raise InputError(f"the discordant share must lie between 0 and 1, not {discordant:g}")
     if not 0 < abs(difference) <= discordant:
-        raise InputError(f"the difference is not 0 and at most the discordant share {discordant:g}, not {difference:g}")
+        raise InputError(
+            f"the difference must not be 0, and must be at most the discordant share {discordant:g}, not {difference:g}"
+        )

@@ -53,7 +53,9 @@ def corrected_accuracy(
     same_length(**{"asked counts": n_asked, "found counts": p})
     m = len(table) - 1
     if n_asked.max() > m:
-        raise InputError(f"{n_asked.max()} were asked for, the calibration ends at {m}")
+        raise InputError(
+            f"{n_asked.max()} were asked for, but the calibration ends at {m}: calibrate on images with more objects"
+        )
     p = np.minimum(p, m)
     scores = np.asarray(score(np.arange(m + 1)[:, None], np.arange(m + 1)[None, :]), dtype=np.float64)  # L[g, N]
     groups = as_groups(clusters, len(p))
@@ -96,9 +98,9 @@ def agreement(first: Any, second: Any, *, level: float = 0.95, weights: str | No
 def _calibration(confusion: Any) -> np.ndarray:
     table = np.asarray(confusion)
     if table.ndim != 2 or table.shape[0] != table.shape[1] or len(table) < 2:
-        raise InputError(f"a confusion matrix is square, from 0 to the largest count, not of shape {table.shape}")
+        raise InputError(f"a confusion matrix must be square, from 0 to the largest count, not of shape {table.shape}")
     table = as_counts(table.ravel(), "calibration images").reshape(table.shape)
     empty = np.flatnonzero(table.sum(axis=1) == 0)
     if len(empty):
-        raise InputError(f"the judge was never calibrated on images of {empty[0]} objects: the row is empty")
+        raise InputError(f"the judge was not calibrated on images of {empty[0]} objects: add some to the calibration")
     return table

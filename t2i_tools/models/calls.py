@@ -41,9 +41,7 @@ class DenoiserCall:
         images = self.arguments[self.family.image]
         image = images if isinstance(images, torch.Tensor) else images[0]
         if not isinstance(image, torch.Tensor):
-            raise UnsupportedModelError(
-                f"{type(self.model).__name__} was given several images at once: only one is supported"
-            )
+            raise UnsupportedModelError(f"{type(self.model).__name__} was given several images at once: give one")
         if self.family.packed or (isinstance(images, torch.Tensor) and image.ndim == 3):  # (B, N, C)
             return 1, (image.shape[1] - self.references) // self.layers
         side = token_side(self.model)

@@ -1019,7 +1019,7 @@ def pipeline_folder(pipe: DiffusionPipeline) -> str:
         match base.__module__.split("."):
             case ["diffusers", "pipelines", name, _]:
                 return name
-    raise UnsupportedModelError(f"{type(pipe).__name__} derives from no diffusers pipeline")
+    raise UnsupportedModelError(f"{type(pipe).__name__} is not a subclass of a diffusers pipeline")
 
 
 def pipeline_family(pipe: DiffusionPipeline) -> Family | None:

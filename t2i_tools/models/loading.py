@@ -47,7 +47,7 @@ def check_source(source: str | Path) -> None:
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "model_index.json").is_file():
-            raise ModelError(f"{path} is no diffusers pipeline: it has no model_index.json")
+            raise ModelError(f"{path} is not a diffusers pipeline: it has no model_index.json")
     elif path.suffix.lower() in PICKLES:
         raise ModelError(f"{source} is a pickle, which can run code when opened: convert it to .safetensors first")
     elif path.suffix.lower() == ".safetensors":
@@ -70,7 +70,9 @@ def check_safetensors(path: Path) -> list[str]:
     except FileNotFoundError as error:
         raise ModelError(f"no such file: {path}") from error
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is corrupt or no safetensors file ({first_line(error)}): fetch it again") from error
+        raise ModelError(
+            f"{path} is damaged or not a safetensors file ({first_line(error)}): download it again"
+        ) from error
 
 
 @contextmanager
@@ -145,7 +147,7 @@ def _open_checkpoint(path: Path, config: str | Path | None, dtype: torch.dtype |
         if config is None:
             kind = single_file_pipeline(names)
             if kind is None:
-                raise ModelError(f"{path} is no checkpoint of a known family: name its pipeline with --config")
+                raise ModelError(f"{path} is not a checkpoint of a known family: name its pipeline with --config")
             try:
                 return getattr(diffusers, kind).from_single_file(str(path), dtype=dtype)
             except Exception as error:
@@ -175,7 +177,7 @@ def _stage(config: str | Path, target: Path) -> Path:
         except Exception as error:
             raise _hub_error(str(config), error) from error
     if not (folder / "model_index.json").is_file():
-        raise ModelError(f"--config {config} is no diffusers pipeline: it has no model_index.json")
+        raise ModelError(f"--config {config} is not a diffusers pipeline: it has no model_index.json")
     ignored = shutil.ignore_patterns(*(f"*{suffix}" for suffix in PICKLES))
     shutil.copytree(folder.resolve(), target, ignore=ignored, copy_function=os.symlink)
     return target

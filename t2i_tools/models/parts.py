@@ -180,7 +180,7 @@ def _open_vae(source: str | Path, present: ModelMixin) -> ModelMixin:
 
     path = Path(source).expanduser()
     if path.is_dir() and not (path / "config.json").is_file():
-        raise ModelError(f"{source} is no VAE: it has no config.json")
+        raise ModelError(f"{source} is not a VAE: it has no config.json")
     if path.is_dir() or (re.fullmatch(HUB_ID, str(source)) and path.suffix != ".safetensors"):
         for file in path.glob("*.safetensors"):
             check_safetensors(file)

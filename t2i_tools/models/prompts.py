@@ -125,7 +125,7 @@ def token_spans(pipe: DiffusionPipeline, prompt: str, *, max_sequence_length: in
 def read_spans(encoder: str, tokenizer: Any, reading: Reading) -> TokenSpans:
     """The spans of a text that a tokenizer reads. Raises UnsupportedModelError."""
     if not getattr(tokenizer, "is_fast", False):
-        raise UnsupportedModelError(f"the tokenizer of {encoder} does not tell where in the text a token stands")
+        raise UnsupportedModelError(f"the tokenizer of {encoder} does not say where in the text a token is")
     start = len(reading.before)
     read = tokenizer(
         reading.before + reading.prompt + reading.after,

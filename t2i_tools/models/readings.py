@@ -97,7 +97,7 @@ def inside_template(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> 
 def inside_template_longest(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Reading:
     """The pipeline's template stands around the prompt and stays; captions in JSON are written anew."""
     if prompt.lstrip().startswith("{"):
-        raise UnsupportedModelError(f"{type(pipe).__name__} writes captions in JSON anew, which is not followed")
+        raise UnsupportedModelError(f"{type(pipe).__name__} rewrites captions as JSON, which this plugin cannot follow")
     before, after = pipe.prompt_template_encode.split("{}")
     left = part.tokenizer.padding_side == "left"
     return Reading(prompt, pipe.tokenizer_max_length, before, after, 1, left)
@@ -151,7 +151,7 @@ def padded_turn(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Read
     """The prompt is one turn in the chat template, padded to the full length."""
     if hasattr(pipe, "system_message"):
         raise UnsupportedModelError(
-            f"{type(pipe).__name__} reads prompts after a system message, which is not followed"
+            f"{type(pipe).__name__} reads prompts after a system message, which this plugin cannot follow"
         )
     return Reading(prompt, longest, *around_turn(part.tokenizer, enable_thinking=False))
 
@@ -168,7 +168,7 @@ def unless_quoted(module: str) -> PromptRule:
     def read(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Reading:
         if any(quoted for _, quoted in import_module(module).split_quotation(prompt)):
             raise UnsupportedModelError(
-                f"{type(pipe).__name__} reads what stands in quotation marks letter by letter, which is not followed"
+                f"{type(pipe).__name__} reads text in quotation marks letter by letter, which this plugin cannot follow"
             )
         return Reading(prompt, pipe.tokenizer_max_length)
 

@@ -141,7 +141,7 @@ def check_windows(pipe: DiffusionPipeline, prompts: Sequence[str]) -> None:
     for reader in readers:
         if len({reader.window_of([prompt]) for prompt in prompts}) > 1:
             raise UnsupportedModelError(
-                "some prompts of this batch fit in a window of 77 tokens and others do not: pass them in two batches"
+                "some prompts of this batch fit in a window of 77 tokens and others do not: split it into two batches"
             )
 
 
@@ -151,8 +151,8 @@ def fitted(rows: Rows, length: int) -> Rows:
         return Rows(rows.prompt[:length], rows.eos[:length], rows.pads[:length])  # Z-Image pads in the denoiser
     if length != len(rows):
         raise UnsupportedModelError(
-            f"the tokenizers speak of {len(rows)} rows of text and the encoders give {length}: "
-            "take off plugins that change how prompts are read"
+            f"the tokenizers give {len(rows)} rows of text and the encoders {length}: "
+            "remove plugins that change how prompts are read"
         )
     return rows
 

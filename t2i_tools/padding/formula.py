@@ -116,7 +116,7 @@ def decide(
         InputError: scores that are no numbers.
     """
     if len(set(prompts)) < FEWEST_PROMPTS:
-        least = f"it takes {FEWEST_PROMPTS} prompts or more to tell how much prompts differ"
+        least = f"{FEWEST_PROMPTS} prompts or more are needed to see how much they differ"
         few = Answer("undecided", f"{least}, not {len(set(prompts))}: give more")
         return Verdict("undecided", few, few)
     refused = {m: why for m, routes in scores.items() if (why := _refusal(m, routes, prompts, thresholds))}

@@ -162,7 +162,7 @@ class RowExchange:
         step = self.clock.tick(call.time)
         if self.steps is not None and call.cached:
             raise UnsupportedModelError(
-                "this pipeline reads the text in its first step and keeps its keys: pass use_kv_cache=False, "
+                "this pipeline reads the text in its first step only and caches its keys: pass use_kv_cache=False, "
                 "or leave out steps"
             )
         for hook in self.blocks:
@@ -193,7 +193,9 @@ class RowExchange:
         plan, index = self.plan, self._calls
         assert plan is not None  # a call is prepared within an exchange only
         if index >= len(plan.clean.given):
-            raise UnsupportedModelError("the denoiser is called more often than in the clean run: nothing to put in")
+            raise UnsupportedModelError(
+                "the denoiser is called more often than in the clean run, which has no rows to insert there"
+            )
         guided = conditional(plan.full.given[index], plan.clean.given[index], len(plan.own))
         if not any(guided):
             return
@@ -208,7 +210,7 @@ class RowExchange:
         if text["clean"].shape[1] != length:
             raise UnsupportedModelError(
                 f"the clean prompt has {text['clean'].shape[1]} rows of text in {hook.name}, "
-                f"and the prompt {length}: take off plugins that change how prompts are read"
+                f"and the prompt {length}: remove plugins that change how prompts are read"
             )
 
         def mask(rows: np.ndarray, fill: bool = False) -> torch.Tensor:
@@ -289,7 +291,7 @@ def _matching(hooks: list[BlockHook], pattern: str | None) -> list[BlockHook]:
     try:
         chosen = [hook for hook in hooks if re.search(pattern or "", hook.name)]
     except re.error as error:
-        raise InputError(f"layers={pattern!r} is no regular expression: {error}") from error
+        raise InputError(f"layers={pattern!r} is not a regular expression: {error}") from error
     if not chosen:
         raise InputError(f"layers={pattern!r} matches none, for instance not {hooks[0].name}")
     return chosen
@@ -307,7 +309,7 @@ def conditional(full: list[torch.Tensor], clean: list[torch.Tensor], images: int
     """
     differs = [not is_same(a, b) for a, b in zip(full, clean, strict=True)]
     if len(differs) % images:
-        raise UnsupportedModelError(f"a batch of {len(differs)} texts does not go into {images} images")
+        raise UnsupportedModelError(f"a batch of {len(differs)} texts does not match {images} images")
     return [any(differs[start : start + images]) for start in range(0, len(differs), images)]
 
 

@@ -59,12 +59,12 @@ def check_alone(pipe: DiffusionPipeline, other: str) -> None:
     """
     if controlnets(pipe):
         raise UnsupportedModelError(
-            f"the ControlNet of this {type(pipe).__name__} reads the prompt too, and tells the image of it: "
-            "take a pipeline without one, or an encoder_intervention, which both of them see"
+            f"the ControlNet of this {type(pipe).__name__} reads the prompt too, and passes it on to the image: "
+            "use a pipeline without one, or an encoder_intervention, which both of them see"
         )
     if active_handle(unwrapped(denoiser(pipe)), other):
         raise InputError(
-            f"a {INTERVENTION} and a {POLICY} do not go together, both say which rows of text the image sees: "
+            f"a {INTERVENTION} and a {POLICY} do not go together, since both decide which rows of text the image sees: "
             f"remove the {other} first"
         )
 

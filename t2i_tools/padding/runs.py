@@ -51,7 +51,7 @@ def check_options(condition: Condition, clean: str, pooled: str, other: str | No
     if pooled not in ("full", "clean"):
         raise InputError(f'pooled is "full" or "clean", not {pooled!r}')
     if condition == "swapped" and other is None:
-        raise InputError('the condition "swapped" takes the pads of another prompt: pass other="..."')
+        raise InputError('the condition "swapped" needs the padding of another prompt: pass other="..."')
 
 
 class Intervention:

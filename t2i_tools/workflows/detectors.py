@@ -156,7 +156,7 @@ def open_counter(name: str | None, chosen: ModelOptions, labels: Sequence[str]) 
     labels: the classes to look for.
     """
     if alike(name or "") in JUDGES:
-        raise InputError(f"--counter {name}: a judge only evaluates; it could not judge what it had steered")
+        raise InputError(f"--counter {name}: a judge only evaluates; it could not judge what it steered")
     if name is None and chosen.model not in BUNDLED_FORMS:
         raise InputError(f"--counter is needed: which detector is to count, a folder, a file, a Hub id or {COUNTER}")
     return open_detector(name or COUNTER, labels, None, chosen.device)

@@ -15,7 +15,7 @@ def parse_output(text: str, images: int) -> Path:
     """The file (.png, .webp, .jpg) or folder that `images` images can go to. Writes nothing. Raises InputError."""
     path = Path(text).expanduser()
     if too_long := [part for part in path.parts if len(os.fsencode(part)) > LONGEST_NAME]:
-        raise InputError(f"cannot write {too_long[0][:40]}...: a file's name takes {LONGEST_NAME} bytes at most")
+        raise InputError(f"cannot write {too_long[0][:40]}...: a file's name has at most {LONGEST_NAME} bytes")
     is_folder = path.is_dir() or text.endswith(("/", os.sep)) or not path.suffix
     if not is_folder and path.suffix.lower() not in SUFFIXES:
         raise InputError(f"output {text!r}: end it in {', '.join(SUFFIXES)}, or in / for a folder")

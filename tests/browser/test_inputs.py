@@ -42,7 +42,7 @@ def test_what_is_wrong_is_said_at_its_field(page, app, shoot):
     note = page.locator(".t2i-at-field")
     page.get_by_label("Width", exact=True).fill("-5")
     page.locator("#generate-run").click()
-    expect(note).to_have_text("width '-5' is no number of pixels: it takes a whole one from 1 on")
+    expect(note).to_have_text("width '-5' is not a number of pixels: use a whole number from 1 on")
     expect(page.get_by_label("Width", exact=True)).to_be_focused()
     assert page.get_by_label("Width", exact=True).get_attribute("aria-invalid") == "true"
     page.get_by_label("Width", exact=True).fill("64")
@@ -51,7 +51,7 @@ def test_what_is_wrong_is_said_at_its_field(page, app, shoot):
     fill(page, "Steps", "9999")
     unfold(page, "Negative prompt, steps")
     page.locator("#generate-run").click()
-    expect(note).to_have_text("steps 9999: this server does up to 150")
+    expect(note).to_have_text("steps 9999: this server allows up to 150")
     expect(page.get_by_label("Steps", exact=True)).to_be_focused()  # in the fold that was closed
     assert page.locator("button.label-wrap.open:visible").count() == 1
     shoot(page, "error")

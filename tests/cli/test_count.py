@@ -251,7 +251,7 @@ def test_what_was_kept_of_the_plain_image_is_told(t2i, tmp_path):
         (["apples"], "'apples' is not CLASS N"),
         (["apples", "seven"], "is not CLASS N"),
         (["apples", "2", "apples", "3"], "names a class twice"),
-        (["apples", "0"], "count 0 is out of range: it takes 1 or more"),
+        (["apples", "0"], "count 0 is out of range: use 1 or more"),
         (["dragons", "2"], "does not know 'dragons', only apple, ball"),
         (["apples", "2", "--prompt", "seven apples"], 'has no "{count}"'),
         (["apples", "2", "balls", "3", "--label", "apple"], "--label goes with one class"),

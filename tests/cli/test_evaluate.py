@@ -118,7 +118,7 @@ def test_a_failed_item_is_in_the_exit_code(t2i, small, tmp_path):
     )
     code, _, err = t2i("counts", *small, "--prompts", "p.jsonl", "--quiet")
     assert code == 1
-    assert err.startswith("t2i: 1 of 2 items failed (InputError: the prompt is no valid text")
+    assert err.startswith("t2i: 1 of 2 items failed (InputError: the prompt is not valid text")
     assert t2i("counts", *small, "--prompts", "p.jsonl", "--retry-errors")[0] == 1
     assert "InputError" in (tmp_path / "out" / "report.html").read_text()
 

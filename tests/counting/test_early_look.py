@@ -178,7 +178,7 @@ def test_few_steps_are_not_looked_at(pipe):
     with looking(pipe, look := Look(lambda images: False)):
         generate_image(pipe, request(steps=5))
     assert look.cost is None and not look.ended
-    with pytest.raises(UnsupportedModelError, match="5 steps are too few for an early look: it takes 8 or more"):
+    with pytest.raises(UnsupportedModelError, match="5 steps are too few for an early look: use 8 or more"):
         check_look(pipe, 5)
 
 

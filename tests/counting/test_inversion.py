@@ -85,7 +85,11 @@ def test_beside_t5_only_clip_reads_it(tmp_path, name):
     [
         ("a.pt", None, "is a pickle"),
         ("none.safetensors", None, "no such file"),
-        ("lora.safetensors", {"lora_unet_x.alpha": vectors(1), "lora_unet_x.up": vectors(1)}, "no textual inversion"),
+        (
+            "lora.safetensors",
+            {"lora_unet_x.alpha": vectors(1), "lora_unet_x.up": vectors(1)},
+            "not a textual inversion",
+        ),
         ("nan.safetensors", {"emb_params": vectors(1) * float("nan")}, "finite"),
         ("deep.safetensors", {"emb_params": vectors(4)[None]}, "not rows"),
         ("uneven.safetensors", {"clip_l": vectors(1), "clip_g": vectors(2)}, "different numbers"),

@@ -174,7 +174,7 @@ def test_another_searchs_checkpoint_is_refused(pipe, brightness, tmp_path):
     with pytest.raises(InputError, match="is of another search"):
         search(pipe, brightness, n=8, checkpoint=tmp_path / "a.safetensors")
     search(pipe, brightness).run().token.save(tmp_path / "token.safetensors")
-    with pytest.raises(InputError, match="is no checkpoint of a count search"):
+    with pytest.raises(InputError, match="is not a checkpoint of a count search"):
         search(pipe, brightness, checkpoint=tmp_path / "token.safetensors")
 
 
@@ -362,7 +362,7 @@ def test_the_whole_loop_runs_with_a_real_yolo(yolo, name, tmp_path):
     ("change", "says"),
     [
         ({"template": "seven cats"}, 'has no "{count}"'),
-        ({"n": 0}, "count 0 is out of range: it takes 1 or more"),
+        ({"n": 0}, "count 0 is out of range: use 1 or more"),
         ({"n": None}, "say how many"),
         ({"method": "magic"}, "unknown method 'magic': choose plain, best_of, bisection"),
         ({"seeds": ()}, "no seeds were given"),
@@ -381,7 +381,7 @@ def test_the_whole_loop_runs_with_a_real_yolo(yolo, name, tmp_path):
         ({"patience": 1.5}, "patience 1.5 is not a whole number"),
         ({"budget": float("nan")}, "budget nan is out of range"),
         ({"clip_weight": -1.0}, "clip_weight -1.0 is out of range"),
-        ({"grad_steps": 0}, "grad_steps 0 is out of range: it takes 1 or more"),
+        ({"grad_steps": 0}, "grad_steps 0 is out of range: use 1 or more"),
         ({"grad_where": "middle"}, "unknown grad_where 'middle': choose first, last, spread"),
     ],
 )

@@ -141,9 +141,9 @@ def test_bad_files_are_refused_in_one_line(pipe, tmp_path):
     spoilt(path, other=torch.zeros(1, 32))
     refuses("has no vectors")
     spoilt(path, about={})
-    refuses("is no count token")
+    refuses("is not a count token")
     path.write_bytes(b"\x00" * 20)
-    refuses("corrupt or no safetensors")
+    refuses("damaged or not a safetensors")
     refuses("is a pickle", tmp_path / "token.bin")
     refuses("no such file", tmp_path / "none.safetensors")
 

@@ -115,7 +115,7 @@ def test_it_judges_and_does_not_steer():
 def test_files_that_are_no_judge_are_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"not safetensors at all")
-    wrong = {"other.safetensors": "no heatmap detector", "broken.safetensors": "corrupt"}
+    wrong = {"other.safetensors": "not a heatmap detector", "broken.safetensors": "damaged"}
     wrong |= {"missing.safetensors": "no such file", "judge.pt": "is a pickle"}
     for name, says in wrong.items():
         with pytest.raises(ModelError, match=says):

@@ -111,7 +111,7 @@ def test_what_is_no_detector_is_refused(tmp_path):
     ViTModel(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)).save_pretrained(
         tmp_path / "vit"
     )
-    with pytest.raises(UnsupportedModelError, match="no object detector"):
+    with pytest.raises(UnsupportedModelError, match="not an object detector"):
         open_counter(tmp_path / "vit")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="has no .safetensors files"):

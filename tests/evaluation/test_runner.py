@@ -257,7 +257,7 @@ def test_another_model_or_version_is_refused_in_one_line(start, make_manifest, t
     (tmp_path / "full" / "letter.txt").touch()
     with pytest.raises(InputError, match="other files"):
         settle(tmp_path / "full", ours)
-    with pytest.raises(InputError, match="no folder of an evaluation"):
+    with pytest.raises(InputError, match="not the folder of an evaluation"):
         run_shard(tmp_path / "full", tiny_models)
     (folder / "manifest.json").write_text("{")
     with pytest.raises(InputError, match="broken"):

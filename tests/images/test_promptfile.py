@@ -78,7 +78,7 @@ def test_width_and_height_are_the_size(tmp_path):
         (SETTINGS, "prompt,seed\na cat,1.5\n", "line 2: seed must be a whole number"),
         (FIELDS, "prompt,sampler\na cat,Euler\n", "'sampler' cannot be set per row here"),
         (LABELLED, "prompt,model\na cat,x\n", "'model' cannot be set per row here"),
-        (LABELLED, "prompt,class,count\na cat,cat,-2\n", "line 2: count -2 is out of range: it takes 0 or more"),
+        (LABELLED, "prompt,class,count\na cat,cat,-2\n", "line 2: count -2 is out of range: use 0 or more"),
         (LABELLED, "prompt,class,count\na cat,cat,two\n", "line 2: count must be a whole number"),
     ],
 )

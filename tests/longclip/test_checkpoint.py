@@ -182,7 +182,7 @@ def test_what_is_no_long_clip(tmp_path):
     (tmp_path / "empty").mkdir()
     for name, says in {
         "plain": "77 positions, it is a plain CLIP: stretch_clip",
-        "t5": "T5EncoderModel, which is no CLIP",
+        "t5": "T5EncoderModel, which is not a CLIP",
         "x.safetensors": "no text encoder of a CLIP",
         "gmp.safetensors": "geometric parametrisation",
         "short.pt": "final_layer_norm.bias",

@@ -37,7 +37,7 @@ def test_in_half_precision_it_is_rounded_once():
 
 @pytest.mark.parametrize(("keep", "ratio"), [(76, 4), (-1, 4), (20, 0)])
 def test_what_cannot_be_stretched(keep, ratio):
-    with pytest.raises(InputError, match="keep takes 0 to 75"):
+    with pytest.raises(InputError, match="keep must be 0 to 75"):
         stretch_positions(torch.zeros(77, 4), keep, ratio)
 
 
@@ -89,5 +89,5 @@ def test_saved_and_opened_again(encoder, tmp_path):
 
 
 def test_only_clip(encoder):
-    with pytest.raises(UnsupportedModelError, match="T5EncoderModel is no CLIP"):
+    with pytest.raises(UnsupportedModelError, match="T5EncoderModel is not a CLIP"):
         stretch_clip(pipezoo.t5(), pipezoo.t5_tokenizer())

@@ -129,7 +129,7 @@ def test_embeddings_made_without_it(sd):
     before = embeds(sd, "cats")[0]
     with t2i.long_prompts(sd, "chunk"):
         assert pipezoo.call(sd, prompt_embeds=before, negative_prompt="two").isfinite().all()
-        with pytest.raises(InputError, match="prompts of 154 and 77 rows do not go together"):
+        with pytest.raises(InputError, match="prompts of 154 and 77 rows cannot be combined"):
             pipezoo.call(sd, prompt_embeds=before, negative_prompt=words(100))
 
 

@@ -98,11 +98,11 @@ def test_derangement():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda clip, i: clip.compare([], []), "no partner"),
-        (lambda clip, i: clip.compare([i, i], ["a cat", "a cat"]), "no partner"),
+        (lambda clip, i: clip.compare([], []), "two different texts"),
+        (lambda clip, i: clip.compare([i, i], ["a cat", "a cat"]), "two different texts"),
         (lambda clip, i: clip.score([i], ["a cat", "a dog"]), "lengths differ"),
         (lambda clip, i: clip.embed_images([]), "no images"),
-        (lambda clip, i: clip.embed_images([3]), "int is no image"),
+        (lambda clip, i: clip.embed_images([3]), "int is not an image"),
         (lambda clip, i: ClipScorer(clip.model, clip.tokenizer, fit="pad"), "not 'pad'"),
         (lambda clip, i: ClipScores(np.ones(2), np.ones(2), np.zeros(2)).share(1), "does not tell"),
     ],

@@ -81,11 +81,11 @@ def test_measurements_without_spread_tell_nothing():
         (lambda: mcnemar([1, 2], [1, 0]), "0 and 1 only"),
         (lambda: mcnemar([1], [1, 0]), "lengths differ"),
         (lambda: paired_test([1], [1, 0]), "lengths differ"),
-        (lambda: paired_test([1, 2], [1, 0], "aa"), "one cluster only"),
+        (lambda: paired_test([1, 2], [1, 0], "aa"), "only one cluster"),
         (lambda: holm({"a": 1.2}), "between 0 and 1"),
-        (lambda: equivalence([1, 2], [1, 2], 0), "margin lies between"),
-        (lambda: equivalence([1, 2], [1, 2], 1, "aa"), "one cluster only"),
-        (lambda: equivalence([1, 2], [1, 2], 1, alpha=0.5), "alpha lies between"),
+        (lambda: equivalence([1, 2], [1, 2], 0), "margin must lie between"),
+        (lambda: equivalence([1, 2], [1, 2], 1, "aa"), "only one cluster"),
+        (lambda: equivalence([1, 2], [1, 2], 1, alpha=0.5), "alpha must lie between"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(call, says):

@@ -92,7 +92,7 @@ def test_agreement_by_hand():
         (lambda: corrected_accuracy([1, 1], [1, 2], np.eye(3)[:2]), "square"),
         (lambda: corrected_accuracy([1, 1], [1, 2], np.diag([5, 0, 5])), "images of 1 objects"),
         (lambda: corrected_accuracy([1, 1], [1, 2], np.full((3, 3), 4)), "hardly depends"),
-        (lambda: corrected_accuracy([1, 1], [1, 2], np.eye(3), "aa"), "one cluster only"),
+        (lambda: corrected_accuracy([1, 1], [1, 2], np.eye(3), "aa"), "only one cluster"),
         (lambda: agreement([1], [1, 2]), "lengths differ"),
     ],
 )

@@ -147,7 +147,7 @@ def test_pickles_are_refused(folder, part):
 def test_truncated_weights(folder, part):
     (weights,) = (folder / part).glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ModelError, match=f"{weights.name} is corrupt"):
+    with pytest.raises(ModelError, match=f"{weights.name} is damaged"):
         open_pipeline(folder)
 
 
@@ -184,7 +184,7 @@ def test_sources_that_cannot_be_opened(source, says):
 def test_checkpoints_that_cannot_be_opened(tiny_pipeline, tiny_folder, tmp_path):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"not safetensors")
-    with pytest.raises(ModelError, match="corrupt"):
+    with pytest.raises(ModelError, match="damaged"):
         open_pipeline(broken)
     other = tmp_path / "other.safetensors"
     save_file({"a": torch.zeros(1)}, other)

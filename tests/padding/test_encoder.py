@@ -189,7 +189,7 @@ def test_a_plugin_that_changes_the_reading_is_noticed(monkeypatch):
     pipe = shared("stable_diffusion")
     longer = lambda self, prompt, device=None: (torch.zeros(1, 154, 32), None)  # noqa: E731
     monkeypatch.setattr(type(pipe), "encode_prompt", longer)
-    with pytest.raises(UnsupportedModelError, match="77 rows of text and the encoders give 154"):
+    with pytest.raises(UnsupportedModelError, match="77 rows of text and the encoders 154"):
         encoder_intervention(pipe, PROMPT, "pads")
 
 
@@ -201,5 +201,5 @@ def test_beside_stretched_positions():
             full, clean = (encoder_intervention(pipe, prompt, keep)["prompt_embeds"] for keep in ("full", "clean"))
             assert full.shape == clean.shape == (1, rows, 32)
             assert not torch.equal(full, clean)
-        with pytest.raises(UnsupportedModelError, match="pass them in two batches"):
+        with pytest.raises(UnsupportedModelError, match="split it into two batches"):
             encoder_intervention(pipe, [short, long], "pads")

@@ -407,7 +407,7 @@ def test_prompts_in_several_windows_are_refused():
     pipe = pipezoo.build("stable_diffusion")
     with long_prompts(pipe, "chunk"), pad_policy(pipe, "none"):
         pipezoo.call(pipe, PROMPT)
-        with pytest.raises(UnsupportedModelError, match="77 rows of text and the encoders give 154"):
+        with pytest.raises(UnsupportedModelError, match="77 rows of text and the encoders 154"):
             pipezoo.call(pipe, "two red cats on the photo " * 20)
 
 

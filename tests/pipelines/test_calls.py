@@ -194,7 +194,7 @@ class TestWhatIsRefused:
         ("options", "message"),
         [
             ({"entropy_scaling": {"natve": (8, 8)}}, "natve.*native, rule, strength"),
-            ({"entropy_scaling": "log"}, "takes True or a dict"),
+            ({"entropy_scaling": "log"}, "use True or a dict"),
             ({"entropy_scaling": {"rule": "cubic"}}, "cubic"),
             ({"long_prompts": "shrink"}, "shrink.*stretch, chunk, truncate"),
             ({"prompt": None, "prompt_embeds": torch.zeros(1, 77, 32)}, '"{count}"'),

@@ -87,7 +87,7 @@ def test_the_module_does_not_go_through_the_shell():
 
 @pytest.mark.parametrize("host", ["foo.invalid", "203.0.113.7"])
 def test_a_host_that_is_not_here(host):
-    with pytest.raises(InputError, match=f"--host {host} is no address of this machine"):
+    with pytest.raises(InputError, match=f"--host {host} is not an address of this machine"):
         check_host(host)
 
 

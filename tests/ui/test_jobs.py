@@ -31,7 +31,7 @@ def test_first_come_first_served(jobs):
 
 def test_full_queue_is_refused_in_one_line(jobs):
     add(jobs), add(jobs)
-    with pytest.raises(InputError, match="the queue is full, 2 jobs wait"):
+    with pytest.raises(InputError, match="the queue is full with 2 jobs"):
         add(jobs, most=2)
     jobs.take()
     assert add(jobs, most=2).state == QUEUED
@@ -70,7 +70,7 @@ def test_one_owner_does_not_take_all_places(jobs):
     for _ in range(3):
         add(jobs, most_per_owner=3)
     jobs.take()
-    with pytest.raises(InputError, match="^3 jobs of yours are open, all that this server takes"):
+    with pytest.raises(InputError, match="^you have 3 unfinished jobs, the most that this server allows"):
         add(jobs, most_per_owner=3)
     assert add(jobs, "you", most_per_owner=3).state == QUEUED
 

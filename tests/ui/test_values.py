@@ -17,14 +17,14 @@ from t2i_tools.workflows.limits import Limits
 
 BAD = [
     ({}, "the prompt is empty"),
-    ({"prompt": "x", "stepz": 4}, "stepz: unknown; this takes prompt, negative"),
+    ({"prompt": "x", "stepz": 4}, "stepz: unknown: use one of prompt, negative"),
     ({"prompt": "x", "steps": "many"}, "steps: 'many' is not a whole number"),
-    ({"prompt": "x", "steps": 0}, "steps: 0 is too small: it takes 1 or more"),
-    ({"prompt": "x", "steps": 61}, "steps 61: this server does up to 60"),
+    ({"prompt": "x", "steps": 0}, "steps: 0 is too small: use 1 or more"),
+    ({"prompt": "x", "steps": 61}, "steps 61: this server allows up to 60"),
     ({"prompt": "x", "size": "4000x4000"}, "16,000,000 pixels: this server makes up to"),
     ({"prompt": "x", "size": "big"}, "is not WIDTHxHEIGHT"),
-    ({"prompt": "x", "seed": 2**63}, f"seed: {2**63} is too large: it takes up to {2**63 - 1}"),
-    ({"prompt": "x", "number": 7}, "number 7: this server does up to 6"),
+    ({"prompt": "x", "seed": 2**63}, f"seed: {2**63} is too large: use at most {2**63 - 1}"),
+    ({"prompt": "x", "number": 7}, "number 7: this server allows up to 6"),
     ({"prompt": "x", "number": 0}, "number 0 is out of range"),
     ({"prompt": "x", "model": "../../etc/passwd"}, "unknown model '../../etc/passwd': choose bundled, tiny"),
     ({"prompt": "x", "loras": ["nice:0.5"]}, "unknown LoRA 'nice'"),
@@ -114,9 +114,9 @@ def test_a_form_reads_a_prompt_as_its_image_was_made(server, prompt, made, shown
     ("width", "height", "field", "message"),
     [
         ("64", "", "height", "give both width and height"),
-        ("-5", "64", "width", "width '-5' is no number of pixels"),
-        ("64", "many", "height", "height 'many' is no number of pixels"),
-        ("0", "64", "width", "width '0' is no number"),
+        ("-5", "64", "width", "width '-5' is not a number of pixels"),
+        ("64", "many", "height", "height 'many' is not a number of pixels"),
+        ("0", "64", "width", "width '0' is not a number"),
     ],
 )
 def test_half_a_size_and_none_are_refused_at_their_box(width, height, field, message):

@@ -107,7 +107,7 @@ class GenerateValues(JobValues):
         check_at_most("steps", self.steps, options.limits.steps)
         check_at_most("number", self.number, options.limits.images)
         if self.number < 1:
-            raise FieldError("number", f"number {self.number} is out of range: it takes 1 or more")
+            raise FieldError("number", f"number {self.number} is out of range: use 1 or more")
         if self.prompts:
             with at_field("prompts"):
                 check_at_most("images", len(self.prompts) * self.number, options.limits.items)

@@ -158,7 +158,7 @@ def size_text(width: str, height: str) -> str | None:
         if not text:
             raise FieldError(name, "give both width and height, or neither for the model's own size")
         if not whole(text):
-            raise FieldError(name, f"{name} {text[:20]!r} is no number of pixels: it takes a whole one from 1 on")
+            raise FieldError(name, f"{name} {text[:20]!r} is not a number of pixels: use a whole number from 1 on")
     return f"{width}x{height}"
 
 

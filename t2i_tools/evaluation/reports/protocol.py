@@ -51,7 +51,7 @@ class Protocol:
             if not isinstance(number, int | float) or not 0 < number < most:
                 raise InputError(f"{name} {shortened(repr(number))} in the protocol is out of range")
         if not isinstance(self.baseline, str | None):
-            raise InputError(f"baseline {shortened(repr(self.baseline))} in the protocol is no method's name")
+            raise InputError(f"baseline {shortened(repr(self.baseline))} in the protocol is not the name of a method")
 
     def baseline_of(self, methods: Sequence[str]) -> str | None:
         """The one of an evaluation's methods that the others are compared with. Raises InputError."""

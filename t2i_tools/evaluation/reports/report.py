@@ -76,7 +76,7 @@ def settle_protocol(folder: Path, manifest: Manifest, protocol: str | Path | Non
         values = read_values(copy)
         source = values.get("_source")
         if not isinstance(source, str | None):
-            raise InputError(f"{copy} is broken: its _source is no file")
+            raise InputError(f"{copy} is broken: its _source is not a path; remove it")
         return parse_protocol(values), Path(source) if source else None
     split = str(manifest.about.get("split", "dev"))
     rule = read_protocol(protocol) if protocol else parse_protocol({"split": split})

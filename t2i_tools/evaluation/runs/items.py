@@ -97,7 +97,7 @@ def batches(items: Sequence[Item], batch: int) -> list[list[int]]:
 def _numbered(row: dict[str, Any], seen: dict[str, int]) -> list[dict[str, Any]]:
     number, first = row.pop("number", 1), row.pop("seed", None)
     if number < 1:
-        raise InputError(f"number {number} is out of range: it takes 1 or more")
+        raise InputError(f"number {number} is out of range: use 1 or more")
     if first is not None:
         return [{**row, "seed": first + index} for index in range(number)]
     name = digest([row.get(field) for field in ("prompt", "label", "count")])

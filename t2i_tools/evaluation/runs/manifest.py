@@ -44,7 +44,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, value in (("threads", self.threads), ("batch", self.batch)):
             if value < 1:
-                raise InputError(f"{name} {value} is out of range: it takes 1 or more")
+                raise InputError(f"{name} {value} is out of range: use 1 or more")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     """The manifest of an evaluation's folder. Raises InputError when there is none or another version wrote it."""
     values = _read(Path(folder))
     if values is None:
-        raise InputError(f"{folder} is no folder of an evaluation: it has no {FILE}")
+        raise InputError(f"{folder} is not the folder of an evaluation: it has no {FILE}")
     if values.get("format") != FORMAT:
         raise InputError(f"{folder} was made {WHAT['format']}: give another folder")
     try:
@@ -109,7 +109,9 @@ def read_manifest(folder: str | Path) -> Manifest:
         if manifest.keys != keys:
             raise ValueError("its keys are not those of its items")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"cannot read {Path(folder) / FILE}: it is broken or not ours") from error
+        raise InputError(
+            f"cannot read {Path(folder) / FILE}: it is damaged or not a manifest; give another folder"
+        ) from error
     return manifest
 
 
@@ -152,9 +154,11 @@ def _read(folder: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read {folder / FILE}: it is broken or not ours") from error
+        raise InputError(
+            f"cannot read {folder / FILE}: it is damaged or not a manifest; give another folder"
+        ) from error
     if not isinstance(values, dict):
-        raise InputError(f"cannot read {folder / FILE}: it is broken or not ours")
+        raise InputError(f"cannot read {folder / FILE}: it is damaged or not a manifest; give another folder")
     return values
 
 

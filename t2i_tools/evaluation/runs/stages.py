@@ -79,7 +79,7 @@ def _generate(store: Store, openers: Openers, device: str | None) -> Stage:
     if all(item.image for item in store.manifest.items):
         return lambda batch: [_image_row(*one) for one in zip(store.keys(batch), store.items(batch), strict=True)]
     if openers.pipeline is None:
-        raise InputError(f"{store.folder} needs its model to go on")
+        raise InputError(f"{store.folder} needs a model to go on: pass one to make the images")
     pipe = openers.pipeline(device)
     check_pipeline(pipe, store, openers.offload)
     align(pipe)
@@ -158,7 +158,7 @@ def _clip_scores(store: Store, openers: Openers, device: str | None) -> Scores:
     from t2i_tools.metrics import derangement
 
     if openers.clip is None:
-        raise InputError(f"{store.folder} needs its CLIP to go on")
+        raise InputError(f"{store.folder} needs a CLIP to go on: pass the one it was made with")
     scorer = openers.clip(device)
     _check_same(store, "clip", weights_fingerprint(scorer.model))
     texts = sorted({item.prompt for item in store.manifest.items if _is_text(item.prompt)})
@@ -182,7 +182,7 @@ def _image_row(key: str, item: Item) -> GenerateRow:
     path = Path(item.image or "")
     try:
         if (digest := file_digest(path)) != item.digest:
-            raise InputError(f"{path.name} has changed since the manifest was written")
+            raise InputError(f"{path.name} has changed since the manifest was written: give a new folder")
         image = open_image(path)
     except (OSError, InputError) as error:
         return _failed(key, error)

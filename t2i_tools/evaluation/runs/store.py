@@ -89,7 +89,8 @@ class Store:
         for row, item, path in zip(rows, self.items(batch), self.images(batch), strict=True):
             own = item.image or path.relative_to(self.folder).as_posix()
             if row["status"] == "ok" and row["file"] != own:
-                raise InputError(f"{self.path('generate', batch)} names {shortened(row['file'])}, which is not its own")
+                rows_file = self.path("generate", batch)
+                raise InputError(f"{rows_file} names {shortened(row['file'])}, another file: remove it and run again")
 
     def generated(self, batch: int) -> list[GenerateRow]:
         """The rows of the images of a batch. Raises what `rows` raises."""

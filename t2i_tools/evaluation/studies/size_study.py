@@ -236,7 +236,7 @@ def _by_method(rows: Sequence[MergedRow]) -> dict[str, list[MergedRow]]:
 def _baseline(methods: Mapping[str, Any], protocol: Protocol) -> str:
     baseline = protocol.baseline or "plain"
     if baseline not in methods:
-        raise InputError(f"no image of the baseline {baseline!r} is there to compare with")
+        raise InputError(f"there is no image of the baseline {baseline!r} to compare with: evaluate it too")
     return baseline
 
 
@@ -251,7 +251,7 @@ def _compare(
     """Each figure's difference; with p where it is a mean."""
     both = [key for key in ours if key in theirs]
     if not both:
-        raise InputError("the methods have no prompt in common to be compared by")
+        raise InputError("the methods have no prompt in common: evaluate them on the same prompts")
     x, y = (np.stack([part[key] for key in both]) for part in (ours, theirs))
     prompts = [key[-4] for key in both]  # see `pair`
     tests: dict[str, Difference] = {}

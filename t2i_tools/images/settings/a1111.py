@@ -226,7 +226,7 @@ def _take_behind(reading: Reading, lines: list[str]) -> None:
         elif name:
             read[name].append(line)
         else:
-            reading.note(f"a line behind the settings is not understood: {line[:60]!r}")
+            reading.note(f"a line after the settings is not understood: {line[:60]!r}")
     for name, texts in read.items():
         reading.other.setdefault(name, "\n".join(texts))
 

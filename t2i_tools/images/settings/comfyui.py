@@ -86,7 +86,7 @@ class _Graph:
             "negative": self._text(inputs.get("negative"), "negative"),
         }
         if texts["prompt"] is None:
-            self.reading.note("the prompt stands in no node that is known here")
+            self.reading.note("the prompt is in no node that is known here")
         self.reading.take_text("prompt", texts["prompt"] or "")
         self.reading.take_text("negative", texts["negative"])
 
@@ -161,7 +161,7 @@ class _Graph:
             if all(whole(side) is not None for side in sides) and "mage" in node["class_type"]:
                 self.reading.take_size(*sides)
                 return
-        self.reading.note("the size stands in no node that is known here")
+        self.reading.note("the size is in no node that is known here")
 
     def _take_model(self, node: Node) -> None:
         inputs = _inputs(node)

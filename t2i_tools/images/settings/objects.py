@@ -154,7 +154,7 @@ def read_invokeai_2(data: Fields) -> FileSettings:
     """InvokeAI up to 2.3: "sd-metadata"; what stands in square brackets in the prompt is the negative prompt."""
     image = data.get("image")
     if not isinstance(image, dict):
-        raise InputError("its JSON holds no 'image', as that of InvokeAI does")
+        raise InputError("its JSON has no 'image' as in InvokeAI's files")
     reading = Reading("InvokeAI")
     prompts = image.get("prompt")
     if isinstance(prompts, list):
@@ -191,7 +191,7 @@ def read_novelai(comment: str) -> FileSettings:
     """NovelAI: the text "Comment" is an object; "uc" is the negative prompt, "scale" the guidance."""
     data = json_object(comment)
     if data is None:
-        raise InputError("its 'Comment' is no JSON object, as that of NovelAI is")
+        raise InputError("its 'Comment' is not a JSON object as in NovelAI's files")
     reading = Reading("NovelAI")
     reading.take_text("prompt", data.get("prompt", ""))
     reading.take_text("negative", data.get("uc"))
@@ -204,7 +204,7 @@ def read_civitai(data: Fields) -> FileSettings:
     """Civitai's generator: "extraMetadata" is a text of JSON beside the graph that it ran."""
     extra = json_object(data["extraMetadata"])
     if extra is None:
-        raise InputError("its 'extraMetadata' is no JSON object, as that of Civitai is")
+        raise InputError("its 'extraMetadata' is not a JSON object as in Civitai's files")
     reading = Reading("Civitai")
     reading.take_text("prompt", extra.get("prompt", ""))
     reading.take_text("negative", extra.get("negativePrompt"))

@@ -99,7 +99,7 @@ class Reading:
         if all(side is not None and 1 <= side <= MAX_SIDE for side in sides):
             self.settings["width"], self.settings["height"] = sides
         elif width is not None or height is not None:
-            self.note(f"size: {shown(width)} x {shown(height)} is no size")
+            self.note(f"size: {shown(width)} x {shown(height)} is not a size")
 
     def take_sampler(self, name: Any, schedule: Any = None) -> None:
         """The tool's own names, and the scheduler that does the same."""
@@ -125,7 +125,7 @@ class Reading:
             self._refuse("LoRA", name)
             return
         if strength is None:
-            self.note(f"LoRA {shown(name)}: {shown(scale)} is no scale, 1 is taken")
+            self.note(f"LoRA {shown(name)}: {shown(scale)} is not a scale, so 1 is used")
         if name not in self._loras:
             self._loras.add(name)
             entry = {"file": name, "scale": 1.0 if strength is None else strength}

@@ -61,7 +61,7 @@ def _own(texts: Texts) -> FileSettings | None:
         return None
     settings = json_object(text)
     if settings is None:
-        raise InputError("they are no JSON object")
+        raise InputError("they are not a JSON object")
     return FileSettings(OURS, settings)
 
 

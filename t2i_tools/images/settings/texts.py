@@ -39,7 +39,7 @@ def file_texts(path: str | Path) -> dict[str, str]:
     for name, text in texts.items():
         if len(text) > LONGEST:
             raise InputError(
-                f"cannot read {path}: its text {name[:60]!r} has {len(text)} characters, {LONGEST} are read"
+                f"cannot read {path}: its text {name[:60]!r} has {len(text)} characters; at most {LONGEST} are read"
             )
     return texts
 
