@@ -105,9 +105,9 @@ def test_a_count_token_is_uploaded_and_used(page, app, tiny_pipeline, tmp_path):
     unfold(page, "Long prompt, count token")
     upload = page.locator("#token-upload input, input[type=file][accept*='.safetensors']").first
     upload.set_input_files(tmp_path / "broken.safetensors")
-    expect(page.locator("#token-told [role=alert]")).to_contain_text("broken.safetensors is corrupt")
+    expect(page.locator("#token-message [role=alert]")).to_contain_text("broken.safetensors is damaged")
     upload.set_input_files(tmp_path / "three.safetensors")
-    expect(page.locator("#token-told")).to_contain_text("Kept as three")
+    expect(page.locator("#token-message")).to_contain_text("Kept as three")
     generate(page, "{count} stars")
     done(page, "generate")
     settings = read_settings(app[1].paths(newest(app))[0])

@@ -212,7 +212,7 @@ def test_what_is_no_checkpoint_of_a_yolo_is_refused(tmp_path, converted):
     for consent in (False, True):
         with pytest.raises(ModelError, match="no such file"):
             convert_yolo(tmp_path / "missing.pt", trust_pickle=consent)
-    with pytest.raises(InputError, match="there already"):
+    with pytest.raises(InputError, match="already exists"):
         convert_yolo(tmp_path / "text.pt", converted, trust_pickle=True)
 
 

@@ -140,7 +140,7 @@ def test_few_prompts_decide_nothing(prompts):
     few = {"full": np.full(14, 2.0), "clean": np.zeros(14), "pads": np.ones(14), "prompt": np.ones(14)}
     found = judged(few, few, prompts=[i % prompts for i in range(14)])
     assert (found.word, found.use) == ("undecided", {})
-    assert f"8 prompts or more to tell how much prompts differ, not {prompts}:" in found.carries.why
+    assert f"8 prompts or more are needed to see how much they differ, not {prompts}:" in found.carries.why
 
 
 def test_the_share_by_hand():

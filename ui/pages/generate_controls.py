@@ -135,7 +135,7 @@ def _words(service: Service) -> Fields:
         info="{count} in the prompt stands for one, {cat} and {dog} for two; the Count page learns them",
     )
     upload = gr.UploadButton("Upload a count token", file_types=[".safetensors"], size="sm", elem_id="token-upload")
-    message = gr.HTML("", elem_id="token-told", padding=False)
+    message = gr.HTML("", elem_id="token-message", padding=False)
     noise = gr.Textbox(
         "", label="Learned noise", max_lines=1, placeholder="none", info="Filled in by the PNG of a search for a count"
     )
