@@ -92,15 +92,15 @@ class Adaptive:
         wanted = {name: one for name, one in inspect.signature(cls.__init__).parameters.items() if name != "self"}
         settings = {name.removeprefix("_"): value for name, value in pipeline.config.items()}
         present = settings | pipeline.components
-        given = {name: value for name, value in present.items() if name in wanted} | parts
-        missing = [name for name, one in wanted.items() if one.default is one.empty and name not in given]
+        components = {name: value for name, value in present.items() if name in wanted} | parts
+        missing = [name for name, one in wanted.items() if one.default is one.empty and name not in components]
         if missing:
             raise UnsupportedModelError(
                 f"{cls.__name__} needs {', '.join(missing)}, which {type(pipeline).__name__} lacks: pass it as well"
             )
-        made: Any = cls(**given)
+        made: Any = cls(**components)
         # As diffusers does: a setting without use here is kept for the next pipeline.
-        unused = {f"_{name}": value for name, value in settings.items() if name not in given}
+        unused = {f"_{name}": value for name, value in settings.items() if name not in components}
         made.register_to_config(**unused)
         dtype = dtype or torch_dtype
         return made if dtype is None else made.to(dtype=dtype)
@@ -126,8 +126,8 @@ def with_plugins(call: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(call)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        given = {name: kwargs.pop(name, off) for name, off in PLUGINS.items()}
-        chosen = {name: value for name, value in given.items() if value is not None and value is not False}
+        plugins = {name: kwargs.pop(name, off) for name, off in PLUGINS.items()}
+        chosen = {name: value for name, value in plugins.items() if value is not None and value is not False}
         args = (self, *args)
         if "count_token" in chosen:
             chosen["count_token"] = opened(chosen["count_token"])

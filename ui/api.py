@@ -69,12 +69,12 @@ def _maker(service: Service, kind: str) -> Callable[..., AsyncIterator[tuple[lis
     """An endpoint whose parameters are the fields of the kind's values."""
     fields = KINDS[kind].values.model_fields
 
-    def submit(owner: str, given: dict[str, Any]) -> Job:
-        if isinstance(given.get("image"), Mapping):
-            given["image"] = keep_start(service, given["image"])
-        if isinstance(given.get("images"), list):
-            given["images"] = [keep_start(service, one) if isinstance(one, Mapping) else one for one in given["images"]]
-        return service.submit(owner, kind, given)
+    def submit(owner: str, raw: dict[str, Any]) -> Job:
+        if isinstance(raw.get("image"), Mapping):
+            raw["image"] = keep_start(service, raw["image"])
+        if isinstance(raw.get("images"), list):
+            raw["images"] = [keep_start(service, one) if isinstance(one, Mapping) else one for one in raw["images"]]
+        return service.submit(owner, kind, raw)
 
     async def endpoint(request: gr.Request, *values: Any) -> AsyncIterator[tuple[list, dict]]:
         job = await asyncio.to_thread(submit, client_owner(request), dict(zip(fields, values, strict=True)))

@@ -62,8 +62,8 @@ def field_error(error: "ErrorDetails", known: str) -> FieldError:
     if error["type"] == "extra_forbidden":
         message = f"unknown: use one of {known}"
     elif words := WORDS.get(error["type"]):
-        given: Any = error["input"]
-        shown = shortened(given) if isinstance(given, str) else given if isinstance(given, int | float) else "this"
+        value: Any = error["input"]
+        shown = shortened(value) if isinstance(value, str) else value if isinstance(value, int | float) else "this"
         message = words.format(**{**error.get("ctx", {}), "input": shown}).replace("'this'", "this")
     else:
         message = error["msg"].removeprefix("Value error, ")

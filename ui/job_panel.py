@@ -79,8 +79,8 @@ class JobPanel:
 
         def start(request: gr.Request, shown: str, *values: Any) -> Updates:
             try:
-                given = read(dict(zip(fields, values, strict=True)))
-                self.service.submit(page_owner(request), self.kind, given)
+                fields_read = read(dict(zip(fields, values, strict=True)))
+                self.service.submit(page_owner(request), self.kind, fields_read)
             except T2IError as error:
                 return {self.status: complain(error)}
             return self.look(page_owner(request), shown, "")

@@ -42,11 +42,11 @@ class Service:
         clean, minutes = partial(clean_up, self), options.limits.job_minutes
         self.worker = Worker(self.jobs, self.registry, self.output, self._run, clean, minutes)
 
-    def submit(self, owner: str, kind: str, given: Mapping[str, Any]) -> Job:
+    def submit(self, owner: str, kind: str, fields: Mapping[str, Any]) -> Job:
         """Queue a job of checked values. Raises InputError."""
         limits = self.options.limits
         self.jobs.check_room(owner, limits.queue, limits.open_jobs)  # before the work of checking the values
-        values = read_values(KINDS[kind].values, dict(given))
+        values = read_values(KINDS[kind].values, dict(fields))
         values = values.validated(self.options, self.registry.of(owner))
         job = self.jobs.add(owner, kind, values.model_dump(mode="json"), limits.queue, limits.open_jobs)
         self.worker.wake()

@@ -22,9 +22,9 @@ LARGER = 4  # times the pixels that are made here
 TOKEN_MIB = 1  # a vector for each text encoder takes some kilobytes
 
 
-def file_settings(service: Service, given: Any) -> tuple[dict[str, Any], list[str]]:
+def file_settings(service: Service, upload: Any) -> tuple[dict[str, Any], list[str]]:
     """The settings in an uploaded image, and one line per thing in it that does not act. Raises InputError."""
-    path = uploaded(service, given, IMAGE_SUFFIXES)
+    path = uploaded(service, upload, IMAGE_SUFFIXES)
     with without_folders(path):
         open_image(path, LARGER * service.options.limits.pixels)
         read = read_file(path)
@@ -39,9 +39,9 @@ def file_settings(service: Service, given: Any) -> tuple[dict[str, Any], list[st
     return settings, notes
 
 
-def keep_start(service: Service, given: Any) -> str:
+def keep_start(service: Service, upload: Any) -> str:
     """Keep an uploaded image to start from; the name by which the values of a job and a file know it."""
-    return keep_image(service, uploaded(service, given, IMAGE_SUFFIXES))
+    return keep_image(service, uploaded(service, upload, IMAGE_SUFFIXES))
 
 
 def keep_image(service: Service, path: Path) -> str:
@@ -60,11 +60,11 @@ def keep_image(service: Service, path: Path) -> str:
     return name
 
 
-def keep_token(service: Service, owner: str, given: Any) -> str:
+def keep_token(service: Service, owner: str, upload: Any) -> str:
     """Keep an uploaded count token for its owner; its name there. Raises InputError."""
     from t2i_tools.counting import CountToken
 
-    path = uploaded(service, given, [".safetensors"], TOKEN_MIB)
+    path = uploaded(service, upload, [".safetensors"], TOKEN_MIB)
     with without_folders(path):
         CountToken.load(path)
     content, name = path.read_bytes(), re.sub(r"[^\w.-]+", "-", path.stem)[:60].strip("-.") or "token"
@@ -87,12 +87,12 @@ def without_folders(path: Path) -> Iterator[None]:
         raise InputError(str(error).replace(str(path), path.name)) from error
 
 
-def uploaded(service: Service, given: Any, suffixes: Sequence[str], most: int | None = None) -> Path:
+def uploaded(service: Service, upload: Any, suffixes: Sequence[str], most: int | None = None) -> Path:
     """The file of an upload of at most so many MiB: a path that Gradio hands on, or what a client sends for one.
 
     Raises InputError.
     """
-    name = given.get("path") if isinstance(given, Mapping) else given
+    name = upload.get("path") if isinstance(upload, Mapping) else upload
     if not isinstance(name, str):
         raise InputError("no file was uploaded")
     try:

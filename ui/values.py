@@ -52,10 +52,10 @@ class JobValues(Values):
 AnyValues = TypeVar("AnyValues", bound=Values)
 
 
-def read_values(kind: type[AnyValues], given: dict[str, Any]) -> AnyValues:
+def read_values(kind: type[AnyValues], raw: dict[str, Any]) -> AnyValues:
     """The values, converted; those that are None or "" are left to their default. Raises InputError."""
     try:
-        return kind(**{name: value for name, value in given.items() if value is not None and value != ""})
+        return kind(**{name: value for name, value in raw.items() if value is not None and value != ""})
     except ValidationError as error:
         raise field_error(error.errors()[0], ", ".join(kind.model_fields)) from None
 

@@ -31,7 +31,7 @@ def advise(
     as_json: options.AsJson = False,
     *,
     native: options.Native = None,
-    **given: Any,
+    **option_values: Any,
 ) -> None:
     """Say what to use at a size, by measurements: nothing, entropy scaling, two passes; or that nobody measured it."""
     from t2i_tools.bundled import SIZES
@@ -40,7 +40,7 @@ def advise(
     wanted = parse_size(size)
     own = parse_size(native) if native else None
     known = read_evidence(evidence or SIZES) if evidence or SIZES.exists() else None
-    pipe = open_model(options.pick(ModelOptions, given))
+    pipe = open_model(options.pick(ModelOptions, option_values))
     own = own or native_size(pipe)
     advice = advise_on(fitting(known, pipe), wanted, own)
     if as_json:

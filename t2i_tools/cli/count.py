@@ -11,7 +11,7 @@ import typer
 
 from t2i_tools.cli import options
 from t2i_tools.cli.counting import run
-from t2i_tools.cli.tokens import tell_of_vocabulary
+from t2i_tools.cli.tokens import print_vocabulary_note
 from t2i_tools.errors import InputError
 from t2i_tools.images.sizes import parse_size
 from t2i_tools.workflows.count import SearchOptions, check_template, default_template, goal_of, usual_settings
@@ -71,26 +71,26 @@ def count(
     output: Output = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
-    **given: Any,
+    **option_values: Any,
 ) -> None:
     """Make images that show exactly N objects of a class. A stopped run goes on where it was."""
     from t2i_tools.counting import CountOptions
 
     wanted = parse_counts(what)
-    search, chosen = options.pick(SearchOptions, given), options.pick(ModelOptions, given)
-    plugins = options.pick(PluginOptions, given)
+    search, chosen = options.pick(SearchOptions, option_values), options.pick(ModelOptions, option_values)
+    plugins = options.pick(PluginOptions, option_values)
     goal, name = goal_of(wanted, search.label), slug(" ".join(f"{n} {word}" for word, n in wanted.items()))
     folder = Path(output or f"outputs/{name}").expanduser()
     seed = first_seed(seed, folder)
     image = {"negative": negative, "size": size and parse_size(size), "steps": steps, "guidance": guidance}
     template = prompt or default_template(wanted)
     check_template(template, wanted)
-    CountOptions(**_not_none(search.given() | image))  # complains before a model is opened
+    CountOptions(**_not_none(search.arguments() | image))  # complains before a model is opened
     check_folder(folder, ("count.json",), output)
     detector = open_counter(search.counter, chosen, [search.label] if search.label else list(wanted))
     pipe = open_model(chosen)
     if not quiet:
-        tell_of_vocabulary(chosen.model, [prompt or "", *what])
+        print_vocabulary_note(chosen.model, [prompt or "", *what])
     with plugins_on(pipe, plugins) as plugin_settings:
         from t2i_tools.counting.count_run import CountRun
 
@@ -101,7 +101,7 @@ def count(
             seed=seed,
             number=number,
             until_exact=until_exact,
-            options=usual_settings(pipe, chosen.model) | _not_none(search.given() | image),
+            options=usual_settings(pipe, chosen.model) | _not_none(search.arguments() | image),
             about={**asdict(chosen), **asdict(plugins), "counter": search.counter},
         )
         rows = run(pipe, detector, chosen, job, folder, plugin_settings, show=not quiet, names=not (quiet or as_json))

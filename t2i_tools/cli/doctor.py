@@ -73,10 +73,10 @@ def doctor(
     guidance: options.Guidance = None,
     native: options.Native = None,
     as_json: options.AsJson = False,
-    **given: Any,
+    **option_values: Any,
 ) -> None:
     """Say what works on this machine and what is missing; with --try, which plugins work on a model."""
-    chosen = options.pick(ModelOptions, given)
+    chosen = options.pick(ModelOptions, option_values)
     if attempt:
         size = native and parse_size(native)
         settings = {"steps": steps, "guidance": guidance, "native": size, "label": label or "cat"}

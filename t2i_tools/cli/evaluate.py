@@ -127,7 +127,7 @@ def counts(
     geneval: Geneval = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
-    **given: Any,
+    **option_values: Any,
 ) -> None:
     """Measure how often an image shows exactly as many objects as its prompt asks for."""
     from t2i_tools.evaluation.image_folders import read_images
@@ -144,7 +144,7 @@ def counts(
         raise InputError("--counts and --max-prompts go with the built-in benchmark: leave them out")
     if images and any((methods, negative, sizes, steps, guidance)):
         raise InputError("--images are judged as they are: leave out what says how to make images")
-    chosen, rank = options.pick(ModelOptions, given), 0
+    chosen, rank = options.pick(ModelOptions, option_values), 0
     if engine == "accelerate":
         from t2i_tools.evaluation.runs.engines import accelerate_rank
 

@@ -12,7 +12,7 @@ import typer
 
 from t2i_tools.cli import options
 from t2i_tools.cli.jobs import Job, read_jobs
-from t2i_tools.cli.tokens import tell, tell_of_vocabulary
+from t2i_tools.cli.tokens import print_notes, print_vocabulary_note
 from t2i_tools.images.generate import check_request
 from t2i_tools.images.sizes import parse_size
 from t2i_tools.workflows.open_model import ModelOptions, open_model
@@ -57,12 +57,12 @@ def generate(
     ] = "outputs",
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
-    **given: Any,
+    **option_values: Any,
 ) -> None:
     """Generate images from a prompt, or from each row of a prompts file."""
     asked: dict[str, Any] = {"negative": negative, "fit": fit, "size": parse_size(size) if size else None}
     asked |= {"steps": steps, "guidance": guidance, "seed": seed, "number": number}
-    chosen, plugins = options.pick(ModelOptions, given), options.named(PluginOptions, given)
+    chosen, plugins = options.pick(ModelOptions, option_values), options.pick_values(PluginOptions, option_values)
     jobs, chosen = read_jobs(prompt, prompts, asked, chosen, plugins, wildcards)
     target = parse_output(output, len(jobs))
     for job in jobs:
@@ -72,8 +72,8 @@ def generate(
     from t2i_tools.workflows.reading_notes import without_warnings
 
     if not quiet:
-        tell_of_vocabulary(chosen.model, [job.request.prompt for job in jobs])
-        tell(notes_of(pipe, jobs))
+        print_vocabulary_note(chosen.model, [job.request.prompt for job in jobs])
+        print_notes(notes_of(pipe, jobs))
     made: list[dict[str, Any]] = []
     try:
         with without_warnings():

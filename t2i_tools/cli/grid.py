@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from t2i_tools.cli import options
-from t2i_tools.cli.tokens import tell_of_vocabulary
+from t2i_tools.cli.tokens import print_vocabulary_note
 from t2i_tools.errors import InputError
 from t2i_tools.images.sizes import parse_size
 from t2i_tools.workflows.detectors import JUDGES
@@ -50,7 +50,7 @@ def grid(
     clip: options.Clip = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
-    **given: Any,
+    **option_values: Any,
 ) -> None:
     """Compare sizes, seeds, steps, words or plugins in one labelled image. Images that are there are not made again."""
     from t2i_tools.evaluation.grid import grid_cells, parse_axis
@@ -60,8 +60,8 @@ def grid(
     fixed: dict[str, Any] = {"negative": negative, "fit": fit, "steps": steps, "guidance": guidance}
     fixed |= {"size": size and parse_size(size), "seed": random.randrange(2**32) if seed is None else seed}
     cells = grid_cells(prompt, axes, fixed, plugin_axes())
-    chosen = options.pick(ModelOptions, given)
-    plugins = options.named(PluginOptions, given)
+    chosen = options.pick(ModelOptions, option_values)
+    plugins = options.pick_values(PluginOptions, option_values)
     if not any(cell.plugins for cell in cells):
         PluginOptions(**plugins)  # complains of an option whose plugin is off in every cell
     acting = [plugins_of({**plugins, **cell.plugins}) for cell in cells]
@@ -72,7 +72,7 @@ def grid(
     measures = measures_of(label, judge or JUDGES[0], clip or (BUNDLED if chosen.model in BUNDLED_FORMS else "none"))
     pipe = open_model(chosen)
     if not quiet:
-        tell_of_vocabulary(chosen.model, [cell.request.prompt for cell in cells])
+        print_vocabulary_note(chosen.model, [cell.request.prompt for cell in cells])
     with batch_progress(not quiet) as on_cell:
         image, _ = fill_grid(pipe, chosen, prompt, axes, cells, acting, output, measures, on_cell)
     if as_json:

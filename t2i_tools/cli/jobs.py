@@ -155,29 +155,29 @@ def _shared(rows: Sequence[tuple[str, Mapping[str, Any]]], chosen: ModelOptions)
     return chosen
 
 
-def _present(name: str, value: Any, given: Any) -> Any:
+def _present(name: str, value: Any, chosen_value: Any) -> Any:
     """What a row names, where it is: an image knows a file's name alone, and the command line where it lies.
 
     Raises InputError where that is unknown or another one.
     """
     if name in ("lora", "count_token", "embedding"):
-        return [_file_of(name, one, given or ()) for one in value] or None
-    if name not in (*SHARED, "long_clip") or value == given:
+        return [_file_of(name, one, chosen_value or ()) for one in value] or None
+    if name not in (*SHARED, "long_clip") or value == chosen_value:
         return value
     usual = {"model": BUNDLED}.get(name)
-    if given != usual and _stem(given) == _stem(value):
-        return given
-    if given != usual:
-        raise InputError(f"{name} {value!r} is not the one of the command line, {given!r}")
+    if chosen_value != usual and _stem(chosen_value) == _stem(value):
+        return chosen_value
+    if chosen_value != usual:
+        raise InputError(f"{name} {value!r} is not the one of the command line, {chosen_value!r}")
     return value
 
 
-def _file_of(name: str, source: Any, given: Sequence[str]) -> str:
+def _file_of(name: str, source: Any, chosen_files: Sequence[str]) -> str:
     """ "FILE" or "FILE:SCALE" of a LoRA or token. Raises InputError where its file is not known."""
     if isinstance(source, dict):
         source = f"{source.get('file')}:{source['scale']}" if "scale" in source else str(source.get("file"))
     file, scale = parse_lora(str(source)) if name == "lora" else (str(source), None)
-    for one in given:
+    for one in chosen_files:
         there, strength = parse_lora(one) if name == "lora" else (one, None)
         if Path(there).name == Path(file).name and strength == scale:
             return one

@@ -380,7 +380,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def with_options(*kinds: type, without: Collection[str] = ()) -> Callable[[Verb], Verb]:
-    """Let a verb that ends in `**given` take the fields of dataclasses as options; `pick` makes the dataclasses.
+    """Let a verb that ends in `**option_values` take the fields of dataclasses as options, see `pick`.
 
     Typer reads signatures: there they stand behind the verb's own parameters, and before its keyword-only ones.
     """
@@ -413,11 +413,11 @@ def option_of(one: Field) -> Any:
     return Annotated[one.type, typer.Option(flag_of(one), *short, **{**shown, **numbers})]
 
 
-def pick(kind: type[Options], given: Mapping[str, Any]) -> Options:
-    """The dataclass with those of its fields that a verb was given."""
-    return kind(**named(kind, given))
+def pick(kind: type[Options], option_values: Mapping[str, Any]) -> Options:
+    """The dataclass, made of a verb's options."""
+    return kind(**pick_values(kind, option_values))
 
 
-def named(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of what a verb was given that are fields of a dataclass."""
-    return {one.name: given[one.name] for one in fields(kind) if one.name in given}
+def pick_values(kind: type, option_values: Mapping[str, Any]) -> dict[str, Any]:
+    """A verb's options that are fields of a dataclass."""
+    return {one.name: option_values[one.name] for one in fields(kind) if one.name in option_values}

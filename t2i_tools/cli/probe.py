@@ -95,7 +95,7 @@ def probe(
     clip: ClipName = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
-    **given: Any,
+    **option_values: Any,
 ) -> None:
     """Show what padding tokens do: exchange them in the text encoder's output and before every attention block."""
     from t2i_tools.images.generate import MAX_SEED, Request, check_request
@@ -110,7 +110,7 @@ def probe(
     seed = (DEFAULT_SEED if ours else random.randrange(2**32)) if seed is None else seed
     if not 0 <= seed <= MAX_SEED - number:
         raise InputError(f"seed {seed} is out of range: use 0 to {MAX_SEED}, --number above it included")
-    chosen = options.pick(ModelOptions, given)
+    chosen = options.pick(ModelOptions, option_values)
     judge = judge or usual_judge(ours, chosen.model)
     objects = {row["prompt"]: {row["label"]: row["count"]} for row in rows if "label" in row and "count" in row}
     if judge and not objects:

@@ -45,7 +45,7 @@ def sizes(
     judge: options.Judge = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
-    **given: Any,
+    **option_values: Any,
 ) -> None:
     """Compare sizes in one labelled image: the same seed without and with entropy scaling, and with --two-pass."""
     from t2i_tools.evaluation.grid import Axis, Cell, draw_grid, make_cell, read_cells
@@ -54,7 +54,7 @@ def sizes(
     from t2i_tools.workflows.progress import batch_progress
     from t2i_tools.workflows.settings import image_settings, with_defaults
 
-    chosen, plugins = options.pick(ModelOptions, given), options.named(PluginOptions, given)
+    chosen, plugins = options.pick(ModelOptions, option_values), options.pick_values(PluginOptions, option_values)
     passes = {name: plugins.pop(name) for name in ("two_pass", "two_pass_strength")}
     columns = {"off": PluginOptions(), "entropy scaling": PluginOptions(True, **plugins)}
     if passes != {"two_pass": False, "two_pass_strength": None}:
@@ -87,7 +87,7 @@ def sizes(
             on_image("generate", len(files), len(requests) * len(columns))
     pictures = read_cells(files)
     rows = [
-        {"file": str(file.relative_to(output)), "method": column, **told_of(file)}
+        {"file": str(file.relative_to(output)), "method": column, **size_and_plugins(file)}
         for file, column in zip(files, list(columns) * len(requests), strict=True)
     ]
     for one, picture in zip(rows, pictures, strict=True):
@@ -108,7 +108,7 @@ def usual_sizes(native: Size, multiple: int, longest: int | None = None) -> list
     return [size for size in found if longest is None or max(size) <= longest]
 
 
-def told_of(file: Path) -> dict[str, Any]:
+def size_and_plugins(file: Path) -> dict[str, Any]:
     """What an image's file tells of its size and plugins."""
     from t2i_tools.images.metadata import read_settings
 

@@ -36,7 +36,7 @@ def tokens(
     from t2i_tools.longclip import gathered, token_ruler
 
     rulers = token_ruler(pipe, prompt, cast("Any", long_prompts))
-    tell_of_vocabulary(model, [prompt])
+    print_vocabulary_note(model, [prompt])
     if as_json:
         print(json.dumps(list(map(as_dict, rulers)), indent=2))
         return
@@ -74,13 +74,13 @@ def drawn(ruler: "Ruler") -> "Text":
     return text
 
 
-def tell(lines: Iterable[str]) -> None:
+def print_notes(lines: Iterable[str]) -> None:
     """Print notes on stderr."""
     for line in lines:
         print(f"t2i: {line}", file=sys.stderr)
 
 
-def tell_of_vocabulary(model: str, prompts: Iterable[str]) -> None:
+def print_vocabulary_note(model: str, prompts: Iterable[str]) -> None:
     """Note on stderr what of the prompts the model was not trained on, where that is known."""
     if note := prompt_note(model, prompts):
         print(f"t2i: {note}", file=sys.stderr)

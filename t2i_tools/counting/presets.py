@@ -35,24 +35,24 @@ PAPER: Mapping[str, Any] = {
 }
 
 
-def preset_values(name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a preset, changed by those that are given.
+def preset_values(name: str | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a preset, changed by the other values.
 
     Args:
         name: "paper"; None for no preset.
-        given: fields of `CountOptions` that are not None.
+        values: fields of `CountOptions` that are not None.
 
     Raises:
         InputError: there is no such preset, or a static scale comes without the CLIP term that belongs to it.
     """
     if name is None:
-        return dict(given)
+        return dict(values)
     if name != "paper":
         raise InputError(f"unknown preset {name!r}: only 'paper', or leave it out")
-    is_static = given.get("scale") is not None
-    weight = given.get("clip_weight", 5.0 if is_static else 0.0)
-    if weight and given.get("clip") is None:
+    is_static = values.get("scale") is not None
+    weight = values.get("clip_weight", 5.0 if is_static else 0.0)
+    if weight and values.get("clip") is None:
         raise InputError(
             "preset 'paper' weighs a CLIP term with a static scale: pass clip=ClipTerm(...), or clip_weight=0"
         )
-    return {**PAPER, "clip_weight": weight, **given}
+    return {**PAPER, "clip_weight": weight, **values}

@@ -109,8 +109,8 @@ class OpenYoloCounter(YoloCounter):
             text = CLIPTextModelWithProjection.from_pretrained(clip, use_safetensors=True)
             tokenizer = AutoTokenizer.from_pretrained(clip)
         settings = {"threshold": threshold, "image_size": image_size or about.get("image_size")}
-        given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-        return cls(net, text, tokenizer, labels, **given)
+        known: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+        return cls(net, text, tokenizer, labels, **known)
 
     def _look(self, batch: torch.Tensor, names: list[str]) -> Answer:
         """The network's answer."""

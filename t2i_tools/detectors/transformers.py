@@ -179,18 +179,18 @@ def open_transformers(
 
     if not (Path(source).is_dir() or re.fullmatch(HUB_ID, source)):
         raise ModelError(f"unknown detector {source!r}: give a folder, a .safetensors file or a Hub id (owner/name)")
-    given = {} if threshold is None else {"threshold": threshold}
+    settings = {} if threshold is None else {"threshold": threshold}
     with opening(source):
         config = AutoConfig.from_pretrained(source)
         if type(config) in MODEL_FOR_OBJECT_DETECTION_MAPPING:
             model = MODEL_FOR_OBJECT_DETECTION_MAPPING[type(config)].from_pretrained(source, use_safetensors=True)
-            counter = TransformersCounter(model, AutoImageProcessor.from_pretrained(source), **given)
+            counter = TransformersCounter(model, AutoImageProcessor.from_pretrained(source), **settings)
             counter.check_processor()
             return counter
         if type(config) in MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING:
             kind = MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING[type(config)]
             model = kind.from_pretrained(source, use_safetensors=True)
-            return ZeroShotCounter(model, AutoProcessor.from_pretrained(source), labels, **given)
+            return ZeroShotCounter(model, AutoProcessor.from_pretrained(source), labels, **settings)
     raise UnsupportedModelError(f"{source} is a {config.model_type}, which is not an object detector")
 
 

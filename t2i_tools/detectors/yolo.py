@@ -141,16 +141,16 @@ class YoloCounter:
         net, classes = fill_yolo(net, tensors, path), net.model[-1].nc
         labels = labels or about.get("labels") or names or [str(index) for index in range(classes)]
         if len(labels) != classes:
-            told = f"{path} has {classes} classes and {len(labels)} names for them ({listed(labels)})"
-            raise ModelError(f"{told}: write all of them, in order, as names: in a yaml beside it")
+            fault = f"{path} has {classes} classes and {len(labels)} names for them ({listed(labels)})"
+            raise ModelError(f"{fault}: write all of them, in order, as names: in a yaml beside it")
         settings = {
             "threshold": threshold if threshold is not None else about.get("threshold"),
             "overlap": about.get("overlap"),
             "image_size": image_size or about.get("image_size"),
         }
-        given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+        known: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
         kept = architecture if isinstance(architecture, Mapping) else os.fspath(architecture)
-        return cls(net, labels, architecture=kept, **given)
+        return cls(net, labels, architecture=kept, **known)
 
     def _fit(self, images: Images) -> tuple[torch.Tensor, list[Size], list[Size]]:
         """The batch for the network, the sizes of the images in it, and their own."""

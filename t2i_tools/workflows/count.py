@@ -49,11 +49,11 @@ class SearchOptions:
                     f"{', '.join(methods)}"
                 )
 
-    def given(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
         """The arguments of `optimize_count` among them."""
         others = ("counter", "label", "keep_image")
-        given = {name: value for name, value in asdict(self).items() if name not in others}
-        return given | {"keep": "image" if self.keep_image else None}
+        arguments = {name: value for name, value in asdict(self).items() if name not in others}
+        return arguments | {"keep": "image" if self.keep_image else None}
 
 
 def goal_of(wanted: dict[str, int], label: str | None) -> dict[str, Any]:

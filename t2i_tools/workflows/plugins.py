@@ -197,13 +197,13 @@ def _entropy_scaling(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterat
     from t2i_tools.entropy import entropy_scaling
 
     native = chosen.native_of(pipe)
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "rule": chosen.entropy_rule,
         "strength": chosen.entropy_strength,
         "layers": chosen.entropy_layers,
     }
-    settings = {name: value for name, value in given.items() if value is not None} | {"native": format_size(native)}
-    with entropy_scaling(pipe, native=native, **given) as handle:
+    settings = {name: value for name, value in options.items() if value is not None} | {"native": format_size(native)}
+    with entropy_scaling(pipe, native=native, **options) as handle:
         yield settings
         with warnings.catch_warnings():  # at the native size it warns that nothing was done
             warnings.simplefilter("ignore")

@@ -22,7 +22,7 @@ def trail(surplus, n=7.0, tries=40):
     bracket, places = Bracket(n, top=2 * n), []
     while not bracket.done and len(places) < tries:
         places.append(bracket.place)
-        bracket.tell(surplus(bracket.place))
+        bracket.learn(surplus(bracket.place))
     return places, bracket
 
 
@@ -63,7 +63,7 @@ def test_a_line_that_leads_elsewhere_is_left_where_it_was_best():
 def test_nothing_moves_once_it_is_done():
     _, bracket = trail(lambda place: 0)
     before = bracket.place
-    bracket.tell(5.0)
+    bracket.learn(5.0)
     assert bracket.place == before == 7.0
 
 

@@ -165,8 +165,10 @@ class Searches:
         from t2i_tools.counting.count_run import CountRun
 
         values, request, self.rows = self.values, self.values.request(), []
-        given = {name: getattr(values, name) for name in ("steps", "guidance", "negative")}
-        search = usual_settings(self.pipe, self.options.model) | {k: v for k, v in given.items() if v is not None}
+        image_options = {name: getattr(values, name) for name in ("steps", "guidance", "negative")}
+        search = usual_settings(self.pipe, self.options.model) | {
+            k: v for k, v in image_options.items() if v is not None
+        }
         search |= {"method": method, "budget": float(values.budget), "size": request.size}
         return CountRun(
             name=slug(" ".join(f"{n} {label}" for label, n in values.counts.items())),

@@ -106,17 +106,17 @@ def write_fields(service: Service, fields: Fields, owner: str, values: Mapping[s
     return shown | {"question": OWN if values.get("prompts") else None, "prompts": None, "protocol": None}
 
 
-def read_rows(service: Service, given: Any) -> list[dict[str, Any]]:
+def read_rows(service: Service, upload: Any) -> list[dict[str, Any]]:
     """The rows of an uploaded prompts file. Raises InputError."""
-    path = uploaded(service, given, PROMPT_FILES)
+    path = uploaded(service, upload, PROMPT_FILES)
     with without_folders(path):
         rows = [row for _, row in read_prompts(path, LABELLED, counted=True)]
     return [{name: row[name] for name in ("prompt", "label", "count", "seed") if name in row} for row in rows]
 
 
-def read_rule(service: Service, given: Any) -> dict[str, Any]:
+def read_rule(service: Service, upload: Any) -> dict[str, Any]:
     """The protocol of an uploaded file. Raises InputError."""
-    path = uploaded(service, given, [".json"])
+    path = uploaded(service, upload, [".json"])
     with without_folders(path):
         return asdict(read_protocol(path))
 

@@ -115,9 +115,9 @@ def came_html(file: Any, values: Mapping[str, Any], notes: Sequence[str]) -> str
     return f"<p class='t2i-hint' role='status'>{html.escape(came.rstrip(', '))}.{lost}</p>"
 
 
-def read_prompts_file(service: Service, given: Any) -> list[str]:
+def read_prompts_file(service: Service, upload: Any) -> list[str]:
     """The prompts of an uploaded file. Raises InputError."""
-    path = uploaded(service, given, [".txt", ".csv", ".jsonl"])
+    path = uploaded(service, upload, [".txt", ".csv", ".jsonl"])
     with at_field("prompts"), without_folders(path):
         rows = [row for _, row in read_prompts(path)]
     if ignored := sorted({name for row in rows for name in row} - {"prompt"}):

@@ -43,7 +43,7 @@ class Bracket:
     best_surplus: float = math.inf
     done: bool = False
 
-    def tell(self, surplus: float) -> None:
+    def learn(self, surplus: float) -> None:
         """Go on from the surplus found at `place`."""
         if self.done or not surplus:
             self.done = True
@@ -117,7 +117,7 @@ class Bisection(Move):
         self.is_plain = False
         wrong = [(line, one) for line, one in zip(self.lines, surplus, strict=True) if any(one)]
         for line, one in wrong:
-            line.bracket.tell(sum(one) / len(one))
+            line.bracket.learn(sum(one) / len(one))
             line.write()
         ended = [line for line, _ in wrong if line.bracket.done]
         if ended and self.doubt is not None:

@@ -83,7 +83,7 @@ def _hidden(image: Image.Image) -> dict[str, str]:
 
 def _exif(image: Image.Image) -> dict[str, str]:
     exif = image.getexif()
-    tags = {**{tag: exif.get(tag) for tag in NAMES}, **_given(exif.get_ifd(EXIF_IFD))}
+    tags = {**{tag: exif.get(tag) for tag in NAMES}, **_user_comment(exif.get_ifd(EXIF_IFD))}
     texts = {}
     for tag, name in NAMES.items():
         raw = tags.get(tag)
@@ -92,7 +92,7 @@ def _exif(image: Image.Image) -> dict[str, str]:
     return texts
 
 
-def _given(tags: dict[int, object]) -> dict[int, object]:
+def _user_comment(tags: dict[int, object]) -> dict[int, object]:
     return {tag: value for tag, value in tags.items() if tag == USER_COMMENT}
 
 
