@@ -78,7 +78,7 @@ def test_measurements_without_spread_tell_nothing():
     ("call", "says"),
     [
         (lambda: mcnemar([], []), "empty"),
-        (lambda: mcnemar([1, 2], [1, 0]), "0 and 1 only"),
+        (lambda: mcnemar([1, 2], [1, 0]), "must be 0 or 1"),
         (lambda: mcnemar([1], [1, 0]), "lengths differ"),
         (lambda: paired_test([1], [1, 0]), "lengths differ"),
         (lambda: paired_test([1, 2], [1, 0], "aa"), "only one cluster"),

@@ -97,7 +97,7 @@ def test_a_score_at_the_threshold_counts():
         (lambda: count_metrics([1], [-1]), "whole numbers from 0 on, not -1"),
         (lambda: count_metrics([1], [1.5]), "not 1.5"),
         (lambda: count_metrics([1], [float("nan")]), "not finite"),
-        (lambda: count_metrics([[1, 2]], [[1, 2]]), "one row"),
+        (lambda: count_metrics([[1, 2]], [[1, 2]]), "one-dimensional"),
         (lambda: count_metrics(["one"], [1]), "not numbers"),
         (lambda: confusion_matrix([1], [1], largest=0), "at least 1"),
         (lambda: threshold_sweep([], []), "empty"),

@@ -46,7 +46,7 @@ def test_prompts_for_a_half_width(share):
         (lambda: prompts_for_mcnemar(0.1, 0.2), "at most the discordant share 0.1, not 0.2"),
         (lambda: prompts_for_mcnemar(0.1, 0), "not 0"),
         (lambda: prompts_for_mcnemar(0, 0.1), "discordant share must lie"),
-        (lambda: prompts_for_mcnemar(0.5, 0.3, power=1), "power lies"),
+        (lambda: prompts_for_mcnemar(0.5, 0.3, power=1), "power must lie"),
         (lambda: mcnemar_power(0, 0.5, 0.3), "too few"),
         (lambda: prompts_for_two_shares(0.5, 0.5), "shares are equal"),
         (lambda: prompts_for_two_shares(0.5, 1.5), "share must lie"),
