@@ -12,7 +12,7 @@ def as_counts(values: Any, name: str) -> np.ndarray:
     array = as_vector(values, name)
     if (array < 0).any() or (array != np.floor(array)).any():
         raise InputError(
-            f"{name} must be counts (whole numbers from 0 on), not {array[(array < 0) | (array % 1 != 0)][0]:g}"
+            f"{name} must be counts: whole numbers from 0 on, not {array[(array < 0) | (array % 1 != 0)][0]:g}"
         )
     return array.astype(np.int64)
 

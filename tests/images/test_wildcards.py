@@ -49,7 +49,7 @@ def test_what_is_no_wildcard_stays(text):
         ("__color__", "--wildcards FOLDER"),
         ("__none__", "__none__: cannot read .*none.txt: No such file"),
         ("__empty__", "no line to choose"),
-        ("__round__", "without end"),
+        ("__round__", "in a circle"),
         ("{0.5::a|b}", "weights"),
         ("{2$$a|b}", "numbers"),
     ],
