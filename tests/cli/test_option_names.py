@@ -42,6 +42,7 @@ MEANINGS = {
     "--entropy-scaling": "entropy scaling on",
     "--entropy-strength": "its strength",
     "--evidence": "measurements that advice rests on",
+    "--few-steps": "the four-step form of the bundled model",
     "--fit": "crop or snap",
     "--geneval": "where GenEval's layout goes",
     "--grad-steps": "steps of the gradient",

@@ -166,7 +166,7 @@ def test_what_cannot_be_scaled():
     with pytest.raises(UnsupportedModelError, match="no self-attention"):
         entropy_scaling(zoo.unet(**blocks))
     for native in ((0, 4), 4, (4.5, 4), (4, 4, 4)):
-        with pytest.raises(InputError, match="no size"):
+        with pytest.raises(InputError, match="is not a size"):
             entropy_scaling(zoo.build("flux"), native=native)
 
 

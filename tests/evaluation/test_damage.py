@@ -157,7 +157,7 @@ def test_a_broken_manifest_is_one_line(done, change):
 
 def test_a_deeply_nested_manifest_is_one_line(done):
     (done / "manifest.json").write_text("[" * 100_000)
-    with pytest.raises(InputError, match="broken"):
+    with pytest.raises(InputError, match="it is damaged or not a manifest"):
         read_manifest(done)
 
 

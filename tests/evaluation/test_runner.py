@@ -260,7 +260,7 @@ def test_another_model_or_version_is_refused_in_one_line(start, make_manifest, t
     with pytest.raises(InputError, match="not the folder of an evaluation"):
         run_shard(tmp_path / "full", tiny_models)
     (folder / "manifest.json").write_text("{")
-    with pytest.raises(InputError, match="broken"):
+    with pytest.raises(InputError, match="it is damaged or not a manifest"):
         Store(folder)
 
 

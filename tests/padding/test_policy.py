@@ -341,7 +341,7 @@ def test_prompts_under_a_lora_of_the_text_encoder():
     half = {"cross_attention_kwargs": {"scale": 0.5}}
     with pad_policy(pipe, "mask") as handle:
         masked = without_guidance(pipe, **half)
-    assert handle.report()[0]["texts"] == 3
+    assert handle.report()[0]["texts"] == 1  # one step
     assert not torch.equal(without_guidance(pipe, **half), masked)
 
 

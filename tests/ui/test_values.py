@@ -26,7 +26,10 @@ BAD = [
     ({"prompt": "x", "seed": 2**63}, f"seed: {2**63} is too large: use at most {2**63 - 1}"),
     ({"prompt": "x", "number": 7}, "number 7: this server allows up to 6"),
     ({"prompt": "x", "number": 0}, "number 0 is out of range"),
-    ({"prompt": "x", "model": "../../etc/passwd"}, "unknown model '../../etc/passwd': choose bundled, tiny"),
+    (
+        {"prompt": "x", "model": "../../etc/passwd"},
+        "unknown model '../../etc/passwd': choose bundled, bundled-few-steps, tiny",
+    ),
     ({"prompt": "x", "loras": ["nice:0.5"]}, "unknown LoRA 'nice'"),
     ({"prompt": "x", "guidance": float("inf")}, "guidance: inf is not a finite number"),
     (
