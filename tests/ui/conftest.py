@@ -2,6 +2,7 @@
 
 import copy
 import os
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 pytest.importorskip("gradio")
 
 QUICK = {"model": "tiny", "size": "64x64", "steps": 2}
+LAUNCHED = []  # the services that last for the whole session
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +57,22 @@ def server(options):
     from t2i_tools.ui import launch
 
     page, service = launch(options, block=False)
+    service.worker.wait_for_model()
+    LAUNCHED.append(service)
     yield page.local_url, service
     service.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def at_rest():
+    """No job outlives the tests of its file: models that others build while a thread opens one stay without weights."""
+    yield
+    for service in LAUNCHED:
+        for job in service.jobs.open():
+            service.cancel(job)
+        until = time.monotonic() + 60
+        while service.jobs.open() and time.monotonic() < until:
+            time.sleep(0.05)
 
 
 @contextmanager
