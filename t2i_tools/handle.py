@@ -29,8 +29,8 @@ class Handle:
         component: What is edited; a second handle of the same plugin on it ends the first.
         plugin: The plugin's name, such as "entropy scaling".
         report: Gives the rows of `report()`, also after the removal; none by default.
-        asks: Arguments with which a call of the pipeline has to come meanwhile, as `generate_image` gives them; none by
-            default.
+        call_arguments: Arguments that every call of the pipeline must have while the plugin is on; `generate_image`
+            adds them. None by default.
 
     Example:
         >>> with t2i.entropy_scaling(pipe) as handle:
@@ -45,10 +45,10 @@ class Handle:
         plugin: str,
         report: Callable[[], Iterable[Mapping[str, object]]] = list,
         *,
-        asks: Mapping[str, object] | None = None,
+        call_arguments: Mapping[str, object] | None = None,
     ) -> None:
         self.plugin = plugin
-        self.asks = dict(asks or {})
+        self.call_arguments = dict(call_arguments or {})
         self._report = report
         self._undo: list[Callable[[], object]] = []
         self._active = vars(component).setdefault("t2i_handles", {})
@@ -101,10 +101,10 @@ def active_handle(component: Any, plugin: str) -> Handle | None:
     return vars(component).get("t2i_handles", {}).get(plugin)
 
 
-def asked_arguments(component: Any) -> dict[str, object]:
-    """The arguments of the pipeline's call that the plugins on a component ask for."""
+def plugin_arguments(component: Any) -> dict[str, object]:
+    """The arguments that the plugins on a component need in every call of the pipeline."""
     handles = vars(component).get("t2i_handles", {}).values()
-    return {name: value for handle in handles for name, value in handle.asks.items()}
+    return {name: value for handle in handles for name, value in handle.call_arguments.items()}
 
 
 def _cell(value: Any) -> str:

@@ -52,7 +52,9 @@ def _number(one: Field) -> Callable[[str], int]:
     def number(text: str) -> int:
         value = int(text)
         if value < least or (most is not None and value > most):
-            raise argparse.ArgumentTypeError(f"{value} is out of range: use {least} to {most or 'any number'}")
+            raise argparse.ArgumentTypeError(
+                f"{value} is out of range: use {least} " + ("or more" if most is None else f"to {most}")
+            )
         return value
 
     return number

@@ -52,7 +52,8 @@ BY_KIND: dict[str, dict[str, str]] = {
         "after": "Id of a finished job with the same values: its search is used again, and only the comparison is "
         "made; left out, none.",
         "keep_tokens": "Whether tokens of searches without the exact number are kept, too; false by default.",
-        "token_name": "Name under which tokens are kept, up to 40 letters; left out, one of class, number and seed.",
+        "token_name": "Name under which the tokens are kept, at most 40 characters; by default made from class, "
+        "number and seed.",
     },
     "probe": {
         "prompts": "Prompts to probe, a list; 8 or more for a verdict, better 16.",

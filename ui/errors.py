@@ -29,7 +29,7 @@ WORDS = {
     "string_type": "{input!r} is not text",
     "string_unicode": "this is not valid text: it has bytes that are not UTF-8",
     "string_too_short": "this is empty",
-    "string_too_long": "this is longer than {max_length} letters",
+    "string_too_long": "this is longer than {max_length} characters",
     "string_pattern_mismatch": "{input!r} is not a valid name",
     "list_type": "{input!r} is not a list",
     "dict_type": "{input!r} is not a table of names and values",

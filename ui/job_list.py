@@ -23,7 +23,7 @@ NOTHING = render.hint("What you start on any tab stays here.")
 
 
 def history_html(service: Service, jobs: Sequence[Job], mark: str) -> str:
-    """The strip beside every tab, the newest first. mark: tells this owner's forms from others' (see KeptForm)."""
+    """The strip beside every tab, the newest first. mark: separates this owner's forms from others' (see KeptForm)."""
     items = "".join(_past(service, job) for job in jobs)
     return f"<nav class='t2i-history' aria-label='History' data-owner='{escape(mark)}'>{items or NOTHING}</nav>"
 

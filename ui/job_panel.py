@@ -41,7 +41,7 @@ class JobPanel:
         # What a dropped image changes: by whom and which file -> next values, and of which components.
         self.arrive: Callable[[str, Any], Updates] = lambda owner, file: {}
         self.arrivals: list[Any] = []
-        self.forecast: tuple[Any, ...] = ()  # what tells the time of a job: function, inputs, outputs
+        self.forecast: tuple[Any, ...] = ()  # the event that estimates a job's time: function, inputs, outputs
         self.restored: Any = None  # the event that fills in what the browser has kept
 
     def place_actions(self) -> None:

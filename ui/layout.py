@@ -103,7 +103,7 @@ def forecast(service: Service, kind: str, values: Mapping[str, Any]) -> str:
 def written(
     service: Service, fields: Mapping[str, gr.components.Component], values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What each field is to show of a job's values, under the same name; as at the start where they tell nothing."""
+    """What each field is to show of a job's values, under the same name; as at the start where they say nothing."""
     shown: dict[str, Any] = {}
     for name, field in fields.items():
         value = field.value if values.get(name) is None else values[name]

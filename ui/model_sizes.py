@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from t2i_tools.bundled import BUNDLED_SIZE, usual_of
+from t2i_tools.bundled import BUNDLED_SIZE, usual_settings_of
 from t2i_tools.errors import ModelError
 from t2i_tools.images.signature import call_default
 from t2i_tools.images.sizes import Size
@@ -23,11 +23,13 @@ class ModelSize(NamedTuple):
 
 
 class ModelSizes:
-    """Source of a model -> its size. A folder tells by its configuration, all others once they have been opened."""
+    """Source of a model -> its size, which a folder's configuration says, and all others once they have been opened."""
 
     def __init__(self) -> None:
         self._known: dict[str, ModelSize | None] = dict.fromkeys(BUNDLED_FORMS, ModelSize(BUNDLED_SIZE, 8))
-        self._steps: dict[str, int] = {form: usual_of(few_steps=form == BUNDLED_FEW_STEPS)[0] for form in BUNDLED_FORMS}
+        self._steps: dict[str, int] = {
+            form: usual_settings_of(few_steps=form == BUNDLED_FEW_STEPS)[0] for form in BUNDLED_FORMS
+        }
 
     def of(self, source: str) -> ModelSize | None:
         """The size; None while it is not known."""

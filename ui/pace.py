@@ -1,4 +1,4 @@
-"""How long images take on this machine: measured by the jobs that are done, so that the next can be told beforehand."""
+"""How long images take on this machine, measured by the jobs that are done, to estimate the time of the next."""
 
 import json
 from collections.abc import Sequence

@@ -169,7 +169,7 @@ class PageActions:
         """The form of Generate with the tokens of a search, in a prompt of its classes that it was not learned on."""
         known, names = self.service.registry.of(owner).tokens(), tokens_of(job)
         if not names or not known.keys() >= set(names):
-            raise InputError("this search has no token that is still here")
+            raise InputError("the tokens of this search no longer exist: run the search again to learn new ones")
         labels = list(job.asked["counts"])
         places = ["{count}"] if len(labels) == 1 else [f"{{{label}}}" for label in labels]
         things = " and ".join(f"{place} {plural(label)}" for place, label in zip(places, labels, strict=True))

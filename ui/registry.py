@@ -251,7 +251,7 @@ def tokens_on(pipe: "DiffusionPipeline", files: Sequence[Path]) -> Iterator[None
 
 
 def token_settings(files: Sequence[Path]) -> dict[str, Any]:
-    """What an image's file tells of its count tokens."""
+    """What an image's file says of its count tokens."""
     records = [{"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} for file in files]
     return {"count_token": records} if records else {}
 

@@ -31,7 +31,7 @@ def ruler_html(pipe: "DiffusionPipeline | None", prompt: str, method: str | None
         return f"<p class='t2i-hint'>{escape(str(error))}</p>"
     notes = gathered(rulers[0].notes) if rulers else []
     if not method and has_syntax(prompt):
-        notes = ["brackets, tags and BREAK are read as words, as chosen under Long prompt"]
+        notes = ['brackets, tags and BREAK are read as plain words, as chosen under "Long prompt, count token"']
     hints = (f"<p class='t2i-ruler t2i-hint'>{escape(note)}</p>" for note in notes)
     return "".join([*map(_line, rulers), *hints])
 

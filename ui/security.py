@@ -50,7 +50,7 @@ class HostCheck:
 
 
 class SafeHeaders:
-    """ASGI middleware: browsers guess no types, tell other sites no addresses, and show the page in no foreign frame.
+    """ASGI middleware: browsers guess no types, give other sites no addresses, and show the page in no foreign frame.
 
     A Space is shown in a frame of the Hub's.
     """

@@ -63,7 +63,7 @@ class Service:
         return job
 
     def mark(self, owner: str) -> str:
-        """By which a browser tells what it keeps for this owner from what it keeps for others."""
+        """The mark by which a browser separates what it stores for this owner from what it stores for others."""
         return keyed(self.secret, f"mark of {owner}")
 
     def again(self, job: Job, vary: bool = False) -> Job:
@@ -73,7 +73,7 @@ class Service:
     def compare(self, job: Job) -> Job:
         """Queue the plain image and the best of other seeds, beside a search that is done. Raises InputError."""
         if job.kind != "count" or job.open:
-            raise InputError(f"job {job.number} is not a search that has ended")
+            raise InputError(f"job {job.number} is not a finished count search: choose one that is")
         return self.submit(job.owner, "count", {**job.asked, "compare": True, "after": job.id})
 
     def delete(self, job: Job) -> None:

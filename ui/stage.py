@@ -144,7 +144,7 @@ def _image(figure: Figure, size: tuple[int, int]) -> str:
 
 
 def _kind(size: tuple[int, int]) -> str:
-    """By which stage.css tells what is enlarged, with crisp pixels, from what is shrunk."""
+    """The class by which stage.css gives crisp pixels to what is enlarged, and not to what is shrunk."""
     side = max(size)
     return "t2i-small" if side <= SMALL else "t2i-medium" if side <= MEDIUM else "t2i-large"
 

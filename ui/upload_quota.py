@@ -41,7 +41,8 @@ def check_room(service: Service, folder: Path, more: int) -> None:
     there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if there + more > _bytes(service):
         raise InputError(
-            f"this server keeps {service.options.limits.uploads_mib} MiB of count tokens, all in use: try again later"
+            f"the space for count tokens on this server ({service.options.limits.uploads_mib} MiB) is full: ask its "
+            "operator to raise the limit"
         )
 
 

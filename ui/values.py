@@ -45,7 +45,7 @@ class JobValues(Values):
         raise NotImplementedError
 
     def planned(self) -> list[Request]:
-        """The images that a job of these values makes, as far as their time can be told beforehand; else none."""
+        """The images that a job of these values makes, as far as their time can be estimated; else none."""
         return []
 
 

@@ -27,7 +27,7 @@ BUNDLED_GUIDANCE = 3.0
 FEW_STEPS_LORA = Path(__file__).with_name("few_steps.safetensors")
 
 
-def usual_of(*, few_steps: bool = False) -> tuple[int, float]:
+def usual_settings_of(*, few_steps: bool = False) -> tuple[int, float]:
     """Steps and guidance scale that the bundled model, or its four-step form, is made for."""
     return (4, 1.0) if few_steps else (BUNDLED_STEPS, BUNDLED_GUIDANCE)
 
@@ -43,14 +43,14 @@ def load_bundled(
     Args:
         device: Where it computes; "cpu" by default.
         dtype: Its precision; float32 by default.
-        few_steps: Merge the LoRA that makes it draw in four steps with a guidance scale of 1, distilled after
-            Salimans and Ho (ICLR 2022); needs the extra `lora`. False by default.
+        few_steps: Whether to load the four-step form: a LoRA, distilled after Salimans and Ho (ICLR 2022), is merged
+            into the UNet. Call it with 4 steps and a guidance scale of 1. Needs the extra `lora`. False by default.
 
     Returns:
         The pipeline.
 
     Raises:
-        UnsupportedModelError: With few_steps, where the extra is missing.
+        UnsupportedModelError: few_steps is set and the extra `lora` is not installed.
 
     Example:
         >>> image = t2i.load_bundled()("two cats", num_inference_steps=2).images[0]

@@ -37,7 +37,7 @@ DETECTORS = {  # and the package that each kind needs
     "RT-DETR, D-FINE, DEIMv2, RF-DETR, LW-DETR, YOLOS, OWLv2, Grounding DINO": "transformers",
     "DETR, Conditional, Deformable and DAB-DETR, OmDet-Turbo": "timm",
 }
-FEW_STEPS = 4  # enough to see whether a plugin acts
+TRIAL_STEPS = 4  # enough to see whether a plugin acts
 EMOJI_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 
 
@@ -112,7 +112,7 @@ def _try_model(
         check_folder(output, ("card.json",))
     counter = open_detector(detector, [settings["label"]], None, chosen.device) if detector else None
     pipe = open_model(chosen)
-    usual = usual_settings(pipe, chosen.model) if chosen.model in BUNDLED_FORMS or counter else {"steps": FEW_STEPS}
+    usual = usual_settings(pipe, chosen.model) if chosen.model in BUNDLED_FORMS or counter else {"steps": TRIAL_STEPS}
     settings = usual | {key: value for key, value in settings.items() if value is not None}
     show = None if as_json else lambda check: print(check, flush=True)
     card = check_model(pipe, counter=counter, seeds=seeds, on_check=show, **settings)
@@ -322,7 +322,7 @@ def _tried(backend: str, device: "torch.device", run: Callable[[], Any]) -> dict
 
 
 def _problem(run: Callable[[], Any]) -> str | None:
-    """Why a call fails, in a line: of torch's attention the warnings tell more than the error."""
+    """Why a call fails, in a line: of torch's attention the warnings say more than the error."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:

@@ -119,7 +119,7 @@ def _jobs(row: Mapping[str, Any], plugins: Mapping[str, Any], wildcards: Path | 
 
 
 def _as_options(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with what an image tells of its plugins as the options that made it."""
+    """The row with what an image's file says of its plugins as the options that made it."""
     row = dict(row)
     if isinstance(details := row.get("entropy_scaling"), dict):
         row["entropy_scaling"] = True
@@ -168,7 +168,9 @@ def _present(name: str, value: Any, chosen_value: Any) -> Any:
     if chosen_value != usual and _stem(chosen_value) == _stem(value):
         return chosen_value
     if chosen_value != usual:
-        raise InputError(f"{name} {value!r} is not the one of the command line, {chosen_value!r}")
+        raise InputError(
+            f"{name} {value!r} differs from {chosen_value!r} on the command line: leave out one of the two"
+        )
     return value
 
 

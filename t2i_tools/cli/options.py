@@ -169,7 +169,7 @@ FewSteps = Annotated[
     bool,
     flag(
         "--few-steps",
-        "Draw in four steps, ten times fewer passes: the bundled model's form of that kind, as --model "
+        "Use the bundled model's four-step form, which needs a tenth of the denoiser passes. The same as --model "
         "bundled-few-steps.",
         rich_help_panel=PARTS,
     ),

@@ -109,7 +109,9 @@ def probe(
     number = number or (2 if policies else 1)
     seed = (DEFAULT_SEED if ours else random.randrange(2**32)) if seed is None else seed
     if not 0 <= seed <= MAX_SEED - number:
-        raise InputError(f"seed {seed} is out of range: use 0 to {MAX_SEED}, --number above it included")
+        raise InputError(
+            f"seed {seed} is out of range: use 0 to {MAX_SEED - number}, so that {number} seeds in a row fit"
+        )
     chosen = options.pick(ModelOptions, option_values)
     judge = judge or usual_judge(ours, chosen.model)
     objects = {row["prompt"]: {row["label"]: row["count"]} for row in rows if "label" in row and "count" in row}

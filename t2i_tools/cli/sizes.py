@@ -109,7 +109,7 @@ def usual_sizes(native: Size, multiple: int, longest: int | None = None) -> list
 
 
 def size_and_plugins(file: Path) -> dict[str, Any]:
-    """What an image's file tells of its size and plugins."""
+    """What an image's file says of its size and plugins."""
     from t2i_tools.images.metadata import read_settings
 
     settings = read_settings(file)

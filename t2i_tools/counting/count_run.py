@@ -55,8 +55,8 @@ class CountRun:
     """What to make: `number` images of seeds `seed`, `seed` + 1..., each by a search with `options`.
 
     name: for the files. goal: n and label, or counts, of `optimize_count`. until_exact: go on to other seeds until so
-    many are exact, or `number` budgets are spent; what is not exact goes to rejected/. about: what else tells one run
-    from another, such as the model's name.
+    many are exact, or `number` budgets are spent; what is not exact goes to rejected/. about: what else distinguishes
+    one run from another, such as the model's name.
     """
 
     name: str

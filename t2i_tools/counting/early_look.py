@@ -58,7 +58,7 @@ SCHEDULERS = {
 
 
 class TrialEnded(Exception):
-    """A call was ended early; of a look that left the image no chance, `images` (B, 3, H, W) in [0, 1] is the image."""
+    """Ends a call of the pipeline early. images: what it had reached; after an early look (B, 3, H, W) in [0, 1]."""
 
     def __init__(self, images: torch.Tensor) -> None:
         super().__init__("the image was ended at an early look")
@@ -96,13 +96,13 @@ def check_look(pipe: DiffusionPipeline, steps: int | None = None) -> None:
     scheduler, vae = pipe.scheduler, getattr(pipe, "vae", None)
     if _space(scheduler) is None:
         raise UnsupportedModelError(
-            f"{type(scheduler).__name__} is not a scheduler that early looks know: switch them off"
+            f"early looks do not support {type(scheduler).__name__}: use another scheduler, or leave early looks out"
         )
     if steps is not None and steps < LEAST_STEPS:
         raise UnsupportedModelError(f"{steps} steps are too few for an early look: use {LEAST_STEPS} or more")
     if vae is None or not hasattr(vae.config, "scaling_factor") or not hasattr(pipe, "image_processor"):
         raise UnsupportedModelError(
-            f"{type(pipe).__name__} does not decode its latents in a way that early looks know: switch them off"
+            f"early looks cannot decode the latents of {type(pipe).__name__}: leave early looks out"
         )
     if getattr(vae.config, "latent_channels", None) != denoiser(pipe).config.in_channels:
         raise UnsupportedModelError(
@@ -110,7 +110,7 @@ def check_look(pipe: DiffusionPipeline, steps: int | None = None) -> None:
         )
     if getattr(pipe, "safety_checker", None) is not None and not hasattr(pipe, "run_safety_checker"):
         raise UnsupportedModelError(
-            f"the safety checker of {type(pipe).__name__} cannot be run on an early look: switch early looks off"
+            f"the safety checker of {type(pipe).__name__} cannot be run on an early look: leave early looks out"
         )
 
 
@@ -137,7 +137,7 @@ def predicted_x0(scheduler: Any, output: torch.Tensor, timestep: Any, sample: to
         case "flow_prediction":
             return x - s * m
     raise UnsupportedModelError(
-        f"{type(scheduler).__name__} predicts {kind}, which early looks cannot read: switch them off"
+        f"{type(scheduler).__name__} predicts {kind}, which early looks cannot read: leave them out"
     )
 
 

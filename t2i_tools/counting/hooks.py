@@ -32,7 +32,7 @@ def count_token(pipe: DiffusionPipeline, token: CountToken | str | os.PathLike) 
         token: A `CountToken`, or the file that its `save` wrote.
 
     Returns:
-        The handle, whose report tells per encoder how often the word was read.
+        The handle, whose report says per encoder how often the word was read.
 
     Raises:
         InputError: It is no token, or the tokenizer already has the word.

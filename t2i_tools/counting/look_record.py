@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 COST_BEFORE = 0.1  # of a look, in images, before one is measured
-FAR = 2  # the largest d that is told apart
+FAR = 2  # larger distances d count as this one
 ENOUGH = 24  # images looked at that went on: by then trials that go on anyway need no look
 # Before anything was seen: so many looks at each d, and (exact, ended) images; from 32 images of the bundled model.
 SEEN_BEFORE, EXACT_BEFORE, ENDED_BEFORE = (1.0, 1.0, 1.0), (9.0, 1.0, 0.1), (10.0, 10.0, 10.0)
@@ -148,18 +148,18 @@ class Looks:
 
     def reach(self) -> int | None:
         """Return the largest distance with which a trial goes on; None for no look."""
-        return self.record.reach(self.at, self.price)
+        return self.record.reach(self.at, self.expected_cost)
 
     def note(self, distance: int, is_exact: bool | None, measured: float) -> float:
-        """Take in a look; returns its cost, which is that of the second one in all of a search: the first warms up."""
+        """Record a look and return what one costs: the second measurement, for the first includes warming up."""
         self.record.note(distance, is_exact)
         if self.cost is None and self._is_warm:
             self.cost = measured
         self._is_warm = True
-        return self.price
+        return self.expected_cost
 
     @property
-    def price(self) -> float:
+    def expected_cost(self) -> float:
         """What a look costs as far as is known, in images' worth of denoising."""
         return COST_BEFORE if self.cost is None else self.cost
 

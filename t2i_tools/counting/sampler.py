@@ -57,7 +57,7 @@ class Sampler:
         self.compute = Compute()
         self.image_passes = 0  # denoiser passes of the latest image
         self._graph = Compute()  # what a backward pass of the latest images would take
-        self._form: torch.Size | None = None
+        self._shape: torch.Size | None = None
 
     def draw(
         self,
@@ -132,8 +132,8 @@ class Sampler:
     def noise(self, seeds: Sequence[int]) -> torch.Tensor:
         """Return the initial noise (B, ...) float32 that the pipeline itself draws for these seeds.
 
-        It is read where the first step ends, packed or drawn in half precision as it may be; where it proves to be
-        drawn as it is, no later seed takes a call.
+        The first call reads it from the scheduler's first step, whatever its packing or precision. If it equals torch's
+        noise of that shape, the noise of later seeds is drawn without a call.
 
         Raises:
             UnsupportedModelError: the pipeline takes no `latents`.
@@ -142,12 +142,12 @@ class Sampler:
             raise UnsupportedModelError(
                 f"{type(self.pipe).__name__} takes no latents: choose a method without noise, such as bisection"
             )
-        if self._form is not None:
-            return drawn_noise(self._form, seeds)
+        if self._shape is not None:
+            return drawn_noise(self._shape, seeds)
         noise = self._first_sample(seeds)
         plain = drawn_noise(noise[:1].shape, seeds)
         if torch.allclose(noise, plain, rtol=0, atol=1e-5):
-            self._form = noise[:1].shape
+            self._shape = noise[:1].shape
             return plain
         return noise
 
@@ -178,9 +178,9 @@ class Sampler:
         return images[..., top:bottom, left:right]
 
 
-def drawn_noise(form: torch.Size, seeds: Sequence[int]) -> torch.Tensor:
-    """Noise of a form (1, ...) for each seed."""
-    return torch.cat([torch.randn(form, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+def drawn_noise(shape: torch.Size, seeds: Sequence[int]) -> torch.Tensor:
+    """Noise of a shape (1, ...) for each seed."""
+    return torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 @contextmanager
@@ -233,7 +233,10 @@ def counted(pipe: DiffusionPipeline, compute: Compute, graph: Compute) -> Iterat
     with around_calls(denoiser(pipe), after=note):
         yield
     if compute.denoiser == before:
-        raise UnsupportedModelError(f"no call of {type(denoiser(pipe)).__name__} was seen: open the pipeline anew")
+        raise UnsupportedModelError(
+            f"the calls of {type(denoiser(pipe)).__name__} could not be counted, as its hooks did not run: load the "
+            "pipeline again"
+        )
 
 
 @contextmanager

@@ -268,7 +268,7 @@ class Search(Iterator[Step]):
         """Whether one more step like this one, or one that no look ends, would go beyond the budget."""
         before = self.history[-2]["passes"] if len(self.history) > 1 else 0
         image = self.sampler.image_passes * len(step.seeds)
-        look = math.ceil(image * self.looks.price) if self.looks and self.looks.reach() is not None else 0
+        look = math.ceil(image * self.looks.expected_cost) if self.looks and self.looks.reach() is not None else 0
         return step.passes + max(step.passes - before, image + look) > self.options.budget * image
 
     def _deliver(self, best: Best, tokens: list[CountToken]) -> list[Image.Image]:

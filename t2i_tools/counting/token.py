@@ -29,7 +29,7 @@ MOST_OBJECTS = 10_000
 
 
 class TokenSettings(TypedDict, total=False):
-    """What a token was learned with, see `CountOptions`; a token of another version may tell less."""
+    """What a token was learned with, see `CountOptions`; a token of another version may hold less."""
 
     template: str
     seeds: list[int]
@@ -149,7 +149,7 @@ class CountToken:
             tensors = {name: file.get_tensor(name) for name in names}
         if HEADER not in about:
             raise ModelError(
-                f"{path} is not a count token: give other textual inversions by --embedding, or open them by "
+                f"{path} is not a count token: give other textual inversions with --embedding, or open them with "
                 "pipe.load_textual_inversion"
             )
         values = _read_header(path, about[HEADER])
@@ -220,8 +220,7 @@ def token_encoders(pipe: DiffusionPipeline) -> list[TextEncoder]:
     for part in parts:
         if not hasattr(part.tokenizer, "backend_tokenizer"):
             raise UnsupportedModelError(
-                f"{type(part.tokenizer).__name__} cannot take a new word: a count token needs tokenizers of the "
-                "tokenizers library"
+                f"{type(part.tokenizer).__name__} cannot take a new word: load the pipeline with a fast tokenizer"
             )
     return parts
 

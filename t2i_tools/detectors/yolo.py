@@ -142,7 +142,7 @@ class YoloCounter:
         labels = labels or about.get("labels") or names or [str(index) for index in range(classes)]
         if len(labels) != classes:
             fault = f"{path} has {classes} classes and {len(labels)} names for them ({listed(labels)})"
-            raise ModelError(f"{fault}: write all of them, in order, as names: in a yaml beside it")
+            raise ModelError(f"{fault}: list all of them, in order, under 'names' in a yaml beside it")
         settings = {
             "threshold": threshold if threshold is not None else about.get("threshold"),
             "overlap": about.get("overlap"),

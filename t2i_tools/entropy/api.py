@@ -40,7 +40,7 @@ def entropy_scaling(
     Attention becomes softmax(q k^T sqrt(log_T N / d)), with N the image tokens that a layer sees now and T those in
     training; at the native size nothing changes, to the bit. Where the text is in N, the longest prompt of a batch
     counts for all. Gradient checkpointing is exact as long as the backward pass follows its own forward pass.
-    Quantised, offloaded and compiled models, LoRAs, adapters and attention backends may come before or after it; a
+    Quantized, offloaded and compiled models, LoRAs, adapters and attention backends may come before or after it; a
     ControlNet that takes another's place is scaled by a new call.
 
     Args:
@@ -56,7 +56,7 @@ def entropy_scaling(
         steps: The denoising steps to scale, counted from 0, for instance range(10); all by default.
 
     Returns:
-        A handle, whose `report()` tells N, T and gain of each layer, and whether it acted in the last call.
+        A handle, whose `report()` gives N, T and gain of each layer, and whether it acted in the last call.
 
     Raises:
         InputError: The native size is not known, or a rule, a size or a pattern of layers does not do.
@@ -84,7 +84,10 @@ def entropy_scaling(
     for model in models.values():
         forget_compiled(model)
         _warn_of_others(unwrapped(model))
-    handles = [Handle(root, PLUGIN, partial(report, list(scalings.values())), asks=_asks(root)) for root in scalings]
+    handles = [
+        Handle(root, PLUGIN, partial(report, list(scalings.values())), call_arguments=_call_arguments(root))
+        for root in scalings
+    ]
     for handle in handles[1:]:
         handles[0].on_remove(handle.remove)
     for handle, (root, scaling) in zip(handles, scalings.items(), strict=True):
@@ -94,8 +97,8 @@ def entropy_scaling(
     return handles[0]
 
 
-def _asks(root: nn.Module) -> Mapping[str, Any]:
-    """Without which arguments of its call a pipeline scales by itself too."""
+def _call_arguments(root: nn.Module) -> Mapping[str, Any]:
+    """Arguments of the pipeline's call that switch off its own scaling by size."""
     own = find_family(root).own_scaling
     return {} if own is None else own[2]
 

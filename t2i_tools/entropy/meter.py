@@ -84,7 +84,7 @@ class EntropyMeter:
         self.entropies[layer.name, self.clock.tick(call.time), tokens].append(entropy.detach().mean())
 
     def report(self) -> list[dict[str, Any]]:
-        """layer, step, N, H, normalised; warns when there is nothing to tell."""
+        """layer, step, N, H, normalised; warns when there is nothing to report."""
         if not self.entropies:
             warnings.warn("no attention was measured: the model has not been called since", stacklevel=3)
         means = {key: float(torch.stack(values).mean()) for key, values in self.entropies.items()}

@@ -21,7 +21,7 @@ from t2i_tools.images.promptfile import LABELLED, read_prompts
 from t2i_tools.images.sizes import format_size
 
 logger = logging.getLogger("t2i_tools.evaluation")
-GENEVAL = 'it needs {"prompt": ..., "include": [{"class": ..., "count": ...}]}'
+GENEVAL_FORMAT = 'it needs {"prompt": ..., "include": [{"class": ..., "count": ...}]}'
 METADATA = ("metadata.csv", "metadata.jsonl")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
@@ -39,9 +39,9 @@ def read_images(folder: str | Path, label: str | None = None, count: int | None 
         items = [_evaluated(folder, row) for row in read_rows(folder / ROWS) if row.get("status") == "ok"]
     else:
         items = [item for metadata in sorted(folder.glob("*/metadata.jsonl")) for item in _geneval(metadata)]
-        _tell_of_others(folder, items)
+        _warn_of_unjudged(folder, items)
     if items and (label, count) != (None, None):
-        raise InputError(f"{folder} says itself what to count: leave out label and count")
+        raise InputError(f"{folder} already says what to count in each image: leave out label and count")
     items = items or _flat(folder, label, count)
     if not items:
         raise InputError(
@@ -69,8 +69,8 @@ def read_geneval_prompts(file: Path) -> list[dict[str, Any]] | None:
         try:
             rows.append({"prompt": str(about["prompt"]), **_asked(about)})
         except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{file} row {number} is not GenEval's: {GENEVAL}") from error
-    _tell_of_others(file, rows)
+            raise InputError(f"{file} row {number} is not in GenEval's format: {GENEVAL_FORMAT}") from error
+    _warn_of_unjudged(file, rows)
     return rows
 
 
@@ -112,17 +112,17 @@ def _geneval(metadata: Path) -> list[Item]:
         asked = _asked(about)
         prompt = str(about["prompt"])
     except (IndexError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{metadata} is not GenEval's: {GENEVAL}") from error
+        raise InputError(f"{metadata} is not in GenEval's format: {GENEVAL_FORMAT}") from error
     samples = sorted(path for path in (metadata.parent / "samples").glob("*") if path.suffix.lower() in SUFFIXES)
     return [_item(path, prompt, seed, **asked) for seed, path in enumerate(samples)]
 
 
-def _tell_of_others(source: Path, items: Sequence[Item | dict[str, Any]]) -> None:
+def _warn_of_unjudged(source: Path, items: Sequence[Item | dict[str, Any]]) -> None:
     """Say how many items have no class to count, in one line."""
     others = sum("label" not in one if isinstance(one, dict) else one.label is None for one in items)
     if others:
         logger.warning(
-            "%s: %d of %d ask for several classes, for a color or a position, and are not judged",
+            "%s: %d of %d prompts ask for several classes, a color or a position; their images are not judged",
             shortened(source),
             others,
             len(items),
@@ -167,7 +167,10 @@ def _evaluated(folder: Path, row: dict[str, Any]) -> Item:
     kept = {name: row.get(name) for name in ("label", "count", "negative", "steps", "guidance")}
     for name, kind in {"file": str, "prompt": str, "seed": int, "method": str}.items():
         if not isinstance(row.get(name), kind):
-            raise InputError(f"{folder / ROWS} is not the file of an evaluation: one of its rows has no {name}")
+            raise InputError(
+                f"{folder / ROWS} was not written by an evaluation: one of its rows has no valid {name}; give "
+                "another folder"
+            )
     return _item(folder / row["file"], row["prompt"], row["seed"], method=row["method"], **kept)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from t2i_tools.errors import InputError, OutOfMemoryError, UnsupportedModelError, first_line
-from t2i_tools.handle import asked_arguments
+from t2i_tools.handle import plugin_arguments
 from t2i_tools.images.guidance import check_guidance, guidance_arguments, scale_argument
 from t2i_tools.images.signature import takes
 from t2i_tools.images.sizes import Fit, Size, centre_box, format_size, possible_size
@@ -162,7 +162,7 @@ def call_arguments(
 ) -> dict[str, Any]:
     """The arguments of the pipeline's call for the requests of one batch; a size only where it takes one.
 
-    With those that plugins ask for: Lumina's own scaling is off while ours acts.
+    With those that plugins need: Lumina's own scaling is off while ours acts.
     """
     import torch
 
@@ -184,7 +184,7 @@ def call_arguments(
             arguments["use_resolution_binning"] = False
     if on_step is not None and takes(pipe, "callback_on_step_end"):
         arguments["callback_on_step_end"] = _step_callback(on_step)
-    return arguments | asked_arguments(unwrapped(denoiser(pipe)))
+    return arguments | plugin_arguments(unwrapped(denoiser(pipe)))
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """What a pipeline's call must be given so that guidance and a negative prompt act.
 
-Guidance is true, where the denoiser runs with the prompt and with the negative one (Ho and Salimans 2022, arXiv
-2207.12598), or embedded, where a distilled denoiser is told the scale and runs once. Some pipelines have an argument
-for each; of these, and of the negative prompt, they ignore what does not fit their denoiser.
+True guidance runs the denoiser with the prompt and with the negative prompt (Ho and Salimans 2022, arXiv 2207.12598).
+Embedded guidance gives a distilled denoiser the scale as an input, and runs it once. Some pipelines have an argument
+for each, and ignore the one that does not fit their denoiser; with embedded guidance they ignore a negative prompt.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 TRUE_SCALE = "true_cfg_scale"
-NO_NEGATIVE = " "  # what Qwen-Image is trained to be compared with
+NO_NEGATIVE = " "  # the empty negative prompt that Qwen-Image was trained with
 
 
 def scale_argument(pipe: DiffusionPipeline) -> str | None:
@@ -46,16 +46,16 @@ def check_guidance(pipe: DiffusionPipeline, guidance: float | None, negative: st
     """Raise UnsupportedModelError for guidance, or a negative prompt, that would not act."""
     name, argument = type(pipe).__name__, scale_argument(pipe)
     if guidance is not None and guidance > 1 and _ignores_guidance(pipe):
-        raise UnsupportedModelError(f"{name} is distilled and ignores guidance: ask for none")
+        raise UnsupportedModelError(f"{name} is distilled and ignores guidance: leave guidance out or set it to 1")
     if not negative:
         return
     if _config(pipe, "time_cond_proj_dim") or (takes(pipe, TRUE_SCALE) and argument != TRUE_SCALE):
         raise UnsupportedModelError(
-            f"{name} is told its guidance and compares with no negative prompt, which would not act: leave it out"
+            f"{name} embeds its guidance scale, so that a negative prompt would not act: leave it out"
         )
     if argument == TRUE_SCALE and guidance is None and call_default(pipe, TRUE_SCALE) <= 1:
         raise UnsupportedModelError(
-            f"{name} does not guide by itself, so that a negative prompt would not act: ask for guidance above 1"
+            f"{name} uses no guidance by default, so that a negative prompt would not act: set guidance above 1"
         )
 
 
@@ -80,7 +80,7 @@ def guidance_arguments(
 def _ignores_guidance(pipe: DiffusionPipeline) -> bool:
     model = denoiser(pipe)
     family = next((one for one in FAMILIES if one.has_denoiser(type(model).__name__, model)), None)
-    return bool(family and family.unguided and pipe.config.get(family.unguided))
+    return bool(family and family.unguided_key and pipe.config.get(family.unguided_key))
 
 
 def _config(pipe: DiffusionPipeline, key: str) -> Any:

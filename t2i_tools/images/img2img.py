@@ -41,7 +41,7 @@ def two_pass(
     but for `pad_policy` and `diffusion_intervention`, which follow the calls of one pipeline: they warn in the second.
 
     Args:
-        pipe: A text-to-image pipeline that diffusers has an image-to-image pipeline to.
+        pipe: A text-to-image pipeline for which diffusers has an image-to-image pipeline.
         requests: The images of one batch, which differ in prompt, negative prompt and seed alone.
         strength: The share of the steps that the second pass takes, above 0 and up to 1; 0.5 by default. More of it
             keeps less of the first image.
@@ -53,7 +53,7 @@ def two_pass(
 
     Raises:
         InputError: The requests do not go together, or the strength leaves the second pass no step.
-        UnsupportedModelError: Diffusers has no image-to-image pipeline to this one, or a request asks for what the
+        UnsupportedModelError: Diffusers has no image-to-image pipeline for this one, or a request asks for what the
             pipeline does not take.
         ModelError: The pipeline fails while it draws.
         OutOfMemoryError: The device has no room for the images.
@@ -102,14 +102,17 @@ def first_size(pipe: DiffusionPipeline, size: Size, native: Size | None = None) 
 def check_strength(strength: float, steps: int) -> None:
     """Raise InputError unless the second pass has a step to take."""
     if not 0 < strength <= 1 or int(steps * strength) < 1:
-        raise InputError(f"strength {strength:g} of {steps} steps leaves none to the second pass: use at most 1")
+        raise InputError(
+            f"strength {strength:g} is out of range: with {steps} steps use {math.ceil(100 / steps) / 100:g} to 1, "
+            "so that the second pass has a step"
+        )
 
 
 def image_to_image(pipe: DiffusionPipeline) -> DiffusionPipeline:
     """A pipeline of the same parts that begins with an image. Raises UnsupportedModelError."""
     second = next(filter(None, map(partial(_second_of, pipe), type(pipe).__mro__)), None)
     if second is None:
-        raise UnsupportedModelError(f"diffusers has no image-to-image pipeline to {type(pipe).__name__}")
+        raise UnsupportedModelError(f"diffusers has no image-to-image pipeline for {type(pipe).__name__}")
     if not (takes(second, "strength") and takes(second, "image")):
         raise UnsupportedModelError(f"{type(second).__name__} takes no strength: a second pass would ignore the first")
     second.set_progress_bar_config(**getattr(pipe, "_progress_bar_config", {}))
@@ -117,7 +120,7 @@ def image_to_image(pipe: DiffusionPipeline) -> DiffusionPipeline:
 
 
 def _second_of(pipe: DiffusionPipeline, kind: type) -> DiffusionPipeline | None:
-    """The image-to-image pipeline to a class of diffusers, a base of the pipeline's; None where there is none."""
+    """The image-to-image pipeline for one of the base classes of a pipeline; None where diffusers has none."""
     from diffusers import AutoPipelineForImage2Image
 
     if not kind.__module__.startswith("diffusers.pipelines."):

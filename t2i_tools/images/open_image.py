@@ -31,7 +31,10 @@ def open_image(path: str | Path, most_pixels: int | None = None) -> Image.Image:
     try:
         with Image.open(path, formats=_known_formats()) as image:
             if most_pixels is not None and image.width * image.height > most_pixels:
-                raise InputError(f"{image.width}x{image.height} pixels are more than the {most_pixels} allowed")
+                raise InputError(
+                    f"it has {image.width}x{image.height} pixels, more than the {most_pixels} allowed: use a smaller "
+                    "image"
+                )
             frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1  # a camera's MPO has previews
             turned = ImageOps.exif_transpose(image)
             turned.format = image.format  # says what a 32-bit gray means
@@ -84,7 +87,8 @@ def _integers(image: Image.Image) -> Image.Image:
     if values.min() >= 0 and values.max() <= 255:
         return _gray(values)
     raise InputError(
-        f"gray of 32 bits from {values.min()} to {values.max()}: unknown which is white; save it as 8 or 16 bits"
+        f"32-bit gray with values from {values.min()} to {values.max()}: which of them is white is not known; save "
+        "it as 8 or 16 bits"
     )
 
 
@@ -92,7 +96,8 @@ def _floats(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
         raise InputError(
-            f"gray of floats from {values.min():g} to {values.max():g}: only 0 to 1 is read; save it as 8 or 16 bits"
+            f"float gray with values from {values.min():g} to {values.max():g}: only 0 to 1 can be read; save it as "
+            "8 or 16 bits"
         )
     return _gray(values * 255)
 

@@ -79,12 +79,12 @@ def switch(value: Any) -> bool:
 
 
 def plugin(value: Any) -> Any:
-    """On, off, or the object in which an image tells what a plugin did. Raises InputError."""
+    """On, off, or the object in which an image's file says what a plugin did. Raises InputError."""
     return value if isinstance(value, dict) else switch(value)
 
 
 def method(value: Any) -> Any:
-    """The name of a way to read long prompts, or the object in which an image tells of it. Raises InputError."""
+    """The name of a way to read long prompts, or the object in which an image's file says it. Raises InputError."""
     return value if isinstance(value, dict) else name(value)
 
 
@@ -120,7 +120,7 @@ FIELDS: Fields = {
 }
 # What an evaluation reads besides: which class is to be seen, and how often.
 LABELLED: Fields = {**FIELDS, "label": name, "count": natural}
-# All that `generate` takes from a row: what a file of settings tells, and the options of the same names.
+# All that `generate` takes from a row: what a file of settings says, and the options of the same names.
 SETTINGS: Fields = {
     **FIELDS,
     "fit": check_fit,

@@ -64,7 +64,7 @@ def long_prompts(
             windows emptier, and more of them.
 
     Returns:
-        A handle; text encoders and tokenizers are edited until its `remove()`, and its `report()` tells of the longest
+        A handle; text encoders and tokenizers are edited until its `remove()`, and its `report()` describes the longest
         prompt that each of them has read.
 
     Raises:

@@ -110,7 +110,8 @@ class TextReader:
         if not getattr(self.tokenizer, "is_fast", False):
             if weighted:
                 raise UnsupportedModelError(
-                    f"{self.name} cannot weight words: its tokenizer does not say where in the text a token is"
+                    f"{self.name} cannot weight words, as its tokenizer does not report where each token stands in "
+                    "the text: load the pipeline with a fast tokenizer, or leave out the weights"
                 )
             return call(words[0] if isinstance(text, str) else words, *args, **options)
         wanted = options.get("return_offsets_mapping", False)

@@ -58,7 +58,7 @@ class ClipScores:
     def share(self, margin: float) -> float:
         """A difference between CLIP scores as a share of the gap. Raises InputError when there is no gap."""
         if self.gap <= 0:
-            raise InputError(f"the gap is {self.gap:.2f}: this CLIP does not tell right texts from wrong ones")
+            raise InputError(f"the gap is {self.gap:.2f}: this CLIP does not separate right texts from wrong ones")
         return margin / self.gap
 
 

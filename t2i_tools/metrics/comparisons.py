@@ -88,7 +88,7 @@ def equivalence(a: Any, b: Any, margin: float, clusters: Any | None = None, *, a
     a, b: (n,) paired items. Clusters of unequal sizes n_k count by z_k = r + (s_k - r n_k) K / n, with s_k the sum of
     differences in a cluster and r their overall mean (the linearised ratio, Cochran 1977, 6.3). Where right and wrong
     (1 and 0) differ in fewer than FEW clusters, t knows too little and an exact test takes its place (`RarePairs`):
-    none of n says p = (1 - margin)^n. Other differences without spread tell nothing: p = 1. For a figure that is no
+    none of n says p = (1 - margin)^n. Other differences without spread are no evidence: p = 1. For a figure that is no
     mean, `paired_bootstrap(level=1 - 2 * alpha).within(margin)`. Raises InputError.
     """
     between(alpha, 0, 0.5, "alpha")

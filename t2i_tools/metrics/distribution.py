@@ -44,7 +44,9 @@ def kid(
     fewest = min(len(x), len(y))
     size = max(2, min(1000, fewest // 2)) if subset_size is None else subset_size
     if not 2 <= size <= fewest:
-        raise InputError(f"a subset of {size} images does not fit into {fewest}: use a smaller one")
+        raise InputError(
+            f"subset_size {size} is out of range: use 2 to {fewest}, the number of images in the smaller set"
+        )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*will save all extracted features")
         metric = KernelInceptionDistance(feature=_Identity(x.shape[1]), subsets=subsets, subset_size=size)

@@ -48,7 +48,7 @@ def prompts_for_two_shares(first: float, second: float, *, power: float = 0.8, a
     for name, share in (("a share", first), ("a share", second), ("power", power), ("alpha", alpha)):
         between(share, 0, 1, name)
     if first == second:
-        raise InputError("the shares are equal: no number of prompts can tell them apart")
+        raise InputError("the shares are equal: no number of prompts can separate them")
     return _at_most(samplesize_proportions_2indep_onetail(first - second, second, power, alpha=alpha))
 
 

@@ -103,7 +103,7 @@ class DenoiserCall:
 
     @property
     def extra_text(self) -> int:
-        """Tokens that stand beside the text: one tells a union of ControlNets what its image shows."""
+        """Tokens that stand beside the text: one says to a union of ControlNets what its image shows."""
         return 1 if getattr(self.model.config, "num_mode", None) else 0
 
     @property
@@ -127,7 +127,7 @@ def call_arguments(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, 
 
 
 def batch_rows(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
-    """How many images a denoiser is called with, also one of which there is no record: there they come first."""
+    """The batch size of a call of a denoiser; for one without a record, that of its first argument."""
     model = unwrapped(model)
     try:
         name = find_family(model).image
@@ -165,7 +165,7 @@ class StepClock:
 
     def __init__(self, pipe: Any = None) -> None:
         self._pipe = weakref.ref(pipe) if hasattr(pipe, "scheduler") else lambda: None  # copied with the denoiser
-        self._timesteps = self._set_timesteps()
+        self._timesteps = self._current_timesteps()
         self.reset()
 
     def reset(self) -> None:
@@ -176,7 +176,7 @@ class StepClock:
 
     def tick(self, time: float) -> int:
         """The number of the step, from 0."""
-        timesteps = self._set_timesteps()
+        timesteps = self._current_timesteps()
         if timesteps is not self._timesteps:
             self._timesteps = timesteps
             self.reset()
@@ -187,7 +187,7 @@ class StepClock:
         self._time = time
         return self.step
 
-    def _set_timesteps(self) -> Any:
+    def _current_timesteps(self) -> Any:
         return getattr(getattr(self._pipe(), "scheduler", None), "timesteps", None)
 
 

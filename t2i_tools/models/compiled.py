@@ -22,7 +22,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def around_calls(
     model: nn.Module, before: Callable[..., None] | None = None, after: Callable[..., None] | None = None
 ) -> Iterator[None]:
-    """While it lasts, a model's calls have hooks that act whatever was compiled before: they run outside of its code.
+    """Run functions before and after each call of a model, outside of its compiled code, whatever was compiled before.
 
     before: called with (model, args, kwargs). after: called with (model, args, kwargs, output).
     """
@@ -53,7 +53,7 @@ def around_calls(
 
 
 def is_compiled(model: nn.Module) -> bool:
-    """Whether it, or a block of it, was compiled; as far as the module itself can tell."""
+    """Whether it, or a block of it, was compiled; as far as the module itself shows."""
     return unwrapped(model) is not model or any(m._compiled_call_impl is not None for m in model.modules())
 
 

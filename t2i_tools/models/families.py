@@ -162,14 +162,14 @@ class Family:
             prompt is pad tokens in the place of the words.
         drops_masked: the denoiser leaves out what its mask hides, so that there are no rows to exchange.
         both_embeds: its call wants embeddings of prompt and negative prompt, or none.
-        unguided: key of its pipeline's config that says that its call ignores guidance.
+        unguided_key: key of its pipeline's config; where it is true, the call ignores guidance.
         rewritten_by: argument of its call by which a part of it rewrites the prompt before anything reads it, and
             the name of that part.
         segments: text encoders that share rows, side by side in the channels, in the order of the segments; None: all
             in one. absent: encoders in whose place zeros stand when the pipeline was loaded without them.
         reading: how encoders other than CLIP read a prompt; None: as T5 does.
         clip_reading: how CLIP reads one, where it is not at the tokenizer's own length.
-        aside: text encoders that read something else than the prompt, of which no plugin is told.
+        aside: text encoders that read something else than the prompt, which no plugin sees.
         windows: whether CLIP encoders read the prompt, which `long_prompts` lengthens.
         own_sizes: its pipeline makes the nearest of some sizes instead of what it is asked for.
         sides: config of the denoiser -> of how many latents each side of an image is a whole multiple, where a token is
@@ -212,7 +212,7 @@ class Family:
     unpadded: bool = False
     drops_masked: bool = False
     both_embeds: bool = False
-    unguided: str | None = None
+    unguided_key: str | None = None
     rewritten_by: tuple[str, str] | None = None
     segments: tuple[tuple[str, ...], ...] | None = None
     absent: tuple[str, ...] = ()
@@ -334,9 +334,9 @@ def _masked_text(*masks: str) -> Callable[[Any, Arguments], int]:
 
 
 def _text_between_images(model: Any, arguments: Arguments) -> int:
-    """Tokens of the text, in which places are kept for the images: for all items those of the first one.
+    """How many text tokens there are, without the placeholders for images; the first item's hold for all.
 
-    The masks of images and of text need not have as many items: with several images per prompt they have not.
+    With several images per prompt the masks of images and of text have different batch sizes.
     """
     images, mask = arguments["img_mask"][:1], arguments.get("encoder_hidden_states_mask")
     images = images[:, : arguments["encoder_hidden_states"].shape[1]].bool()
@@ -555,7 +555,7 @@ FAMILIES = (
         masking=TextMasking(),
         returns=("prompt_embeds", "text_ids"),
         both_embeds=True,  # or guidance in a batch would compare with one image's
-        unguided="is_distilled",
+        unguided_key="is_distilled",
         reading=padded_turn,
     ),
     Family(
@@ -953,7 +953,7 @@ REASONS = {
     ),
     "makes images in two stages with a pipeline each, of which a plugin holds one": ("StableCascadeUNet",),
     "predicts tokens of a codebook and denoises no latents": ("UVit2DModel",),
-    "joins the latents and a picture along the width, which its pipeline alone can tell apart": (
+    "joins the latents and an image along the width, and only its pipeline knows where one ends": (
         "DreamLiteTransformer2DModel",
         "DreamLiteUNetModel",
     ),

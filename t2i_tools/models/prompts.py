@@ -103,7 +103,7 @@ def token_spans(pipe: DiffusionPipeline, prompt: str, *, max_sequence_length: in
 
     Raises:
         InputError: The prompt is no text.
-        UnsupportedModelError: It is not known how the pipeline reads a prompt, or a tokenizer does not tell where in
+        UnsupportedModelError: It is not known how the pipeline reads a prompt, or a tokenizer does not say where in
             the text its tokens stand.
 
     Example:
@@ -125,7 +125,10 @@ def token_spans(pipe: DiffusionPipeline, prompt: str, *, max_sequence_length: in
 def read_spans(encoder: str, tokenizer: Any, reading: Reading) -> TokenSpans:
     """The spans of a text that a tokenizer reads. Raises UnsupportedModelError."""
     if not getattr(tokenizer, "is_fast", False):
-        raise UnsupportedModelError(f"the tokenizer of {encoder} does not say where in the text a token is")
+        raise UnsupportedModelError(
+            f"the tokenizer of {encoder} does not report where each token stands in the text: load the pipeline with "
+            "a fast tokenizer"
+        )
     start = len(reading.before)
     read = tokenizer(
         reading.before + reading.prompt + reading.after,

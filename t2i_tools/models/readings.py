@@ -97,7 +97,10 @@ def inside_template(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> 
 def inside_template_longest(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Reading:
     """The pipeline's template stands around the prompt and stays; captions in JSON are written anew."""
     if prompt.lstrip().startswith("{"):
-        raise UnsupportedModelError(f"{type(pipe).__name__} rewrites captions as JSON, which this plugin cannot follow")
+        raise UnsupportedModelError(
+            f"{type(pipe).__name__} rewrites a prompt that is JSON, which this plugin cannot follow: "
+            "write the prompt as plain text"
+        )
     before, after = pipe.prompt_template_encode.split("{}")
     left = part.tokenizer.padding_side == "left"
     return Reading(prompt, pipe.tokenizer_max_length, before, after, 1, left)
@@ -168,7 +171,8 @@ def unless_quoted(module: str) -> PromptRule:
     def read(pipe: Any, part: TextEncoder, prompt: str, longest: int) -> Reading:
         if any(quoted for _, quoted in import_module(module).split_quotation(prompt)):
             raise UnsupportedModelError(
-                f"{type(pipe).__name__} reads text in quotation marks letter by letter, which this plugin cannot follow"
+                f"{type(pipe).__name__} reads text in quotation marks letter by letter, which this plugin "
+                "cannot follow: leave out the quotation marks"
             )
         return Reading(prompt, pipe.tokenizer_max_length)
 

@@ -271,7 +271,7 @@ def _schedule_name(kind: str, options: Mapping[str, Option]) -> str | None:
 
 
 def _covers(row: _Row, options: Mapping[str, Option]) -> bool:
-    """Whether the options say all that the row's do, and nothing else of what tells rows apart."""
+    """Whether the options say all that the row's do, and nothing else by which rows differ."""
     mine = {name: value for name, value in options.items() if name in _TELLING}
     return all(options.get(name) == value for name, value in row.options.items()) and not any(
         row.options.get(name, _TELLING[name]) != value for name, value in mine.items()

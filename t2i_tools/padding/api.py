@@ -123,8 +123,9 @@ def diffusion_intervention(
     Each call runs the pipeline three times: with the prompt and with the clean one, whose text of every block and step
     is held in memory, then with their rows put together. Guidance, batches and several images per prompt go on working;
     what guidance compares with is left alone. `compare_conditions` shares the first two runs. On cross-attention
-    denoisers it does what the intervention in the encoder does. Not beside a `pad_policy` or a ControlNet. The last
-    run alone calls a callback, so that one that changes the computation is refused.
+    denoisers it does what the intervention in the encoder does. It cannot be combined with a
+    `pad_policy` or a ControlNet. A callback is called in the last run only, so one that changes the computation is
+    refused.
 
     Args:
         pipe: A text-to-image pipeline, whose calls give the prompt as text.

@@ -233,11 +233,11 @@ def known_texts(pipe: DiffusionPipeline, prompts: Sequence[str], reading: Mappin
 
 def recognise(text: torch.Tensor, known: Sequence[Known]) -> Known | None:
     """Which of the known texts a denoiser was given, up to rounding, shorter ones padded in a batch; or none."""
-    return next((one for one in known if is_same(text[: len(one.text)], one.text.to(text))), None)
+    return next((one for one in known if is_same_text(text[: len(one.text)], one.text.to(text))), None)
 
 
-def is_same(text: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two texts, (L, d) each, are the same up to rounding: in a batch it is another than alone."""
+def is_same_text(text: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two texts, (L, d) each, are equal up to rounding, which depends on the batch."""
     if text.shape != other.shape:
         return False
     rounding = max(1e-3, 4 * torch.finfo(text.dtype).eps)  # of a whole row

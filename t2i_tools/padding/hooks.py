@@ -16,7 +16,7 @@ from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.handle import Handle
 from t2i_tools.models.calls import DenoiserCall, StepClock, parameters, read_call
 from t2i_tools.models.families import TextSite, find_family
-from t2i_tools.padding.encoding import is_same
+from t2i_tools.padding.encoding import is_same_text
 
 
 @dataclass
@@ -86,25 +86,25 @@ def text_argument(site: TextSite, module: nn.Module, args: tuple, kwargs: dict) 
     return index, args[index]
 
 
-class Outside:
-    """Says, once, that the denoiser was called by another pipeline than the one whose calls a plugin follows."""
+class ForeignCallWarning:
+    """Warns once that the denoiser was called by another pipeline than the one whose calls a plugin follows."""
 
     def __init__(self, plugin: str) -> None:
         self.plugin, self.warned = plugin, False
 
     def warn(self) -> None:
-        """Say it, unless it was said."""
+        """Warn, unless it was done before."""
         if not self.warned:
             self.warned = True
             warnings.warn(
-                f"{self.plugin} does not act in this call: another pipeline, or none, calls the denoiser "
-                "(two_pass and from_pipe make another one); put it on that one",
+                f"{self.plugin} does not act in this call: the denoiser was called directly or by another pipeline. "
+                "After from_pipe, apply it to the new pipeline; with two_pass it acts in the first pass only",
                 stacklevel=2,
             )
 
 
 class RowExchange:
-    """Hooks on a denoiser and its blocks, which do nothing unless it is told to `record` or to `replay` a plan."""
+    """Hooks on a denoiser and its blocks, which do nothing outside of `record` and `replay`."""
 
     def __init__(self, model: nn.Module, layers: str | None = None, steps: Container[int] | None = None) -> None:
         self.model = model
@@ -114,7 +114,7 @@ class RowExchange:
         self.run: Run | None = None
         self.plan: Plan | None = None
         self.clock = StepClock()
-        self.outside = Outside("the padding intervention")
+        self.outside = ForeignCallWarning("the padding intervention")
         self._calls = 0
 
     def attach(self, handle: Handle) -> None:
@@ -154,7 +154,7 @@ class RowExchange:
 
     @torch.compiler.disable  # traced, it would compile anew for every step
     def before_call(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Root pre-hook: tell each block what to do in this call."""
+        """Root pre-hook: give each block its task in this call."""
         if self.run is None and self.plan is None:
             self.outside.warn()
             return
@@ -194,7 +194,8 @@ class RowExchange:
         assert plan is not None  # a call is prepared within an exchange only
         if index >= len(plan.clean.given):
             raise UnsupportedModelError(
-                "the denoiser is called more often than in the clean run, which has no rows to insert there"
+                "the denoiser is called more often with the prompt than with the clean prompt, so that their rows "
+                "cannot be matched: remove a callback or setting that changes the number of steps"
             )
         guided = conditional(plan.full.given[index], plan.clean.given[index], len(plan.own))
         if not any(guided):
@@ -307,9 +308,12 @@ def conditional(full: list[torch.Tensor], clean: list[torch.Tensor], images: int
 
     What guidance compares with is the same text in both runs, up to rounding, and is left alone.
     """
-    differs = [not is_same(a, b) for a, b in zip(full, clean, strict=True)]
+    differs = [not is_same_text(a, b) for a, b in zip(full, clean, strict=True)]
     if len(differs) % images:
-        raise UnsupportedModelError(f"a batch of {len(differs)} texts does not match {images} images")
+        raise UnsupportedModelError(
+            f"a batch of {len(differs)} texts cannot be split among {images} images: remove plugins that change how "
+            "prompts are read"
+        )
     return [any(differs[start : start + images]) for start in range(0, len(differs), images)]
 
 

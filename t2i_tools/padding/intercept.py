@@ -81,9 +81,12 @@ def prompts_of(pipe: DiffusionPipeline, call: Mapping[str, Any]) -> list[str]:
     prompt = call.get("prompt")
     prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
     if not prompts or not all(isinstance(one, str) for one in prompts):
-        raise InputError("pass the prompt as text: embeddings do not tell which rows are words and which are padding")
+        raise InputError("pass the prompt as text: embeddings do not show which rows are words and which are padding")
     if any(call.get(name) not in (None, prompt) for name in TEXTS):
-        raise InputError("prompt_2 and the like have to be the prompt: its rows are looked up in every encoder")
+        raise InputError(
+            "prompt_2 and so on must be the same text as prompt, whose rows are looked up in every encoder: leave "
+            "them out"
+        )
     return prompts
 
 
@@ -91,9 +94,12 @@ def negatives_of(call: Mapping[str, Any]) -> list[str]:
     """The negative prompts of a call, "" where it has none. Raises InputError."""
     negative = call.get("negative_prompt") or ""
     if any(name.startswith("negative_prompt_embeds") and value is not None for name, value in call.items()):
-        raise InputError("pass the negative prompt as text: embeddings do not tell which rows are padding")
+        raise InputError("pass the negative prompt as text: embeddings do not show which rows are padding")
     if any(call.get(f"negative_{name}") not in (None, "", negative) for name in TEXTS):
-        raise InputError("negative_prompt_2 and the like have to be the negative prompt: its rows are looked up")
+        raise InputError(
+            "negative_prompt_2 and so on must be the same text as negative_prompt, whose padding rows are looked up in "
+            "every encoder: leave them out"
+        )
     return [negative] if isinstance(negative, str) else list(negative)
 
 

@@ -17,7 +17,7 @@ from t2i_tools.handle import Handle
 from t2i_tools.models.calls import DenoiserCall, call_arguments, read_call
 from t2i_tools.models.families import TextMasking, TextSite, find_family
 from t2i_tools.padding.encoding import recognise
-from t2i_tools.padding.hooks import Outside, find_blocks, text_argument, text_span
+from t2i_tools.padding.hooks import ForeignCallWarning, find_blocks, text_argument, text_span
 from t2i_tools.padding.policies import PolicyText
 
 # Those that have one entry per row of the text, of some families for each item.
@@ -31,7 +31,7 @@ class RowMasking:
         self.model, self.how, self.policy = model, how, policy
         self.family = find_family(model)
         self.known: Sequence[PolicyText] | None = None
-        self.outside = Outside(f"the padding policy {policy!r}")
+        self.outside = ForeignCallWarning(f"the padding policy {policy!r}")
         self.calls = self.items = self.hidden = self.replaced = 0
         self._call: DenoiserCall | None = None
         self._texts: list[PolicyText | None] = []
@@ -60,8 +60,8 @@ class RowMasking:
             self.known = None
         if self.calls > calls and self._met.isdisjoint(map(id, known[:prompts])):
             warnings.warn(
-                f"the padding policy {self.policy!r} did nothing for the prompt: the text that the denoiser was given "
-                "is not what encode_prompt makes of it",
+                f"the padding policy {self.policy!r} had no effect on the prompt: the text that reached the denoiser "
+                "is not what encode_prompt returned. Remove plugins or callbacks that change the text",
                 stacklevel=5,
             )
 

@@ -72,9 +72,9 @@ class Probe:
     @property
     def kind_line(self) -> str:
         """What the padding consists of, in words; end tokens of a causal encoder cannot but carry the prompt."""
-        told = ", ".join(f"{kind} ({encoder})" for encoder, kind in self.kinds.items())
+        kinds = ", ".join(f"{kind} ({encoder})" for encoder, kind in self.kinds.items())
         hint = "; end tokens have read the whole prompt, so that they carry it without need"
-        return f"padding: {told}" + (hint if "end token" in self.kinds.values() else "")
+        return f"padding: {kinds}" + (hint if "end token" in self.kinds.values() else "")
 
     def table(self) -> Report:
         """route, condition, n images, and with 95 % intervals CLIP score, similarity to full, objects found; KID."""
@@ -178,7 +178,7 @@ def probe_padding(
     if not prompts or not seeds:
         raise InputError("there is nothing to probe: give a prompt and a seed")
     if batch < 1:
-        raise InputError(f"batch {batch} is out of range: it takes 1 or more")
+        raise InputError(f"batch {batch} is out of range: use 1 or more")
     if (counter is None) != (objects is None):
         raise InputError("counter and objects go together: which detector, and what each prompt asks for")
     keeps = _conditions(conditions, len(prompts))

@@ -91,7 +91,7 @@ class Intervention:
         clean = [encode_clean(self.pipe, prompt, self.clean, **reading) for prompt in prompts]
         for one, embeds in zip(rows, clean, strict=True):
             fitted(one, sum(map(len, text_parts(self.family, embeds))))
-        target = _looking_on(self._target(call, prompts, reading))
+        target = _with_reading_callback(self._target(call, prompts, reading))
         plain, full = self.exchange.record(noise.same(target if "full" in self.conditions else _silent(target)))
         runs = {"full": full, "clean": self._record(noise, call, clean)}
         if "swapped" in self.conditions:
@@ -160,8 +160,8 @@ def _silent(call: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in call.items() if not name.startswith("callback")} | {"output_type": "latent"}
 
 
-def _looking_on(call: Mapping[str, Any]) -> dict[str, Any]:
-    """A call whose callback raises InputError where it does more than look on: not every run has it."""
+def _with_reading_callback(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A call whose callback raises InputError where it does more than read: not every run calls it."""
     callback = call.get("callback_on_step_end")
     if callback is None:
         return dict(call)
@@ -172,8 +172,8 @@ def _looking_on(call: Mapping[str, Any]) -> dict[str, Any]:
         after = {**tensors, **(made or {})}
         if numbers != _numbers(pipe) or not all(_is_equal(value, after[name]) for name, value in before.items()):
             raise InputError(
-                f"callback_on_step_end changes the computation in step {step}, which a padding intervention runs "
-                "several times: only a callback that looks on can be followed"
+                f"callback_on_step_end changes tensors or settings in step {step}; a padding intervention runs the "
+                "pipeline several times, but calls the callback in the last run only: pass a callback that only reads"
             )
         return made
 

@@ -130,7 +130,7 @@ def open_other(name: str, labels: Sequence[str], threshold: float | None, device
 
 
 def draw_boxes(image: Image.Image, found: Detections, names: bool = True) -> Image.Image:
-    """A copy with each object's box in a colour of its class; with `names` the class above it where there is room."""
+    """A copy with each object's box in the color of its class; with `names`, also the class where there is room."""
     from zlib import crc32
 
     from PIL import ImageColor, ImageDraw, ImageFont

@@ -17,7 +17,7 @@ BUNDLED = "bundled"
 BUNDLED_FEW_STEPS = "bundled-few-steps"
 BUNDLED_FORMS = (BUNDLED, BUNDLED_FEW_STEPS)
 MODEL_HELP = (
-    "The bundled model, its four-step form (bundled-few-steps), a folder of diffusers, a .safetensors checkpoint or a "
+    "The bundled model, its four-step form (bundled-few-steps), a diffusers folder, a .safetensors checkpoint or a "
     "Hub id (owner/name)."
 )
 DEVICE_HELP = "cpu, cuda, cuda:1, mps...; the best there is by default."
@@ -59,8 +59,8 @@ class ModelOptions:
         if self.few_steps:
             if self.model not in BUNDLED_FORMS:
                 raise InputError(
-                    f"--few-steps is a form of the bundled model, not of {self.model}: give a LoRA made for it "
-                    "by --lora, and the --steps and --guidance that it wants"
+                    f"--few-steps works with the bundled model only, not with {self.model}: pass a few-step LoRA "
+                    "made for that model with --lora, and set --steps and --guidance as that LoRA requires"
                 )
             object.__setattr__(self, "model", BUNDLED_FEW_STEPS)
         if self.dtype is not None:

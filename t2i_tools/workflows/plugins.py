@@ -143,8 +143,8 @@ def own_scaling_note(pipe: "DiffusionPipeline") -> list[str]:
         return []
     off = ", ".join(f"{name}={value}" for name, value in own[2].items())
     return [
-        f"{type(pipe).__name__} scales its attention by size itself: entropy scaling takes the place of that ({off}), "
-        "so that an image without it is scaled too"
+        f"{type(pipe).__name__} has its own scaling of attention by size, which entropy scaling replaces ({off}); "
+        "images without entropy scaling still use the model's own"
     ]
 
 
@@ -181,7 +181,7 @@ def maker(chosen: PluginOptions) -> "Make":
 
 @contextmanager
 def plugins_on(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[dict[str, Any]]:
-    """While it lasts, the chosen plugins act; yields the settings that tell of them, complete at the end."""
+    """While it lasts, the chosen plugins act; yields the settings that record them, complete at the end."""
     with ExitStack() as stack:
         acting = {"entropy_scaling": _entropy_scaling, "long_prompts": _long_prompts, "count_token": _count_token}
         acting["embedding"] = _embedding
@@ -262,7 +262,7 @@ def _embedding(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[lis
 def _draw(
     pipe: "DiffusionPipeline", chosen: PluginOptions, request: Request, on_step: OnStep | None
 ) -> "tuple[Image.Image, dict[str, Any]]":
-    """The image of a request, in one pass or two, and what its file tells of the first of two."""
+    """The image of a request, in one pass or two, and what its file records of the first of two."""
     if not (chosen.two_pass and request.size):
         return generate_image(pipe, request, on_step), {}
     from t2i_tools.images.img2img import STRENGTH, first_size, two_pass

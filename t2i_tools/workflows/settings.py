@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def with_defaults(request: Request, pipe: DiffusionPipeline, model: str) -> Request:
-    """The request with the steps and guidance that the pipeline would take by itself, so that the file can tell."""
+    """The request with the steps and guidance that the pipeline would take by itself, so that the file records them."""
     usual: tuple[int | None, float | None]
     if model in BUNDLED_FORMS:
-        from t2i_tools.bundled import usual_of
+        from t2i_tools.bundled import usual_settings_of
 
-        usual = usual_of(few_steps=model == BUNDLED_FEW_STEPS)
+        usual = usual_settings_of(few_steps=model == BUNDLED_FEW_STEPS)
     else:
         usual = call_default(pipe, "num_inference_steps"), default_guidance(pipe, request.negative)
     steps, guidance = usual

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from t2i_tools.workflows.open_model import BUNDLED_FORMS
+from t2i_tools.workflows.open_model import BUNDLED_FEW_STEPS, BUNDLED_FORMS
 
 
 def prompt_note(model: str, prompts: Iterable[str]) -> str | None:
@@ -17,6 +17,6 @@ def prompt_note(model: str, prompts: Iterable[str]) -> str | None:
     """
     if model not in BUNDLED_FORMS:
         return None
-    from t2i_tools.bundled.vocabulary import vocabulary_note
+    from t2i_tools.bundled.vocabulary import EDITION, FEW_STEPS_EDITION, vocabulary_note
 
-    return vocabulary_note(*prompts)
+    return vocabulary_note(*prompts, edition=FEW_STEPS_EDITION if model == BUNDLED_FEW_STEPS else EDITION)

@@ -18,11 +18,16 @@ def evaluate():
     return example_module("training/bundled/evaluate")
 
 
-def test_the_card_shows_the_figures_that_were_measured(evaluate, tmp_path):
+@pytest.fixture(scope="module")
+def the_card():
+    return example_module("training/bundled/card")
+
+
+def test_the_card_shows_the_figures_that_were_measured(the_card, tmp_path):
     card = tmp_path / "card.md"
-    card.write_text(evaluate.CARD.read_text())
-    evaluate.write_card(json.loads(evaluate.FIGURES.read_text()), card)
-    assert card.read_text() == evaluate.CARD.read_text()
+    card.write_text(the_card.CARD.read_text())
+    the_card.write_card(json.loads(the_card.FIGURES.read_text()), card)
+    assert card.read_text() == the_card.CARD.read_text()
 
 
 def test_a_newcomers_wordings_ask_for_every_number_and_object_equally_often(evaluate):
@@ -37,21 +42,21 @@ def test_a_newcomers_wordings_ask_for_every_number_and_object_equally_often(eval
     assert {w.label for w in wishes} == set(LABELS)
 
 
-def test_the_cards_table_has_a_newcomers_rows(evaluate):
+def test_the_cards_table_has_a_newcomers_rows(evaluate, the_card):
     figure = evaluate.share([True, True, True, False])
     figures = {"class": figure, "exact 1-3": figure, "exact": {"1": figure}, "one": figure, "colour": figure}
-    table = evaluate.table({"newcomer": figures})
+    table = the_card.table({"newcomer": figures})
     assert "| a newcomer's wordings, exact count, n = 1..3 | >= 70 % | 75.0 % [30.1, 95.4], n = 4 |" in table
     assert '| "one apple", exact count |  | 75.0 % [30.1, 95.4], n = 4 |' in table
 
 
-def test_the_cards_table_compares_the_four_step_form(evaluate):
+def test_the_cards_table_compares_the_four_step_form(evaluate, the_card):
     hit = evaluate.share([True, True, True, False])
     gain = {"value": 0.09, "low": 0.021, "high": 0.153, "n": 432}
     form = {"exact 1-3": hit, "one": hit, "class": hit, "colour": hit, "layouts": hit}
     gains = {f"gain over {name}": gain for name in ("model at 4 steps", "model")}
     rest = {"spread": gain, "seconds": {"value": 0.11, "n": 10}}
-    table = evaluate.table({"few_steps": {"four-step form": form, "model": form, **gains, **rest}})
+    table = the_card.table({"few_steps": {"four-step form": form, "model": form, **gains, **rest}})
     assert "beyond model at 4 steps, exact count | bound > 0 | +9.0 points [2.1, 15.3], n = 432 |" in table
     assert "right class (75.0 % with twenty steps) | within 3 points | 75.0 % [30.1, 95.4], n = 4 |" in table
     assert "| four-step form, seconds, of the model's | <= 0.25 | 0.11 |" in table

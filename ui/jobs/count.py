@@ -54,8 +54,8 @@ class CountValues(JobValues):
     worth of denoising, for each image. until_exact: go on with other seeds until `number` images are exact, or all
     budgets are spent. compare: afterwards also the plain image and the best of other seeds. after: a search of the same
     values by its job's id, which is not made again, to compare. keep_tokens: also of searches that ended without the
-    exact number. token_name: under which they are kept; by default class, number and seed. The detector steers, the
-    judge only counts.
+    exact number. token_name: under which they are kept; by default made from class, number and seed. The detector
+    steers, the judge only counts.
     """
 
     counts: Annotated[dict[Label, Annotated[int, Field(ge=1, le=100)]], Field(min_length=1, max_length=CLASSES)] = {

@@ -87,7 +87,7 @@ def read_fields(shown: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_fields(service: Service, fields: Fields, owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `read_fields`; what the values do not tell is as at the start."""
+    """The inverse of `read_fields`; what the values do not say is as at the start."""
     counts = dict(values.get("counts") or {})
     shown = layout.written(service, fields, values)
     pairs = [*counts.items(), ("", fields["second_n"].value)][:2]
@@ -141,7 +141,7 @@ def _search(service: Service) -> dict[str, gr.components.Component]:
         number = gr.Slider(1, limits.images, 1, step=1, label="Images", min_width=140)
         until = gr.Checkbox(False, label="Continue until this many are exact", min_width=140)
     keep = gr.Checkbox(False, label="Keep the tokens of searches that end without the exact number, too")
-    name = gr.Textbox("", label="Name of the token", placeholder="class, number and seed", max_lines=1)
+    name = gr.Textbox("", label="Name of the token", placeholder="by default from class, number and seed", max_lines=1)
     budget = gr.Slider(
         1,
         limits.budget,

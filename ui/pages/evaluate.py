@@ -194,9 +194,9 @@ def _compared(one: Mapping[str, Any], images: int) -> str:
     low, high, pair = one["difference"]["low"], one["difference"]["high"], (one["group"], one["baseline"])
     name, other = map(_words, pair)
     if images < FEWEST:
-        return f"{name} against {other}: it takes {FEWEST} images of each or more to tell, not {images}"
+        return f"{name} against {other}: {images} images of each are too few to compare; use {FEWEST} or more"
     if low is None or high is None or low <= 0 <= high:
-        return f"{name} against {other}: these images do not tell whether they differ"
+        return f"{name} against {other}: these images do not show whether they differ"
     word = "more" if low > 0 else "fewer"
     difference = one["difference"]["estimate"]
     return f"{name} draws {word} exact counts than {other}: {difference:+.0%} [{low:+.0%}, {high:+.0%}]"

@@ -20,7 +20,7 @@ from ..errors import FieldError, at_field
 from ..identity import page_owner
 from ..job_panel import ASKED, LATEST, QUIET, JobPanel, Updates
 from ..jobs.generate import start_path, values_of_settings
-from ..pages.generate_controls import WEIGHED, Fields, choices, controls
+from ..pages.generate_controls import AUTO, Fields, choices, controls
 from ..queue import Job
 from ..registry import Registry
 from ..ruler import ruler_html, vocabulary_html
@@ -145,7 +145,7 @@ def read_fields(service: Service, shown: dict[str, Any]) -> dict[str, Any]:
 
 def reading_of(chosen: str | None, texts: Sequence[str]) -> str | None:
     """The way in which prompts are read, by what the form says."""
-    if chosen != WEIGHED:
+    if chosen != AUTO:
         return chosen or None
     return "chunk" if any(map(has_syntax, texts)) else None
 
@@ -158,12 +158,12 @@ def size_text(width: str, height: str) -> str | None:
         if not text:
             raise FieldError(name, "give both width and height, or neither for the model's own size")
         if not whole(text):
-            raise FieldError(name, f"{name} {text[:20]!r} is not a number of pixels: use a whole number from 1 on")
+            raise FieldError(name, f"{name} {text[:20]!r} is not a number of pixels: use a whole number, 1 or more")
     return f"{width}x{height}"
 
 
 def shown_values(service: Service, values: dict[str, Any], fields: Fields) -> dict[str, Any]:
-    """The inverse of `read_fields`, for every field: what a file does not tell is as at the start."""
+    """The inverse of `read_fields`, for every field: what a file does not say is as at the start."""
     width, _, height = (values.get("size") or "x").partition("x")
     shown = {name: field.value if values.get(name) is None else values[name] for name, field in fields.items()}
     shown["prompts"] = None
@@ -172,7 +172,7 @@ def shown_values(service: Service, values: dict[str, Any], fields: Fields) -> di
     texts = ("negative", "scheduler", "native", "entropy_layers", "long_clip", "vae", "noise")
     shown |= {name: str(values.get(name) or "") for name in texts}
     words = any(has_syntax(str(values.get(name) or "")) for name in ("prompt", "negative"))
-    shown["long_prompts"] = values.get("long_prompts") or ("" if words else WEIGHED)  # as it was made
+    shown["long_prompts"] = values.get("long_prompts") or ("" if words else AUTO)  # as it was made
     start = start_path(service.output, values["image"]) if values.get("image") else None
     shown["image"] = str(start) if start and start.exists() else None
     shown["model"] = values.get("model") or gr.skip()

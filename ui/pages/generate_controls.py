@@ -16,9 +16,10 @@ from ..uploads import keep_token
 from .size_controls import SizeControls
 
 Fields = dict[str, gr.components.Component]
-WEIGHED = "weighed"  # a choice of the form only: "chunk" for a prompt with weights or BREAK, else cut
-READING = [("cut, but in windows where it has weights", WEIGHED), ("window by window", "chunk")]
-READING += [("stretched positions", "stretch"), ("cut, with weights", "truncate"), ("cut, brackets read as words", "")]
+AUTO = "auto"  # a choice of the form only: "chunk" for a prompt with weights or BREAK, else cut
+READING = [("automatic: windows if the prompt has weights or BREAK, else cut", AUTO), ("window by window", "chunk")]
+READING += [("stretched positions", "stretch"), ("cut, with weights", "truncate")]
+READING += [("cut, brackets read as plain text", "")]
 SCHEDULERS = ("Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "DPM++ SDE", "DDIM", "UniPC", "Heun", "LCM")
 SCALING = [("off", "off"), ("on", "on"), ("side by side", "compare")]
 UNTUNED, OWN_VAE = ("the model's own, untuned", ""), ("the model's own", "")
@@ -120,9 +121,9 @@ def _other_sizes() -> Fields:
 def _words(service: Service) -> Fields:
     reading = gr.Radio(
         READING,
-        value=WEIGHED,
-        label="Prompts longer than the text encoder reads",
-        info="(word:1.2), [word] and BREAK act as in AUTOMATIC1111, but with the last choice",
+        value=AUTO,
+        label="How the prompt is read",
+        info="(word:1.2), [word] and BREAK act as in AUTOMATIC1111, except with the last option",
     )
     clip = layout.chooser(
         [UNTUNED, *service.registry.long_clips()], "Long-CLIP", info="Weights for stretched positions"

@@ -123,9 +123,9 @@ def _is_axis(shown: Mapping[str, Any], name: str) -> bool:
     """Whether an axis is asked for. Raises FieldError for one without values, and for values of nothing."""
     axis, values = shown[name], shown[f"{name}_values"]
     if axis and not values:
-        raise FieldError(f"{name}_values", f"give the values of {axis}, with commas between, or clear {axis}")
+        raise FieldError(f"{name}_values", f"give the values of {axis}, separated by commas, or clear {axis}")
     if values and not axis:
-        raise FieldError(name, f"choose what {values} are, or clear them")
+        raise FieldError(name, f"choose the setting that the values {values} belong to, or clear them")
     return bool(axis)
 
 

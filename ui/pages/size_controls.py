@@ -39,7 +39,7 @@ class SizeControls:
         """Wire them. model: whose size it is about. restored: the event that fills in what the browser has kept."""
         numbers, own = [self.width, self.height], self.service.registry.model_size
         inputs: list[Any] = [self.shape, self.scale, model, *numbers]
-        # A dropdown also tells of a choice when it is only left: what was there before decides whether it is one.
+        # A dropdown also reports a choice when it is only left: what was there before decides whether it is one.
         seen = gr.State([self.shape.value, self.scale.value, model.value])
 
         def note_of(width: int | None, height: int | None, name: str) -> str:

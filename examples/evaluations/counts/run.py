@@ -20,7 +20,7 @@ from itertools import product
 from pathlib import Path
 
 import t2i_tools as t2i
-from t2i_tools.bundled import BUNDLED_GUIDANCE, usual_of
+from t2i_tools.bundled import BUNDLED_GUIDANCE, usual_settings_of
 from t2i_tools.counting.token import fill_template
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.reports.protocol import log_test_run, read_protocol
@@ -117,7 +117,7 @@ def main() -> None:
         counter, guide = judges.pop("second judge"), counter
     every = cells(options.split, options.counts, options.seeds, options.number, options.few_steps)
     score = clip_score(t2i.load_bundled_clip(), every, words)
-    usual = dict(zip(("steps", "guidance"), usual_of(few_steps=options.few_steps), strict=True))
+    usual = dict(zip(("steps", "guidance"), usual_settings_of(few_steps=options.few_steps), strict=True))
     usual |= {"budget": options.budget, "guide": guide}
     log = options.folder / "searches.jsonl"
     about = {"budget": options.budget, "counter": options.counter, "unet": str(options.unet or "")}

@@ -47,7 +47,7 @@ def summary(
         fake = features(list(mine.values()))
         images = {"change": f"{np.abs(change).mean():.2f}"}
         images |= {f"KID, {kind}": features.distance(real[kind], fake) for kind in OBJECTS}
-        summaries.append(replace(one, images=images))
+        summaries.append(replace(one, extra_columns=images))
     for kind, pictures in scenes.items():
         shown = judged(judge, pictures, prompts, f"scenes, {kind}")
         summaries.append(figures_of(shown, calibrations[kind], rule.level))

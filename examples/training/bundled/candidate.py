@@ -7,8 +7,9 @@ measures a four-step form. A newcomer's wordings first, then so many prompts of 
 
 from argparse import ArgumentParser
 
+from card import percent
 from diffusers import UNet2DConditionModel
-from evaluate import Form, measure_layouts, measure_newcomer, percent
+from evaluate import Form, measure_layouts, measure_newcomer
 
 from t2i_tools.bundled import BUNDLED_GUIDANCE, BUNDLED_STEPS, load_bundled
 

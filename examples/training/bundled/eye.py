@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from card import FIGURES, write_card
 from common import WEIGHTS
-from evaluate import FIGURES, generate, share, write_card
+from evaluate import generate, share
 from PIL import Image, ImageDraw, ImageFont
 from safetensors.torch import load_file
 from torchmetrics.functional import cohen_kappa

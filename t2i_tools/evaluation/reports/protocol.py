@@ -97,7 +97,7 @@ def parse_protocol(values: Mapping[str, Any]) -> Protocol:
 def log_test_run(protocol: str | Path, folder: str | Path, manifest: str) -> None:
     """Note beside the protocol that its test split is run, once per manifest and folder: a resume is no second run.
 
-    The log is published with the protocol, so a folder is told from others by a digest, without the machine's paths.
+    The log is published with the protocol, so a folder is named by a digest, without the machine's paths.
     """
     place = Path(folder).resolve()
     run = f"{place.name}-{digest(str(place))[:8]}"

@@ -231,7 +231,7 @@ def _by_count(groups: Sequence[Group]) -> dict[str, list[plots.Point]]:
 
 
 def _by_threshold(groups: Sequence[Group]) -> dict[str, list[plots.Point]]:
-    """What the judge would have counted had it been stricter: rows tell nothing of what scored below its threshold."""
+    """What the judge would have counted had it been stricter: rows do not hold what scored below its threshold."""
     import torch
 
     from t2i_tools.detectors import Detections

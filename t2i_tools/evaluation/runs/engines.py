@@ -132,15 +132,15 @@ def _device(rank: int) -> str | None:
     return f"{accelerator.type}:{rank % torch.accelerator.device_count()}"
 
 
-def _watch(processes: list[Any], tell: Callable[[], None]) -> None:
+def _watch(processes: list[Any], on_progress: Callable[[], None]) -> None:
     while any(process.is_alive() for process in processes):
-        tell()
+        on_progress()
         if any(process.exitcode for process in processes):  # the others' work stays
             break
         time.sleep(POLL_SECONDS)
     for process in processes:
         process.join()
-    tell()
+    on_progress()
 
 
 def _progress(store: Store, shard: tuple[int, int], limit: int | None, on_batch: OnBatch) -> None:

@@ -40,8 +40,8 @@ def in_two_passes(pipe: DiffusionPipeline, items: Sequence[Item]) -> list[Image.
     return two_pass(pipe, [item.request() for item in items])
 
 
-def read_whole(pipe: DiffusionPipeline, items: Sequence[Item], method: Any) -> list[Image.Image]:
-    """With prompts read whole that are longer than the text encoder reads. method: as `long_prompts` takes it."""
+def with_long_prompts(pipe: DiffusionPipeline, items: Sequence[Item], method: Any) -> list[Image.Image]:
+    """With all of prompts that are longer than the text encoder's limit. method: of `long_prompts`."""
     with long_prompts(pipe, method):
         return plain(pipe, items)
 
@@ -67,8 +67,8 @@ GENERATORS: dict[str, Method] = {
     "entropy_extreme": partial(scaled, strength=16.0),
     "two_pass": in_two_passes,
     "shifted": shifted,
-    "chunk": partial(read_whole, method="chunk"),
-    "stretch": partial(read_whole, method="stretch"),
+    "chunk": partial(with_long_prompts, method="chunk"),
+    "stretch": partial(with_long_prompts, method="stretch"),
 }
 
 

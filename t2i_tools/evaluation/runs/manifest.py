@@ -49,7 +49,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Manifest:
-    """model, judge, clip: {"name", "fingerprint"}, {} where there is none. about: what the report tells of the run."""
+    """model, judge, clip: {"name", "fingerprint"}, {} where there is none. about: what the report says of the run."""
 
     items: list[Item]
     settings: Settings

@@ -182,7 +182,9 @@ def _image_row(key: str, item: Item) -> GenerateRow:
     path = Path(item.image or "")
     try:
         if (digest := file_digest(path)) != item.digest:
-            raise InputError(f"{path.name} has changed since the manifest was written: give a new folder")
+            raise InputError(
+                f"{path.name} has changed since the evaluation began: start again with another output folder"
+            )
         image = open_image(path)
     except (OSError, InputError) as error:
         return _failed(key, error)

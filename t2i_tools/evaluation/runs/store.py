@@ -90,7 +90,10 @@ class Store:
             own = item.image or path.relative_to(self.folder).as_posix()
             if row["status"] == "ok" and row["file"] != own:
                 rows_file = self.path("generate", batch)
-                raise InputError(f"{rows_file} names {shortened(row['file'])}, another file: remove it and run again")
+                raise InputError(
+                    f"{rows_file} names {shortened(row['file'])} instead of {shortened(own)}: remove "
+                    f"{rows_file.name} and run again"
+                )
 
     def generated(self, batch: int) -> list[GenerateRow]:
         """The rows of the images of a batch. Raises what `rows` raises."""

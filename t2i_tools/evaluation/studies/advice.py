@@ -72,7 +72,7 @@ class Advice:
 
 
 class AdviceLoss(TypedDict):
-    """The best method's share at a size - the advised one's; None where that was not measured."""
+    """The best method's share at a size minus the advised one's; None where that was not measured."""
 
     size: str
     advised: str
@@ -133,7 +133,7 @@ def held_out(evidence: Evidence) -> list[AdviceLoss]:
 
 
 def losses(evidence: Evidence, measured: Evidence) -> list[AdviceLoss]:
-    """What the advice by `evidence` loses at the sizes of `measured`: the best method's share - the advised one's."""
+    """What advice by `evidence` loses at the sizes of `measured`: the best method's share minus the advised one's."""
     rows: list[AdviceLoss] = []
     for size in sorted({point.size for point in measured.points} - {evidence.native}):
         here = {point.method: point.exact.estimate for point in measured.points if point.size == size}

@@ -54,7 +54,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Difference:
-    """A method - the baseline in one figure. p: None where the figure is no mean; p_holm: corrected by `correct`.
+    """A method's figure minus the baseline's. p: None where the figure is not a mean; p_holm: corrected by `correct`.
 
     equivalent: whether the primary figure's difference lies within the margin (TOST), None for other figures.
     """
@@ -69,14 +69,14 @@ class Difference:
 class SizeFigures:
     """One method at one size. n: images. against: figure -> how it differs from the baseline's, empty for that itself.
 
-    images: more columns of `figures_table`, in words.
+    extra_columns: further columns of `figures_table`, as text.
     """
 
     method: str
     n: int
     figures: dict[str, Interval]
     against: dict[str, Difference] = field(default_factory=dict)
-    images: dict[str, str] = field(default_factory=dict)
+    extra_columns: dict[str, str] = field(default_factory=dict)
 
 
 def calibrate(found: Sequence[Detections], labels: Sequence[str], counts: Sequence[int], usual: float) -> Calibration:
@@ -213,7 +213,7 @@ def figures_table(summaries: Mapping[Size, Sequence[SizeFigures]]) -> list[dict[
                 row[name] = str(one.figures.get(name, "-"))
                 if against := one.against.get(name):
                     row[name] += f" ({against.difference.estimate:+.3f}{_star(against)})"
-            table.append(row | one.images)
+            table.append(row | one.extra_columns)
     names = dict.fromkeys(name for row in table for name in row)
     return [{name: row.get(name, "-") for name in names} for row in table]
 

@@ -42,7 +42,7 @@ NOTHING: tuple[Any, ...] = (None, "", 0, 0.0, False, [], {}, "None", "Default (m
 
 
 def read_object(data: Fields) -> FileSettings | None:
-    """The settings in an object whose keys tell the tool; None for one that is not known."""
+    """The settings in an object whose keys name the tool; None for one that is not known."""
     if isinstance(data.get("sui_image_params"), dict):
         return read_swarmui(data["sui_image_params"])
     if isinstance(data.get("extraMetadata"), str):

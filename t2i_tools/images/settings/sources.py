@@ -66,7 +66,7 @@ def _own(texts: Texts) -> FileSettings | None:
 
 
 def _by_keyword(texts: Texts) -> FileSettings | None:
-    """Tools that a text's name tells."""
+    """Tools that the name of a text points to."""
     readers: tuple[tuple[str, Callable[[dict[str, Any]], FileSettings]], ...] = (
         ("invokeai_metadata", read_invokeai),
         ("sd-metadata", read_invokeai_2),
@@ -87,7 +87,7 @@ def _by_keyword(texts: Texts) -> FileSettings | None:
 
 
 def _by_text(texts: Texts) -> FileSettings | None:
-    """Tools that only the text itself tells. JSON is never a prompt."""
+    """Tools that only the text itself points to. JSON is never a prompt."""
     for name, text in _candidates(texts):
         read = _read_json(text) if text.lstrip()[:1] in ("{", "[") else None
         if read is None and not _is_json(text):
