@@ -85,10 +85,8 @@ def about(job: Job) -> str:
     if job.kind == "count":
         return ", ".join(f"{n} {label if n == 1 else plural(label)}" for label, n in job.asked["counts"].items())
     if job.kind == "evaluate":
-        number, methods = (
-            len(job.asked.get("prompts") or ()) or job.asked.get("number"),
-            ", ".join(job.asked["methods"]),
-        )
+        number = len(job.asked.get("prompts") or ()) or job.asked.get("number")
+        methods = ", ".join(job.asked["methods"])
         return f"{number} prompts: {methods.replace('_', ' ')}"
     if job.kind == "detect":
         return f"{len(job.asked['images'])} {'image' if len(job.asked['images']) == 1 else 'images'}"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from t2i_tools.bundled import BUNDLED_SIZE, usual_settings_of
+from t2i_tools.bundled import BUNDLED_SIZE, bundled_defaults
 from t2i_tools.errors import ModelError
 from t2i_tools.images.signature import call_default
 from t2i_tools.images.sizes import Size
@@ -28,7 +28,7 @@ class ModelSizes:
     def __init__(self) -> None:
         self._known: dict[str, ModelSize | None] = dict.fromkeys(BUNDLED_FORMS, ModelSize(BUNDLED_SIZE, 8))
         self._steps: dict[str, int] = {
-            form: usual_settings_of(few_steps=form == BUNDLED_FEW_STEPS)[0] for form in BUNDLED_FORMS
+            form: bundled_defaults(few_steps=form == BUNDLED_FEW_STEPS)[0] for form in BUNDLED_FORMS
         }
 
     def of(self, source: str) -> ModelSize | None:

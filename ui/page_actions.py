@@ -162,8 +162,7 @@ class PageActions:
             return self._fill(owner, "generate", values_of_settings(read_settings(self._image(job, about))))
         if about.get("to") == "detect":
             return self._fill(owner, "detect", {"images": [keep_image(self.service, self._image(job, about))]})
-        kept = {name: job.asked[name] for name in ("size", "negative", "model") if job.asked.get(name)}
-        return self._count(owner, job.asked.get("prompt"), kept)
+        return self._count(owner, job.asked.get("prompt"), _shared_values(job))
 
     def _try(self, owner: str, job: Job, about: Mapping[str, Any]) -> Updates:
         """The form of Generate with the tokens of a search, in a prompt of its classes that it was not learned on."""
@@ -173,8 +172,9 @@ class PageActions:
         labels = list(job.asked["counts"])
         places = ["{count}"] if len(labels) == 1 else [f"{{{label}}}" for label in labels]
         things = " and ".join(f"{place} {plural(label)}" for place, label in zip(places, labels, strict=True))
-        kept = {name: job.asked[name] for name in ("size", "negative", "model") if job.asked.get(name)}
-        updates = self._fill(owner, "generate", {**kept, "prompt": f"{things} on a white background", "number": 4})
+        updates = self._fill(
+            owner, "generate", {**_shared_values(job), "prompt": f"{things} on a white background", "number": 4}
+        )
         field = self.panels["generate"].fields["count_tokens"]
         return updates | {
             field: gr.Dropdown(list(known), value=names, multiselect=True)
@@ -220,3 +220,8 @@ class PageActions:
         if not paths:
             raise InputError("this job has made no image")
         return paths[index] if isinstance(index, int) and 0 <= index < len(paths) else paths[0]
+
+
+def _shared_values(job: Job) -> dict[str, Any]:
+    """The values of a job that forms of other kinds have, too."""
+    return {name: job.asked[name] for name in ("size", "negative", "model") if job.asked.get(name)}

@@ -24,12 +24,13 @@ BUNDLED_STEPS = 20
 BUNDLED_SIZE = (128, 128)  # (height, width) in pixels
 IN_PLUS_MINUS_ONE = (0.5,) * 3  # mean and std that bring [0, 1] to [-1, 1]
 BUNDLED_GUIDANCE = 3.0
+FEW_STEPS, FEW_STEPS_GUIDANCE = 4, 1.0
 FEW_STEPS_LORA = Path(__file__).with_name("few_steps.safetensors")
 
 
-def usual_settings_of(*, few_steps: bool = False) -> tuple[int, float]:
+def bundled_defaults(*, few_steps: bool = False) -> tuple[int, float]:
     """Steps and guidance scale that the bundled model, or its four-step form, is made for."""
-    return (4, 1.0) if few_steps else (BUNDLED_STEPS, BUNDLED_GUIDANCE)
+    return (FEW_STEPS, FEW_STEPS_GUIDANCE) if few_steps else (BUNDLED_STEPS, BUNDLED_GUIDANCE)
 
 
 def load_bundled(

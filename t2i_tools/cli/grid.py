@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from t2i_tools.cli import options
-from t2i_tools.cli.tokens import print_vocabulary_note
+from t2i_tools.cli.tokens import print_notes, print_vocabulary_note
 from t2i_tools.errors import InputError
 from t2i_tools.images.sizes import parse_size
 from t2i_tools.workflows.detectors import JUDGES
 from t2i_tools.workflows.grid import fill_grid, measures_of
 from t2i_tools.workflows.open_model import BUNDLED, BUNDLED_FORMS, ModelOptions, open_model
 from t2i_tools.workflows.outputs import check_folder
-from t2i_tools.workflows.plugins import PluginOptions, plugin_axes, plugins_of
+from t2i_tools.workflows.plugins import PluginOptions, own_scaling_note, plugin_axes, plugins_of
 
 
 @options.with_options(ModelOptions, PluginOptions, without=("compare", "count_token"))
@@ -73,6 +73,8 @@ def grid(
     pipe = open_model(chosen)
     if not quiet:
         print_vocabulary_note(chosen.model, [cell.request.prompt for cell in cells])
+        if any(one.entropy_scaling for one in acting):
+            print_notes(own_scaling_note(pipe))
     with batch_progress(not quiet) as on_cell:
         image, _ = fill_grid(pipe, chosen, prompt, axes, cells, acting, output, measures, on_cell)
     if as_json:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from t2i_tools.cli import options
+from t2i_tools.cli.tokens import print_notes
 from t2i_tools.errors import InputError
 from t2i_tools.files import remove_dead_parts
 from t2i_tools.images.generate import Request, check_request
@@ -17,7 +18,7 @@ from t2i_tools.models.anatomy import longest_side, size_multiple
 from t2i_tools.workflows.detectors import JUDGES
 from t2i_tools.workflows.open_model import ModelOptions, open_model
 from t2i_tools.workflows.outputs import check_folder
-from t2i_tools.workflows.plugins import PluginOptions, maker
+from t2i_tools.workflows.plugins import PluginOptions, maker, own_scaling_note
 
 SHAPES = ((0.5, 0.5), (1, 1), (1, 2), (1.5, 1.5), (2, 1), (2, 2))  # height and width in native sides
 
@@ -69,6 +70,8 @@ def sizes(
     check_folder(output, ("sizes.json", "cells"))
     measure = count_in(judge or JUDGES[0], label) if label else None
     pipe = open_model(chosen)
+    if not quiet:
+        print_notes(own_scaling_note(pipe))
     if not asked:
         trained = columns["entropy scaling"].native_of(pipe)
         usual = usual_sizes(trained, size_multiple(pipe), longest_side(pipe))

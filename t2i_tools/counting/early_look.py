@@ -57,8 +57,12 @@ SCHEDULERS = {
 }
 
 
-class TrialEnded(Exception):
-    """Ends a call of the pipeline early. images: what it had reached; after an early look (B, 3, H, W) in [0, 1]."""
+class CallEnded(Exception):
+    """Ends a call of the pipeline early."""
+
+
+class TrialEnded(CallEnded):
+    """Ends a call at an early look. images: what it saw, (B, 3, H, W) in [0, 1]."""
 
     def __init__(self, images: torch.Tensor) -> None:
         super().__init__("the image was ended at an early look")
@@ -219,13 +223,13 @@ def looking(pipe: DiffusionPipeline, look: Look | None) -> Iterator[None]:
 
 @contextmanager
 def replaced_step(pipe: DiffusionPipeline, step: Callable[..., Any]) -> Iterator[None]:
-    """While it lasts, the pipeline's scheduler has another `step`, which may end a call with `TrialEnded`."""
+    """While it lasts, the pipeline's scheduler has another `step`, which may end a call with `CallEnded`."""
     scheduler = pipe.scheduler
     before = vars(scheduler).get("step")
     scheduler.step = step
     try:
         yield
-    except TrialEnded:
+    except CallEnded:
         pipe.maybe_free_model_hooks()  # what the end of a call does for models that are offloaded
         raise
     finally:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from t2i_tools.counting.compute import Compute
-from t2i_tools.counting.early_look import Look, TrialEnded, looking, replaced_step
+from t2i_tools.counting.early_look import CallEnded, Look, TrialEnded, looking, replaced_step
 from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.images.generate import Request, call_arguments, call_errors
 from t2i_tools.images.signature import takes
@@ -159,15 +159,20 @@ class Sampler:
 
         def step(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             seen.append(sample.float().cpu() / float(getattr(scheduler, "init_noise_sigma", 1.0)))
-            raise TrialEnded(sample)
+            raise CallEnded
 
         with (
             counted(self.pipe, self.compute, Compute()),
             call_errors(self.pipe, requests),
-            suppress(TrialEnded),
+            suppress(CallEnded),
             replaced_step(self.pipe, step),
         ):
             self.pipe(**call_arguments(self.pipe, requests), output_type="latent")
+        if not seen:
+            raise UnsupportedModelError(
+                f"{type(self.pipe).__name__} does not step by its scheduler, so that its noise is not known: choose a "
+                "method without noise, such as bisection"
+            )
         return seen[0]
 
     def _cut(self, images: torch.Tensor) -> torch.Tensor:

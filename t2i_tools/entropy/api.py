@@ -100,7 +100,7 @@ def entropy_scaling(
 def _call_arguments(root: nn.Module) -> Mapping[str, Any]:
     """Arguments of the pipeline's call that switch off its own scaling by size."""
     own = find_family(root).own_scaling
-    return {} if own is None else own[2]
+    return {} if own is None else own.off
 
 
 def _warn_of_others(root: nn.Module) -> None:

@@ -94,10 +94,9 @@ class Scaling:
     def set_gains(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
         """Root pre-hook: set the gains alone."""
         call = read_call(model, args, kwargs)
-        if own := call.family.own_scaling:
-            argument, advice, _ = own
-            if (call.arguments.get("cross_attention_kwargs") or {}).get(argument):
-                raise InputError(advice)
+        own = call.family.own_scaling
+        if own and (call.arguments.get("cross_attention_kwargs") or {}).get(own.key):
+            raise InputError(own.advice)
         active = self.steps is None or self.clock.tick(call.time) in self.steps
         if (cached := call.family.cached_keys) and call.arguments.get(cached) is not None:
             raise InputError(

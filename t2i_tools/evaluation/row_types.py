@@ -53,7 +53,9 @@ def type_hints(kind: type) -> dict[str, Any]:
 def fits(value: Any, hint: Any) -> bool:
     """Whether a value of JSON is of a type; a list counts as a tuple of its length."""
     origin, parts = get_origin(hint), get_args(hint)
-    if hint is None or hint is NoneType:
+    if hint is Any:
+        return True
+    if hint is NoneType:
         return value is None
     if origin in (Union, UnionType):
         return any(fits(value, part) for part in parts)

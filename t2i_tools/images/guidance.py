@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.images.signature import call_default, takes
 from t2i_tools.models.anatomy import denoiser
-from t2i_tools.models.families import FAMILIES
+from t2i_tools.models.compiled import unwrapped
+from t2i_tools.models.families import find_family
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -53,9 +54,11 @@ def check_guidance(pipe: DiffusionPipeline, guidance: float | None, negative: st
         raise UnsupportedModelError(
             f"{name} embeds its guidance scale, so that a negative prompt would not act: leave it out"
         )
-    if argument == TRUE_SCALE and guidance is None and call_default(pipe, TRUE_SCALE) <= 1:
+    scale = call_default(pipe, TRUE_SCALE) if guidance is None else guidance
+    if argument == TRUE_SCALE and scale <= 1:
         raise UnsupportedModelError(
-            f"{name} uses no guidance by default, so that a negative prompt would not act: set guidance above 1"
+            f"{name} uses no guidance at a scale of {scale:g}, so that a negative prompt would not act: set "
+            "guidance above 1"
         )
 
 
@@ -78,9 +81,11 @@ def guidance_arguments(
 
 
 def _ignores_guidance(pipe: DiffusionPipeline) -> bool:
-    model = denoiser(pipe)
-    family = next((one for one in FAMILIES if one.has_denoiser(type(model).__name__, model)), None)
-    return bool(family and family.unguided_key and pipe.config.get(family.unguided_key))
+    try:
+        key = find_family(unwrapped(denoiser(pipe))).unguided_key
+    except UnsupportedModelError:
+        return False
+    return bool(key and pipe.config.get(key))
 
 
 def _config(pipe: DiffusionPipeline, key: str) -> Any:

@@ -4,7 +4,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy import stats
@@ -17,6 +17,8 @@ from t2i_tools.metrics.checks import as_columns, as_groups, as_vector, between, 
 from t2i_tools.metrics.intervals import Interval, cluster_totals, rare_pairs
 
 SAME = 1e-9  # of the margin: what rounding makes of equal differences
+
+Test = TypeVar("Test")  # the name of a test
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def paired_test(a: Any, b: Any, clusters: Any | None = None, *, resamples: int =
     return float(result.pvalue)
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[Test, float]) -> dict[Test, float]:
     """The p values corrected so that any error among them has the chance alpha (statsmodels). Raises InputError."""
     if not p_values:
         return {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.models.readings import (
@@ -128,6 +128,18 @@ GUIDED = ("prompt_embeds", "negative_prompt_embeds")
 MASKED_WITH_NEGATIVE = (*GUIDED, "prompt_attention_mask", "negative_prompt_attention_mask")
 
 
+class OwnScaling(NamedTuple):
+    """A pipeline's own scaling of attention by size.
+
+    key: of cross_attention_kwargs, by which it is on. advice: how to switch it off, for an error. off: the arguments of
+    the pipeline's call that do.
+    """
+
+    key: str
+    advice: str
+    off: Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class Family:
     """One model family.
@@ -176,8 +188,7 @@ class Family:
             one of them.
         position_limit: tokens of a side beyond which the denoiser has no position embeddings, of its config.
         single_file: name of a tensor that only this family's checkpoints hold, and the pipeline that opens them.
-        own_scaling: key of cross_attention_kwargs by which a pipeline already scales its attention by size, how to say
-            so, and the arguments of its call without it.
+        own_scaling: how its pipeline already scales its attention by size.
         refused: plugin -> why it does not act on this family.
     """
 
@@ -224,7 +235,7 @@ class Family:
     sides: Callable[[Any], int] | None = None
     position_limit: Callable[[Any], int] | None = None
     single_file: tuple[str, str] | None = None
-    own_scaling: tuple[str, str, Mapping[str, Any]] | None = None
+    own_scaling: OwnScaling | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
 
     def supports(self, plugin: str) -> bool:
@@ -723,7 +734,7 @@ FAMILIES = (
         returns=MASKED,
         unpadded=True,
         reading=pipeline_length(8),
-        own_scaling=(
+        own_scaling=OwnScaling(
             "base_sequence_length",
             "LuminaPipeline already scales its attention by itself: pass proportional_attn=False to it",
             {"proportional_attn": False},

@@ -25,15 +25,16 @@ class Run:
 
     given: list[list[torch.Tensor]] = field(default_factory=list)
     blocks: list[dict[str, torch.Tensor]] = field(default_factory=list)
+    _held: list[torch.Tensor] = field(default_factory=list)  # each text once
 
     def add_given(self, texts: Sequence[torch.Tensor]) -> None:
         """Note the texts of one call, each of which is held once, in however many steps it comes."""
-        held = list({id(text): text for call in self.given for text in call}.values())
         self.given.append(call := [])
         for text in texts:
-            own = _held_once(text.detach().to("cpu", copy=True), held)
-            held.append(own)
-            call.append(own)
+            new = text.detach().to("cpu", copy=True)
+            call.append(held := _held_once(new, self._held))
+            if held is new:
+                self._held.append(new)
 
 
 @dataclass(frozen=True)

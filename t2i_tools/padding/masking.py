@@ -173,7 +173,9 @@ class RowMasking:
         output = None
         for mask in torch.unique(seen, dim=0):
             items = (seen == mask).all(1).nonzero()[:, 0]
-            part = {name: v if name.endswith("ids") else _of(items, v, len(seen)) for name, v in arguments.items()}
+            part = {
+                name: v if name.endswith("ids") else _for_items(items, v, len(seen)) for name, v in arguments.items()
+            }
             part |= self._without(arguments, items, mask)
             result = forward(**{**part, "return_dict": False})
             result = result[0] if isinstance(result, tuple) else result
@@ -215,13 +217,13 @@ class RowMasking:
         return found
 
 
-def _of(items: torch.Tensor, value: Any, batch: int) -> Any:
-    """An argument for some items of a batch: its tensors that have one entry each, also those in a dict or list."""
+def _for_items(items: torch.Tensor, value: Any, batch: int) -> Any:
+    """An argument for some items of a batch, whose tensors have one entry per item, also in a dict or list."""
     if isinstance(value, torch.Tensor):
         return value[items.to(value.device)] if value.ndim and len(value) == batch else value
     if isinstance(value, Mapping):
-        return {name: _of(items, one, batch) for name, one in value.items()}
-    return [_of(items, one, batch) for one in value] if isinstance(value, list) else value
+        return {name: _for_items(items, one, batch) for name, one in value.items()}
+    return [_for_items(items, one, batch) for one in value] if isinstance(value, list) else value
 
 
 def _changed(known: PolicyText) -> int:

@@ -258,9 +258,17 @@ class ConditionRunner:
                 for condition in conditions[start : start + self.batch]
             ]
             noise = [torch.Generator().manual_seed(seed) for _ in embeds]
-            text = embeds[0] if len(embeds) == 1 else joined(embeds, known_family(self.pipe).layered)
-            images += to_images(self.pipe(**text, **self.call, generator=noise, output_type="np").images)
+            text, call = embeds[0], dict(self.call)
+            if len(embeds) > 1:
+                text = joined(embeds, known_family(self.pipe).layered)
+                call |= {name: [value] * len(embeds) for name, value in call.items() if _is_negative(name, value)}
+            images += to_images(self.pipe(**text, **call, generator=noise, output_type="np").images)
         return images
+
+
+def _is_negative(name: str, value: object) -> bool:
+    """Whether it is a negative prompt for each image."""
+    return name.startswith("negative_prompt") and isinstance(value, str)
 
 
 class Scorer:

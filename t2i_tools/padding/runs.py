@@ -187,10 +187,14 @@ def _numbers(pipe: DiffusionPipeline) -> dict[str, float | None]:
 
 
 def _copied(value: Any) -> Any:
+    if value is None:  # what the call does without, such as a negative prompt
+        return None
     return [one.clone() for one in value] if isinstance(value, list) else value.clone()
 
 
 def _is_equal(value: Any, other: Any) -> bool:
+    if value is None or other is None:
+        return value is other
     if isinstance(value, list):
         return len(value) == len(other) and all(map(_is_equal, value, other))
     return value.shape == other.shape and torch.allclose(value, other, rtol=0, atol=0, equal_nan=True)

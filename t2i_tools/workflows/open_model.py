@@ -41,7 +41,7 @@ class ModelOptions:
         vae_tiling: Whether large images are decoded in tiles.
         device: "cpu", "cuda", "cuda:1", "mps"...; the best there is if None.
         dtype: "fp32", "fp16" or "bf16", kept as torch's names; float32 where it is affordable if None.
-        few_steps: Another way to ask for the model "bundled-few-steps".
+        few_steps: Another way to ask for the model "bundled-few-steps"; False afterwards.
     """
 
     model: str = BUNDLED
@@ -63,6 +63,7 @@ class ModelOptions:
                     "made for that model with --lora, and set --steps and --guidance as that LoRA requires"
                 )
             object.__setattr__(self, "model", BUNDLED_FEW_STEPS)
+            object.__setattr__(self, "few_steps", False)  # one model has one set of options
         if self.dtype is not None:
             object.__setattr__(self, "dtype", dtype_name(self.dtype))
 

@@ -141,7 +141,7 @@ def own_scaling_note(pipe: "DiffusionPipeline") -> list[str]:
     own = find_family(unwrapped(denoiser(pipe))).own_scaling
     if own is None:
         return []
-    off = ", ".join(f"{name}={value}" for name, value in own[2].items())
+    off = ", ".join(f"{name}={value}" for name, value in own.off.items())
     return [
         f"{type(pipe).__name__} has its own scaling of attention by size, which entropy scaling replaces ({off}); "
         "images without entropy scaling still use the model's own"

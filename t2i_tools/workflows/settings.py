@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i_tools._version import __version__
+from t2i_tools.errors import InputError
 from t2i_tools.images.generate import Request
 from t2i_tools.images.guidance import default_guidance
 from t2i_tools.images.signature import call_default
@@ -19,20 +20,29 @@ if TYPE_CHECKING:
 
 
 def with_defaults(request: Request, pipe: DiffusionPipeline, model: str) -> Request:
-    """The request with the steps and guidance that the pipeline would take by itself, so that the file records them."""
+    """The request with the steps and guidance that the pipeline would take by itself, so that the file records them.
+
+    Raises InputError for a negative prompt that would not act.
+    """
     usual: tuple[int | None, float | None]
     if model in BUNDLED_FORMS:
-        from t2i_tools.bundled import usual_settings_of
+        from t2i_tools.bundled import bundled_defaults
 
-        usual = usual_settings_of(few_steps=model == BUNDLED_FEW_STEPS)
+        usual = bundled_defaults(few_steps=model == BUNDLED_FEW_STEPS)
     else:
         usual = call_default(pipe, "num_inference_steps"), default_guidance(pipe, request.negative)
     steps, guidance = usual
-    return replace(
+    request = replace(
         request,
         steps=steps if request.steps is None else request.steps,
         guidance=guidance if request.guidance is None else request.guidance,
     )
+    if model == BUNDLED_FEW_STEPS and request.negative and (request.guidance or 0) <= 1:
+        raise InputError(
+            "the four-step form is made for a guidance scale of 1, at which a negative prompt does not act: leave the "
+            "negative prompt out, or set guidance above 1"
+        )
+    return request
 
 
 def image_settings(pipe: DiffusionPipeline, chosen: ModelOptions, request: Request) -> dict[str, Any]:

@@ -1,19 +1,23 @@
 """The four-step form of the bundled model: its file, what it draws, how it is asked for, and how it was trained."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from PIL import Image
 from support.scripts import example_module
+from support.shell import run_shell
 
 import t2i_tools as t2i
 from t2i_tools.bundled import FEW_STEPS_LORA, load_bundled, load_bundled_judge
 from t2i_tools.bundled.scenes import COLOURS, scene
 from t2i_tools.errors import InputError
-from t2i_tools.images.generate import Request
+from t2i_tools.images.generate import Request, generate_image
+from t2i_tools.images.metadata import read_settings
+from t2i_tools.workflows.detectors import open_counter
+from t2i_tools.workflows.evaluation_plan import default_judge
 from t2i_tools.workflows.open_model import ModelOptions
 from t2i_tools.workflows.settings import with_defaults
+from t2i_tools.workflows.vocabulary import prompt_note
 
 LABELS = ("apple", "cat", "star", "tree", "ball", "car")
 
@@ -61,12 +65,36 @@ def test_plugins_act_on_it_as_on_the_model(few):
 
 
 def test_it_is_asked_for_by_name_or_option(few):
-    assert ModelOptions(few_steps=True) == replace(ModelOptions("bundled-few-steps"), few_steps=True)
+    assert ModelOptions(few_steps=True) == ModelOptions("bundled-few-steps")
     request = with_defaults(Request("any", 0), few, "bundled-few-steps")
     assert (request.steps, request.guidance) == (4, 1.0)
     assert with_defaults(Request("any", 0, steps=8), few, "bundled-few-steps").steps == 8
-    with pytest.raises(InputError, match="--few-steps is a form of the bundled model, not of some/model"):
+    with pytest.raises(InputError, match="--few-steps works with the bundled model only, not with some/model"):
         ModelOptions("some/model", few_steps=True)
+
+
+def test_the_shell_draws_with_it(few, tmp_path, capsys):
+    file = tmp_path / "two.png"
+    code, _, err = run_shell(capsys, "generate", "two cats", "--few-steps", "--seed", 3, "--output", file)
+    assert (code, err) == (0, "")
+    made = read_settings(file)
+    assert (made["model"], made["steps"], made["guidance"]) == ("bundled-few-steps", 4, 1.0)
+    expected = generate_image(few, Request("two cats", 3, steps=4, guidance=1.0))
+    assert Image.open(file).tobytes() == expected.tobytes()
+
+
+def test_it_is_ours_like_the_model():
+    chosen = ModelOptions("bundled-few-steps", device="cpu")
+    assert default_judge(chosen.model, None) == "bundled_judge"
+    assert "cat" in open_counter(None, chosen, ()).labels
+    assert "'giraffes'" in prompt_note(chosen.model, ["two giraffes"])
+
+
+def test_a_negative_prompt_without_guidance_is_refused(few):
+    for more in ({}, {"guidance": 1.0}):
+        with pytest.raises(InputError, match="at which a negative prompt does not act"):
+            with_defaults(Request("any", 0, negative="dark", **more), few, "bundled-few-steps")
+    assert with_defaults(Request("any", 0, negative="dark", guidance=2.0), few, "bundled-few-steps").guidance == 2.0
 
 
 def test_the_velocity_leads_from_one_end_to_the_other(recipe):

@@ -206,10 +206,13 @@ def test_a_pipeline_that_scales_by_itself(tmp_path, capsys):
     for strength in (1, 3):
         scaling = ["--entropy-scaling", "--native", "64x64", "--entropy-strength", strength]
         code, _, err = run_shell(capsys, "generate", "two cats", *options, "--output", tmp_path / "a.png", *scaling)
-        lines = [line for line in err.splitlines() if "scales its attention" in line]
+        lines = [line for line in err.splitlines() if "own scaling of attention" in line]
         assert (code, len(lines)) == (0, 1), err
-        assert "LuminaPipeline scales its attention by size itself: entropy scaling takes the place" in lines[0]
+        assert "LuminaPipeline has its own scaling of attention by size, which entropy scaling replaces" in lines[0]
         made[strength] = pixels(tmp_path / "a.png")
     assert made[1] != made[3]
+    sizes = [*options[:6], "--device", "cpu", "--sizes", "160x96", "--native", "64x64"]
+    code, _, err = run_shell(capsys, "sizes", "two cats", *sizes, "--output", tmp_path / "sizes")
+    assert (code, err.count("own scaling of attention")) == (0, 1), err
     code, _, err = run_shell(capsys, "generate", "two cats", *options, "--output", tmp_path / "b.png")
-    assert (code, "scales its attention" in err) == (0, False)
+    assert (code, "own scaling of attention" in err) == (0, False)

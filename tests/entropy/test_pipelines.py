@@ -1,6 +1,6 @@
 """Whole pipelines at sizes that are not their own, with and without the plugin. Prompts go in as embeddings."""
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from support import pipezoo, zoo
 from support.comparing import distance
 from support.newer_pipelines import MOSTLY_SLOW
 
-from t2i_tools.entropy import entropy_scaling
+from t2i_tools.entropy import attention_entropy, entropy_processors, entropy_scaling
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.images.generate import Request, check_request, generate_image
 from t2i_tools.images.img2img import two_pass
@@ -200,3 +200,41 @@ def test_two_passes(name):
 def test_families_without_a_second_pass(name):
     with pytest.raises(UnsupportedModelError, match="no image-to-image pipeline"):
         two_pass(pipezoo.build(name), [Request("cat", 0, size=(96, 96), steps=2)], native=(64, 64))
+
+
+def hooked(pipe):
+    return entropy_scaling(pipe, native=(64, 64), strength=3.0, steps=(1,))
+
+
+@contextmanager
+def as_processors(pipe):
+    own = dict(pipe.unet.attn_processors)
+    pipe.unet.set_attn_processor(entropy_processors(pipe, native=(64, 64), strength=3.0, steps=(1,)))
+    try:
+        yield
+    finally:
+        pipe.unet.set_attn_processor(own)
+
+
+@pytest.mark.parametrize("plugin", [hooked, as_processors])
+def test_steps_begin_anew_after_an_image_of_one_step(plugin):
+    """Whose timestep lies below those of the next image."""
+    pipe = pipezoo.build("stable_diffusion")
+    plain = pipezoo.call(pipe, **SIZE)
+    with plugin(pipe):
+        expected = pipezoo.call(pipe, **SIZE)
+    assert not torch.equal(expected, plain)
+    with plugin(pipe):
+        pipezoo.call(pipe, **SIZE | {"num_inference_steps": 1})
+        assert torch.equal(pipezoo.call(pipe, **SIZE), expected)
+
+
+def test_measured_steps_begin_anew_after_an_image_of_one_step():
+    pipe = pipezoo.build("stable_diffusion")
+    seconds = []
+    for steps in ((2,), (1, 2)):
+        with attention_entropy(pipe) as meter:
+            for number in steps:
+                pipezoo.call(pipe, **SIZE | {"num_inference_steps": number})
+        seconds.append([row["H"] for row in meter.report() if row["step"] == 1])
+    assert seconds[0] and seconds[0] == seconds[1]

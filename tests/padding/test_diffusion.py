@@ -312,6 +312,15 @@ def test_callbacks_are_called_once_a_step(keep):
     assert steps == [0, 1, 2]
 
 
+def test_a_callback_may_ask_for_what_the_call_does_without():
+    pipe, seen = shared("stable_diffusion"), []
+    callback = {"callback_on_step_end_tensor_inputs": ["latents", "negative_prompt_embeds"]}
+    callback["callback_on_step_end"] = lambda p, step, time, tensors: seen.append(dict(tensors)) or tensors
+    with diffusion_intervention(pipe, "pads"):
+        pipezoo.call(pipe, PROMPT, guidance_scale=1.0, **callback)
+    assert [tensors["negative_prompt_embeds"] for tensors in seen] == [None] * 3
+
+
 def without_guidance_from_now_on(pipe, step, time, tensors):
     pipe._guidance_scale = 0.0
     return {**tensors, "prompt_embeds": tensors["prompt_embeds"][-1:]}
@@ -329,7 +338,7 @@ def test_a_callback_that_changes_the_computation_is_refused(change, inputs):
     """The recorded runs do without it."""
     pipe = shared("stable_diffusion")
     callback = {"callback_on_step_end": change, "callback_on_step_end_tensor_inputs": inputs}
-    with diffusion_intervention(pipe, "pads"), pytest.raises(InputError, match="changes the computation in step 0"):
+    with diffusion_intervention(pipe, "pads"), pytest.raises(InputError, match="changes tensors or settings in step 0"):
         pipezoo.call(pipe, PROMPT, **callback)
 
 

@@ -86,11 +86,14 @@ def test_cross_attention_is_run_once_and_judged(clip):
     assert np.mean(told["cells"][2]["clip"]) == pytest.approx(table[2]["CLIP score"].estimate)
 
 
-@pytest.mark.parametrize("name", ["stable_diffusion", "stable_diffusion_3"])
-def test_conditions_in_one_call_are_those_one_by_one(clip, name):
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("stable_diffusion", {}), ("stable_diffusion", {"negative_prompt": "dark"}), ("stable_diffusion_3", {})],
+)
+def test_conditions_in_one_call_are_those_one_by_one(clip, name, more):
     """But for the last bits, which differ with the batch."""
-    pipe = shared(name)
-    alone, together = (probe_padding(pipe, PROMPTS[:2], clip=clip, batch=batch, **CALL) for batch in (1, 4))
+    pipe, call = shared(name), CALL | more
+    alone, together = (probe_padding(pipe, PROMPTS[:2], clip=clip, batch=batch, **call) for batch in (1, 4))
     for one, other in zip(alone.cells, together.cells, strict=True):
         assert (one.route, one.condition) == (other.route, other.condition)
         pairs = zip(one.pictures, other.pictures, strict=True)

@@ -6,10 +6,11 @@ from t2i_tools.workflows.probe import default_rows
 
 
 @pytest.mark.slow  # opens the bundled model
-def test_objects_of_its_own_prompts_are_counted(client):
+@pytest.mark.parametrize("model", ["bundled", "bundled-few-steps"])
+def test_objects_of_its_own_prompts_are_counted(client, model):
     prompts = [row["prompt"] for row in default_rows()][:2]
     files, status = client.predict(
-        prompts=prompts, model="bundled", steps=1, conditions=["full", "clean"], api_name="/probe"
+        prompts=prompts, model=model, steps=1, conditions=["full", "clean"], api_name="/probe"
     )
     assert files
     assert "objects" in str(status)

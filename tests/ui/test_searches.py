@@ -75,6 +75,9 @@ def test_a_token_is_kept_under_the_name_that_is_given(client):
         _, status = client.predict(**SEARCH, method="token", token_name="My cats!", api_name="/count")
         names += [name for row in status["images"] for name in row["tokens"]]
     assert names == ["my-cats", "my-cats-2"]  # the first is not written over
+    asked = {**SEARCH, "counts": {"cat": 2, "dog": 1}}
+    _, status = client.predict(**asked, method="token", token_name="My cats!", api_name="/count")
+    assert status["images"][0]["tokens"] == ["my-cats-cat", "my-cats-dog"]
 
 
 def test_until_so_many_are_exact(client, monkeypatch):

@@ -1,11 +1,14 @@
 """A judge may not be the network that steers."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from t2i_tools.detectors import Detections
 from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
 from t2i_tools.errors import InputError
-from t2i_tools.workflows.detectors import check_apart
+from t2i_tools.workflows.detectors import check_apart, draw_boxes
 
 
 def heatmap(seed: int, threshold: float = 0.3) -> HeatmapCounter:
@@ -28,3 +31,13 @@ class Own:
 
 def test_detectors_without_a_network_are_not_compared():
     check_apart(Own(), Own())
+
+
+def test_boxes_with_names_and_without():
+    """The name stands above its box; without it, nothing but the box is drawn."""
+    image = Image.new("RGB", (64, 64), "white")
+    one = Detections(["cat"], torch.tensor([[8.0, 32.0, 40.0, 56.0]]), torch.tensor([0.9]))
+    for names in (True, False):
+        drawn = np.asarray(draw_boxes(image, one, names=names))
+        assert (drawn[30:58] != 255).any()
+        assert (drawn[:28] != 255).any() == names

@@ -8,7 +8,7 @@ from t2i_tools.images.generate import Request, check_request
 from t2i_tools.images.guidance import guidance_arguments
 from t2i_tools.images.metadata import save_image
 from t2i_tools.workflows.detectors import JUDGES, clip_on, judge_on
-from t2i_tools.workflows.open_model import BUNDLED
+from t2i_tools.workflows.open_model import BUNDLED, BUNDLED_FORMS
 from t2i_tools.workflows.probe import default_rows
 from t2i_tools.workflows.settings import with_defaults
 
@@ -96,7 +96,7 @@ def run(values: ProbeValues, context: "JobContext") -> None:
             counter=judge_on(JUDGES[0], None, (), None) if (objects := _objects(values, options.model)) else None,
             objects=objects,
             pictures=KEPT_IMAGES,
-            batch=BATCH if options.model == BUNDLED else 1,
+            batch=BATCH if options.model in BUNDLED_FORMS else 1,
             on_image=lambda done, total: _report(context, done, total),
             **call,
         )
@@ -111,7 +111,7 @@ def run(values: ProbeValues, context: "JobContext") -> None:
 def _objects(values: ProbeValues, model: str) -> dict[str, dict[str, int]] | None:
     """What each prompt asks for, where all are those of ours and the bundled detector knows the model's objects."""
     known = {row["prompt"]: {row["label"]: row["count"]} for row in default_rows()}
-    if model != BUNDLED or not all(prompt in known for prompt in values.prompts):
+    if model not in BUNDLED_FORMS or not all(prompt in known for prompt in values.prompts):
         return None
     return {prompt: known[prompt] for prompt in values.prompts}
 

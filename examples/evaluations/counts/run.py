@@ -20,7 +20,7 @@ from itertools import product
 from pathlib import Path
 
 import t2i_tools as t2i
-from t2i_tools.bundled import BUNDLED_GUIDANCE, usual_settings_of
+from t2i_tools.bundled import BUNDLED_GUIDANCE, bundled_defaults
 from t2i_tools.counting.token import fill_template
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.reports.protocol import log_test_run, read_protocol
@@ -32,7 +32,8 @@ from t2i_tools.evaluation.studies.search_study import Cell, clip_score, run_cell
 from t2i_tools.images.number_words import number_word
 from t2i_tools.workflows.evaluation_plan import bundled_benchmark, parse_shard
 
-PROTOCOLS = {few: Path(__file__).with_name(f"protocol{'_few_steps' * few}.json") for few in (False, True)}
+PROTOCOL, FEW_STEPS_PROTOCOL = map(Path(__file__).with_name, ("protocol.json", "protocol_few_steps.json"))
+PAPER = ("paper", "paper_walk")  # their gradient goes through all steps: by default on the four-step form alone
 CLAIMED = 4  # objects and more
 HARD = (8, 10)  # of these, right in fewer than a quarter of dev's plain pictures
 RIVAL = "best_of"
@@ -98,15 +99,18 @@ def main() -> None:
     parser.add_argument("--counts", type=lambda text: [int(n) for n in text.split(",")], default=COUNTS)
     parser.add_argument("--seeds", type=int, default=2, help="of each class and count")
     parser.add_argument("--number", type=int, help="so many searches a method, not all")
-    parser.add_argument("--methods", default=",".join(name for name in METHODS if " " not in name))
+    parser.add_argument("--methods", help="with commas between; the main ones by default")
     parser.add_argument("--few-steps", action="store_true", help="search on the four-step form")
     parser.add_argument("--unet", type=Path, help="folder of another UNet, for instance one less trained")
     parser.add_argument("--counter", choices=("detector", "heatmap"), default="detector", help="whom searches follow")
     parser.add_argument("--shard", type=parse_shard, default=(0, 1), metavar="1/2", help="this part of the searches")
     parser.add_argument("--budget", type=float, default=16, help="plain pictures' worth of compute a search")
     options = parser.parse_args()
+    usual_methods = (name for name in METHODS if " " not in name and (options.few_steps or name not in PAPER))
+    options.methods = options.methods or ",".join(usual_methods)
+    protocol_file = FEW_STEPS_PROTOCOL if options.few_steps else PROTOCOL
     if options.split == "test":
-        log_test_run(PROTOCOLS[options.few_steps], options.folder, described(options))
+        log_test_run(protocol_file, options.folder, described(options))
 
     pipe, counter, guide = t2i.load_bundled(few_steps=options.few_steps), t2i.load_bundled_counter(), None
     pipe.set_progress_bar_config(disable=True)
@@ -117,14 +121,16 @@ def main() -> None:
         counter, guide = judges.pop("second judge"), counter
     every = cells(options.split, options.counts, options.seeds, options.number, options.few_steps)
     score = clip_score(t2i.load_bundled_clip(), every, words)
-    usual = dict(zip(("steps", "guidance"), usual_settings_of(few_steps=options.few_steps), strict=True))
+    usual = dict(zip(("steps", "guidance"), bundled_defaults(few_steps=options.few_steps), strict=True))
     usual |= {"budget": options.budget, "guide": guide}
     log = options.folder / "searches.jsonl"
     about = {"budget": options.budget, "counter": options.counter, "unet": str(options.unet or "")}
     about |= {"few_steps": options.few_steps}
     there = [{"counter": "detector", "unet": "", "few_steps": False, **row} for row in read_log(log)]
     if any(row[name] != value for row in there for name, value in about.items()):
-        raise InputError(f"{options.folder} holds searches of another budget, counter or UNet: give another folder")
+        raise InputError(
+            f"{options.folder} holds searches of another budget, counter, UNet or form: give another folder"
+        )
     done = {(row["key"], row["method"]) for row in there}
     part, parts = options.shard
     for cell, name in product(every[part::parts], options.methods.split(",")):
@@ -134,7 +140,7 @@ def main() -> None:
             row = run_cell(pipe, counter, judges, lambda image, _, cell=cell: score(image, cell), asked, name, method)
             append_row(log, row | about)
             print(f"{name:20} {cell.key:24} {row['judged']:2} of {cell.n}, {row['images']:.1f} images", flush=True)
-    protocol, rows = read_protocol(PROTOCOLS[options.few_steps]), typed_rows(SearchRow, read_log(log), log)
+    protocol, rows = read_protocol(protocol_file), typed_rows(SearchRow, read_log(log), log)
     tables = report(rows, protocol)
     if claimed := [row for row in rows if row["count"] >= CLAIMED]:
         tables[f"gains, n >= {CLAIMED}"] = report(claimed, protocol)["gains"]

@@ -4,11 +4,13 @@ import json
 import math
 import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import torch
+from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, safe_open, save_file
 from torch import nn
 
@@ -39,6 +41,12 @@ def draw_scenes(first: int, total: int, /, **settings) -> list[Scene]:
 def stack(scenes: list[Scene]) -> torch.Tensor:
     """(n, 3, H, W) uint8."""
     return torch.stack([torch.from_numpy(s.image) for s in scenes]).permute(0, 3, 1, 2).contiguous()
+
+
+def states_of(pipe: StableDiffusionPipeline, prompts: Sequence[str]) -> torch.Tensor:
+    """Text states, (n, 77, 128)."""
+    tokens = pipe.tokenizer(list(prompts), padding="max_length", truncation=True, return_tensors="pt")
+    return pipe.text_encoder(tokens.input_ids)[0]
 
 
 def learning_rate(step: int, total: int, peak: float, warmup: int = 100) -> float:

@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import draw_scenes, stack
+from common import draw_scenes, stack, states_of
 from diffusers import StableDiffusionPipeline
 from rich.console import Console
 from rich.table import Table
@@ -23,11 +23,6 @@ from t2i_tools.metrics import cluster_bootstrap
 
 TIMESTEPS = (600, 700, 800, 900)
 COUNTS = (1, 2, 3, 4, 5, 7)
-
-
-def states_of(pipe: StableDiffusionPipeline, prompts: list[str]) -> torch.Tensor:
-    tokens = pipe.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt")
-    return pipe.text_encoder(tokens.input_ids)[0]
 
 
 def read_right(features: torch.Tensor, numbers: torch.Tensor, fitted: int) -> torch.Tensor:

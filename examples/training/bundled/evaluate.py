@@ -22,10 +22,10 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from t2i_tools.bundled import (
     WEIGHTS,
+    bundled_defaults,
     load_bundled,
     load_bundled_counter,
     load_bundled_judge,
-    usual_settings_of,
 )
 from t2i_tools.bundled.scenes import COLOURS, LABELS, Scene, count_phrase, place_of, plural
 from t2i_tools.images.number_words import number_word
@@ -52,7 +52,7 @@ class Form(NamedTuple):
 
 def shipped(few_steps: bool = False) -> Form:
     """The bundled model, or its four-step form, with the settings it is made for."""
-    return Form(load_bundled(few_steps=few_steps), *usual_settings_of(few_steps=few_steps))
+    return Form(load_bundled(few_steps=few_steps), *bundled_defaults(few_steps=few_steps))
 
 
 def share(hits: list[bool]) -> dict:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import Checkpoint, arguments, learning_rate
+from common import Checkpoint, arguments, learning_rate, states_of
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from evaluate import nearest_colour
 from peft import LoraConfig, get_peft_model_state_dict
@@ -37,12 +37,6 @@ SHARD = 32
 FIRST_SEED = 20_000_000  # of the noise; neither dev's nor test's images
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]
 CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "time_emb_proj"]
-
-
-def states_of(pipe: StableDiffusionPipeline, prompts: Sequence[str]) -> torch.Tensor:
-    """Text states, (n, 77, 128)."""
-    tokens = pipe.tokenizer(list(prompts), padding="max_length", truncation=True, return_tensors="pt")
-    return pipe.text_encoder(tokens.input_ids)[0]
 
 
 def wish(index: int) -> tuple[Scene, str]:

@@ -146,7 +146,7 @@ def summarize_size(rows: Sequence[MergedRow], calibration: Calibration, protocol
 def correct(summaries: Mapping[Size, Sequence[SizeFigures]]) -> dict[Size, list[SizeFigures]]:
     """The summaries with p_holm of every test, over all sizes, methods and figures (Holm)."""
     tests = {
-        f"{format_size(size)} {one.method} {figure}": test.p
+        (size, one.method, figure): test.p
         for size, methods in summaries.items()
         for one in methods
         for figure, test in one.against.items()
@@ -158,7 +158,7 @@ def correct(summaries: Mapping[Size, Sequence[SizeFigures]]) -> dict[Size, list[
             replace(
                 one,
                 against={
-                    figure: replace(test, p_holm=corrected.get(f"{format_size(size)} {one.method} {figure}"))
+                    figure: replace(test, p_holm=corrected.get((size, one.method, figure)))
                     for figure, test in one.against.items()
                 },
             )

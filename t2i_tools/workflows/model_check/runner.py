@@ -48,7 +48,7 @@ class Runner:
         self.floor = 0.0
         self.family = _family(pipe)
         own = None if self.family is None else self.family.own_scaling
-        self._own_scaling_off: dict[str, Any] = {} if own is None else dict(own[2])
+        self._own_scaling_off: dict[str, Any] = {} if own is None else dict(own.off)
 
     def image(self, prompt: str | None = None, **changes: Any) -> np.ndarray:
         """One image, (H, W, 3) float in [0, 1], of the request with some fields changed."""
