@@ -2,6 +2,7 @@
 
     python few_steps.py draw --trajectories 4000     # the model's own images, kept as shards in WORK/few_steps
     python few_steps.py train --steps 3000           # while it still draws, if need be: it reads what is there
+    python few_steps.py train --init LORA --lr 5e-4  # from a LoRA that is there instead of from nothing
 
 Drawing goes along the model's own path in twelve guided steps and keeps the latents at the start of every third:
 that is where four steps will stand. Training asks each of the four steps to end where those three ended, without
@@ -9,7 +10,9 @@ guidance, in the velocity that leads there (progressive distillation in one go, 
 batch is for the first one, where number and places are decided. An image is taken for what is found in it: of five
 apples that the detector finds for "four apples" the caption says five, in a newcomer's wordings and with the background
 that is there, so that the number in the text counts for more than it does in the model itself; an image with an object
-nobody asked for is left out. The judges take no part. Both commands go on where they were killed.
+nobody asked for is left out. Half of the images are drawn in fours, from the same noise and with the same caption but
+for its number: the noise says nothing of the number then. The judges take no part. Both commands go on where they were
+killed.
 """
 
 import sys
@@ -24,7 +27,7 @@ import torch
 from common import Checkpoint, arguments, learning_rate, states_of
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from evaluate import nearest_colour
-from peft import LoraConfig, get_peft_model_state_dict
+from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from t2i_tools.bundled import BUNDLED_GUIDANCE, load_bundled, load_bundled_counter
@@ -34,17 +37,27 @@ STEPS = 4
 WITHIN = 3  # steps of the model in one of the four
 SHARES = (4, 2, 1, 1)  # of a batch, for each of the four steps
 SHARD = 32
+FOURS = 4  # of every eight wishes, those of one noise
 FIRST_SEED = 20_000_000  # of the noise; neither dev's nor test's images
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]
 CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "time_emb_proj"]
 
 
-def wish(index: int) -> tuple[Scene, str]:
-    """Training scene number `index` and a caption that the model knows; half of the counts are one to three."""
-    rng = np.random.default_rng([5, index])
-    few = {"kind": "counts", "count": int(rng.integers(1, 4))} if rng.random() < 0.5 else {}
-    drawn = scene(FIRST_SEED + index, **few)
-    return drawn, caption(drawn, rng)
+def wish(index: int) -> tuple[Scene, str, int]:
+    """Training wish number `index`: its scene, a caption that the model knows, and the seed of its noise.
+
+    Of every eight, four share the noise and ask for one to four of the same object; of the others, half ask for one to
+    three.
+    """
+    number = index % 8
+    together = number < FOURS
+    seed = FIRST_SEED + (index - number if together else index)
+    rng = np.random.default_rng([5, seed])
+    few = {"kind": "counts", "count": int(rng.integers(1, 4))} if together or rng.random() < 0.5 else {}
+    drawn = scene(seed, **few)
+    if together:
+        drawn = replace(drawn, labels=drawn.labels[:1] * (number + 1))
+    return drawn, caption(drawn, rng), seed
 
 
 def found_caption(drawn: Scene, labels: Sequence[str], colour: str, index: int) -> str | None:
@@ -84,8 +97,8 @@ def draw(folder: Path, total: int) -> None:
         if path.exists():
             continue
         indices = range(shard * SHARD, (shard + 1) * SHARD)
-        wishes, prompts = zip(*map(wish, indices), strict=True)
-        path_taken = trajectory(pipe, prompts, [FIRST_SEED + index for index in indices])
+        wishes, prompts, seeds = zip(*map(wish, indices), strict=True)
+        path_taken = trajectory(pipe, prompts, seeds)
         images = (pipe.vae.decode(path_taken[:, -1]).sample / 2 + 0.5).clamp(0, 1)
         captions = [
             found_caption(wished, found.labels, nearest_colour(image, found.boxes), index)
@@ -129,6 +142,9 @@ def train(options) -> None:
     unet = pipe.unet.requires_grad_(False).to(memory_format=torch.channels_last)
     torch.manual_seed(0)
     unet.add_adapter(LoraConfig(r=options.rank, lora_alpha=options.rank, target_modules=LAYERS + CONVOLUTIONS))
+    if options.init:
+        start = {name.removeprefix("unet."): value.float() for name, value in load_file(options.init).items()}
+        set_peft_model_state_dict(unet, start)
     weights = {name: value for name, value in unet.named_parameters() if value.requires_grad}
     model = torch.nn.ParameterDict({name.replace(".", "/"): value for name, value in weights.items()})
     average = torch.nn.ParameterDict({name: value.detach().clone() for name, value in model.items()})
@@ -179,7 +195,7 @@ def main() -> None:
     command = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     if command not in ("draw", "train"):
         raise SystemExit(__doc__)
-    more = {"trajectories": 4000, "batch": 32, "lr": 1e-3, "rank": 16, "save_every": 50}
+    more = {"trajectories": 4000, "batch": 32, "lr": 1e-3, "rank": 16, "save_every": 50, "init": ""}
     options = arguments("few_steps", steps=3000, **more)
     (options.work / "few_steps").mkdir(exist_ok=True)
     if command == "draw":
