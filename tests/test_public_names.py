@@ -35,6 +35,15 @@ def test_the_folders_beside_a_checkout_belong_to_the_package(tmp_path, checkout)
     assert (result.returncode == 0) is checkout
 
 
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [("t2i_tools", "torch"), ("t2i_tools.cli", "torch"), ("t2i_tools.evaluation.studies.advice", "scipy.stats")],
+)
+def test_what_takes_seconds_is_not_imported(module, heavy):
+    code = f"import sys, {module}; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_a_module_has_one_name_only():
     code = (
         "import sys, t2i_tools, t2i_tools.ui.values, t2i_tools.pipelines.adaptive\n"

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.images.signature import call_default, takes
 from t2i_tools.models.anatomy import denoiser
-from t2i_tools.models.compiled import unwrapped
 from t2i_tools.models.families import find_family
 
 if TYPE_CHECKING:
@@ -81,6 +80,8 @@ def guidance_arguments(
 
 
 def _ignores_guidance(pipe: DiffusionPipeline) -> bool:
+    from t2i_tools.models.compiled import unwrapped  # torch takes seconds
+
     try:
         key = find_family(unwrapped(denoiser(pipe))).unguided_key
     except UnsupportedModelError:
