@@ -42,7 +42,7 @@ def test_what_is_wrong_is_said_at_its_field(page, app, shoot):
     note = page.locator(".t2i-at-field")
     page.get_by_label("Width", exact=True).fill("-5")
     page.locator("#generate-run").click()
-    expect(note).to_have_text("width '-5' is not a number of pixels: use a whole number from 1 on")
+    expect(note).to_have_text("width '-5' is not a number of pixels: use a whole number, 1 or more")
     expect(page.get_by_label("Width", exact=True)).to_be_focused()
     assert page.get_by_label("Width", exact=True).get_attribute("aria-invalid") == "true"
     page.get_by_label("Width", exact=True).fill("64")

@@ -57,9 +57,9 @@ def test_the_cards_table_compares_the_four_step_form(evaluate, the_card):
     gains = {f"gain over {name}": gain for name in ("model at 4 steps", "model")}
     rest = {"spread": gain, "seconds": {"value": 0.11, "n": 10}}
     table = the_card.table({"few_steps": {"four-step form": form, "model": form, **gains, **rest}})
-    assert "beyond model at 4 steps, exact count | bound > 0 | +9.0 points [2.1, 15.3], n = 432 |" in table
+    assert "minus the model at 4 steps, exact count | bound > 0 | +9.0 points [2.1, 15.3], n = 432 |" in table
     assert "right class (75.0 % with twenty steps) | within 3 points | 75.0 % [30.1, 95.4], n = 4 |" in table
-    assert "| four-step form, seconds, of the model's | <= 0.25 | 0.11 |" in table
+    assert "| four-step form, time, as a share of the model's | <= 0.25 | 0.11 |" in table
 
 
 def test_a_candidate_has_one_line_per_figure(evaluate):

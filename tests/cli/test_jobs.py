@@ -70,7 +70,10 @@ def test_the_model_of_all_rows_is_opened(t2i, tiny_folder, tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("prompt,model\ncat,other\n", "p.csv line 2: model 'other' is not the one of the command line"),
+        (
+            "prompt,model\ncat,other\n",
+            "p.csv line 2: model 'other' differs from '.*' on the command line: leave out one of the two",
+        ),
         ("prompt,dtype\ncat,float32\ndog,bfloat16\n", "line 3: dtype 'bfloat16' is not 'float32' as in 2"),
         ("prompt,lora\ncat,absent.safetensors:0.5\n", "line 2: no file 'absent.safetensors:0.5': give it by --lora"),
         ("prompt,count_token\ncat,absent.safetensors\n", "line 2: no file .*give it by --count-token"),

@@ -180,7 +180,7 @@ def test_count_tokens_that_cannot_be_read(t2i, saved_token, files, prompt, says)
         (["--long-clip", "folder"], "goes with --long-prompts"),
         (["--long-prompts", "chunk", "--long-clip", "folder"], "go with method 'stretch'"),
         (["--two-pass-strength", "0.4"], "goes with --two-pass"),
-        (["--two-pass", "--two-pass-strength", "0.1", "--size", "96x64"], "leaves none to the second pass"),
+        (["--two-pass", "--two-pass-strength", "0.1", "--size", "96x64"], "with 2 steps use 0.5 to 1"),
     ],
 )
 def test_options_that_do_not_go_together(t2i, arguments, says):

@@ -264,5 +264,5 @@ def test_what_was_compiled_before_is_counted_and_has_a_gradient(pipe):
 def test_a_denoiser_whose_calls_are_not_seen(pipe, monkeypatch):
     unet = pipe.unet
     monkeypatch.setattr(type(unet), "__call__", lambda self, *args, **kwargs: self.forward(*args, **kwargs))
-    with pytest.raises(UnsupportedModelError, match="no call of UNet2DConditionModel was seen"):
+    with pytest.raises(UnsupportedModelError, match="the calls of UNet2DConditionModel could not be counted"):
         Sampler(pipe, request(1)).draw("two cats", [5])

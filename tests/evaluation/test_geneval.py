@@ -103,7 +103,7 @@ def test_what_is_not_judged_is_said(layout, include, caplog):
     items = read_images(layout(*asked, clauses(2, True)))
     assert [(item.label, item.count) for item in items] == [(None, None)] * 3 + [("cat", 2)]
     (line,) = [record.getMessage() for record in caplog.records]
-    assert "3 of 4 ask for several classes, for a color or a position, and are not judged" in line
+    assert "3 of 4 prompts ask for several classes, a color or a position; their images are not judged" in line
 
 
 def coco_judge(folder, names):
@@ -159,7 +159,7 @@ def test_its_own_list_of_prompts_is_read(tmp_path, tiny_folder, judge_file, caps
     file = tmp_path / "evaluation_metadata.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert read_geneval_prompts(file)[1] == {"prompt": "1 cats, False", "label": "cat", "count": 1, "at_least": True}
-    assert "1 of 3 ask for several classes" in caplog.text
+    assert "1 of 3 prompts ask for several classes" in caplog.text
     run = ("evaluate", "counts", "--model", tiny_folder, "--judge", judge_file, "--prompts", file, "--device", "cpu")
     run = (*run, "--steps", 1, "--sizes", "16x16", "--clip", "none", "--threads", 1, "--output", tmp_path / "out")
     assert run_shell(capsys, *run)[0] == 0

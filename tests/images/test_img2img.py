@@ -85,7 +85,7 @@ def test_strengths_without_a_step(tiny_pipeline, strength):
 
 
 def test_pipelines_without_a_second_pass():
-    with pytest.raises(UnsupportedModelError, match="no image-to-image pipeline to CogView4Pipeline"):
+    with pytest.raises(UnsupportedModelError, match="no image-to-image pipeline for CogView4Pipeline"):
         image_to_image(shared("cogview4"))
 
 

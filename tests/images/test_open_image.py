@@ -120,15 +120,15 @@ def test_the_first_of_several_frames_is_read_and_this_is_said(tmp_path, caplog, 
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ((GRAY * 3).astype(np.float32), "floats from 0 to 765"),
-        (np.full((8, 8), np.nan, np.float32), "floats from nan"),
-        ((GRAY * 9000).astype(np.int32), "32 bits from 0 to 2295000"),
-        ((GRAY - 20).astype(np.int32), "32 bits from -20"),
+        ((GRAY * 3).astype(np.float32), "float gray with values from 0 to 765"),
+        (np.full((8, 8), np.nan, np.float32), "float gray with values from nan"),
+        ((GRAY * 9000).astype(np.int32), "32-bit gray with values from 0 to 2295000"),
+        ((GRAY - 20).astype(np.int32), "32-bit gray with values from -20"),
     ],
 )
 def test_gray_of_unknown_range_is_refused(tmp_path, values, says):
     Image.fromarray(values).save(tmp_path / "a.tif")
-    with pytest.raises(InputError, match=f"a.tif: gray of .*{says}") as raised:
+    with pytest.raises(InputError, match=f"a.tif: {says}") as raised:
         open_image(tmp_path / "a.tif")
     assert "\n" not in str(raised.value)
 
@@ -148,5 +148,5 @@ def test_what_is_no_image(tmp_path):
     }.items():
         with pytest.raises(InputError, match=says):
             open_image(tmp_path / name)
-    with pytest.raises(InputError, match="64x48 pixels are more than the 3000 allowed"):
+    with pytest.raises(InputError, match="it has 64x48 pixels, more than the 3000 allowed"):
         open_image(tmp_path / "b.png", most_pixels=3000)

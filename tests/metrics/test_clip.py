@@ -104,7 +104,10 @@ def test_derangement():
         (lambda clip, i: clip.embed_images([]), "no images"),
         (lambda clip, i: clip.embed_images([3]), "int is not an image"),
         (lambda clip, i: ClipScorer(clip.model, clip.tokenizer, fit="pad"), "not 'pad'"),
-        (lambda clip, i: ClipScores(np.ones(2), np.ones(2), np.zeros(2)).share(1), "does not tell"),
+        (
+            lambda clip, i: ClipScores(np.ones(2), np.ones(2), np.zeros(2)).share(1),
+            "does not separate right texts from wrong",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_line(clip, call, says):

@@ -52,7 +52,7 @@ def test_kid_is_the_unbiased_mmd(features):
     [
         (lambda x: kid(x, x, extractor=""), "name the feature extractor"),
         (lambda x: kid(x, x[:, :2], **NAME), "3 columns"),
-        (lambda x: kid(x, x, subset_size=9, **NAME), "subset of 9"),
+        (lambda x: kid(x, x, subset_size=9, **NAME), "subset_size 9 is out of range: use 2 to 8"),
         (lambda x: kid(x, x[:0], **NAME), "empty"),
         (lambda x: kid(x, x[:1], **NAME), "number of images must lie between 1 and inf"),
         (lambda x: kid(x, x * float("nan"), **NAME), "not finite"),

@@ -357,7 +357,7 @@ def test_a_prompt_that_is_not_recognised_is_told():
         return (prompt, negative) if len(calls) < 3 else (prompt + 1, negative)
 
     pipe.encode_prompt = another
-    with pad_policy(pipe, "mask"), pytest.warns(UserWarning, match="'mask' did nothing for the prompt"):
+    with pad_policy(pipe, "mask"), pytest.warns(UserWarning, match="'mask' had no effect on the prompt"):
         assert not torch.equal(pipezoo.call(pipe, PROMPT), plain)
 
 

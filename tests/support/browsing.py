@@ -37,7 +37,7 @@ def done(page, kind, how="Done"):
 def generate(page, prompt="two cats", steps=2):
     """Start an image of few steps."""
     page.locator("#prompt textarea").fill(prompt)
-    if not page.get_by_label("Steps").locator("visible=true").count():
+    if not page.get_by_label("Steps", exact=True).locator("visible=true").count():
         unfold(page, "Negative prompt, steps")
     fill(page, "Steps", steps)
     page.locator("#generate-run").click()

@@ -75,12 +75,17 @@ def at_rest():
             time.sleep(0.05)
 
 
+@pytest.fixture(autouse=True)
+def own_uploads(request, monkeypatch):
+    """Gradio has one folder for uploads per process, that of the server launched last; a test's is its server's."""
+    if "server" in request.fixturenames:
+        _, service = request.getfixturevalue("server")
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(service.output / "files"))
+
+
 @contextmanager
 def another_server(options):
-    """(url, service) of a second server in this process, which is over before another test begins.
-
-    Gradio has one folder for uploads per process.
-    """
+    """(url, service) of a second server in this process, which is over before another test begins."""
     from t2i_tools.ui import launch
 
     uploads = os.environ.get("GRADIO_TEMP_DIR")
@@ -106,9 +111,7 @@ def tokens(models, tiny_pipeline):
 
 
 @pytest.fixture
-def client(server, monkeypatch):
+def client(server):
     from gradio_client import Client
 
-    # Gradio has one folder for uploads per process: that of the server launched last, in tests of any order.
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(server[1].output / "files"))
     return Client(server[0], verbose=False, httpx_kwargs={"timeout": 120})

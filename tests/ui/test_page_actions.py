@@ -148,7 +148,7 @@ def test_the_tokens_of_a_search_are_tried_on_another_prompt(actions, me, tokens,
     assert kept(updates, fields["count_tokens"]).value == ["cat-2", "star-3"]
     assert (kept(updates, fields["model"]), kept(updates, fields["seed"])) == ("tiny", "")
     service.jobs.finish(job, DONE, {"images": [{"tokens": ["gone"]}]})
-    with pytest.raises(InputError, match="no token that is still here"):
+    with pytest.raises(InputError, match="the tokens of this search no longer exist"):
         actions.do(me, {"act": "try", "job": job.id})
 
 

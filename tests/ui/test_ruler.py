@@ -18,9 +18,9 @@ def test_short_prompts_have_a_line_and_others_their_words_in_colors(tiny_pipelin
 @pytest.mark.parametrize(
     ("chosen", "prompt", "negative", "expected"),
     [
-        ("weighed", "two cats", "", None),
-        ("weighed", "two (red:1.2) cats", "", "chunk"),
-        ("weighed", "two cats", "[dogs]", "chunk"),
+        ("auto", "two cats", "", None),
+        ("auto", "two (red:1.2) cats", "", "chunk"),
+        ("auto", "two cats", "[dogs]", "chunk"),
         ("", "two (red:1.2) cats", "", None),
         ("stretch", "two cats", "", "stretch"),
     ],

@@ -39,7 +39,7 @@ BAD = [
     ({"prompt": "x", "entropy_strength": "much"}, "entropy_strength: 'much' is not a number"),
     ({"prompt": "x", "entropy_strength": "11"}, "entropy_strength: 11 is too large"),
     ({"prompt": ["x"]}, "prompt: this is not text"),
-    ({"prompt": "x" * 20_001}, "prompt: this is longer than 20000 letters"),
+    ({"prompt": "x" * 20_001}, "prompt: this is longer than 20000 characters"),
     ({"prompt": "\ud800"}, "prompt: "),
     ({"prompt": "x", "native": "7"}, "is not WIDTHxHEIGHT"),
     ({"prompt": "x", "vae": "/etc"}, "unknown VAE '/etc': choose loud"),
@@ -104,7 +104,7 @@ def test_page_to_values_and_back(server):
 
 @pytest.mark.parametrize(
     ("prompt", "made", "shown"),
-    [("(a) cat", None, ""), ("a cat", None, "weighed"), ("(a) cat", "truncate", "truncate")],
+    [("(a) cat", None, ""), ("a cat", None, "auto"), ("(a) cat", "truncate", "truncate")],
 )
 def test_a_form_reads_a_prompt_as_its_image_was_made(server, prompt, made, shown):
     with gr.Blocks():

@@ -49,7 +49,7 @@ def test_negative_prompts_and_syntax():
 def test_the_app_shows_the_notes():
     pipe = shared("stable_diffusion")
     assert "taken out" in ruler_html(pipe, "a cat <lora:x:1>", "chunk")
-    assert "read as words" in ruler_html(pipe, "a (red:1.3) cat", None)
+    assert "brackets, tags and BREAK are read as plain words" in ruler_html(pipe, "a (red:1.3) cat", None)
     assert "note" not in ruler_html(pipe, "a cat", None) and "<p" in ruler_html(pipe, "a cat", None)
 
 
