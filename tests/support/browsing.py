@@ -1,5 +1,7 @@
 """What a user of the app does in a browser."""
 
+from playwright.sync_api import TimeoutError
+
 from t2i_tools.ui.queue import COLUMNS
 
 
@@ -14,8 +16,15 @@ def opened(browser, app, query="", **look):
 
 
 def open_tab(page, name):
-    """Go to a tab; the kind of its jobs."""
-    page.get_by_role("tab", name=name).click()
+    """Go to a tab; the kind of its jobs. A click that Gradio loses, rarely and on a busy machine, comes again."""
+    tab = page.get_by_role("tab", name=name)
+    for _ in range(3):
+        tab.click()
+        try:
+            tab.and_(page.locator("[aria-selected=true]")).wait_for(timeout=10_000)
+            break
+        except TimeoutError:
+            continue
     return name.lower()
 
 
