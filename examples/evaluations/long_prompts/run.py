@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from long_scenes import full_scenes, places_of, prompt_of, seen_places, short_prompts, short_scenes
+from long_scenes import FIRST_SEED, full_scenes, places_of, prompt_of, seen_places, short_prompts, short_scenes
 from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -65,7 +65,7 @@ def measure_retrieval(args: argparse.Namespace) -> dict:
     for name, folder in args.tuned:
         clip = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
         clips[name] = (clip, CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer", model_max_length=positions(clip)))
-    full, short = full_scenes(args.split, args.number), short_scenes(args.split, args.number)
+    full, short = (draw(args.split, args.number, args.first) for draw in (full_scenes, short_scenes))
     single = [scene(30_000_000 + i, split=args.split, kind="counts") for i in range(args.number)]
     hits: dict[str, dict[str, np.ndarray]] = {}
     for name, (clip, tokenizer) in clips.items():
@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--clip", type=Path, default=WEIGHTS / "clip", help="that was tuned, for `retrieval`")
     parser.add_argument("--number", type=int, default=500, help="scenes")
+    parser.add_argument("--first", type=int, default=FIRST_SEED, help="seed of the first scene, for `retrieval`")
     parser.add_argument("--steps", type=int, default=BUNDLED_STEPS)
     parser.add_argument(
         "--tuned", action="append", default=[], type=lambda text: text.split("=", 1), metavar="NAME=FOLDER"
@@ -201,7 +202,7 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.split == "test":
-        settings = json.dumps([args.what, args.number, args.steps, args.tuned])
+        settings = json.dumps([args.what, args.number, args.first, args.steps, args.tuned])
         log_test_run(PROTOCOL, args.folder, hashlib.sha256(settings.encode()).hexdigest()[:16])
     figures = MEASURES[args.what](args)
     write_text(args.folder / f"{args.what}-{args.split}.json", json.dumps(figures, indent=1) + "\n")
