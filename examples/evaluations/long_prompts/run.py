@@ -17,7 +17,7 @@ import argparse
 import copy
 import hashlib
 import json
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +87,11 @@ def measure_retrieval(args: argparse.Namespace) -> dict:
         print(name, {figure: round(float(hit.mean()), 3) for figure, hit in found.items()}, flush=True)
     lengths = [len(ids) for ids in clips[BASELINE][1](texts["long"], verbose=False)["input_ids"]]
     told = {name: {k: compared(hit, hits[BASELINE][k]) for k, hit in found.items()} for name, found in hits.items()}
-    return {"scenes": args.number, "tokens": float(np.mean(lengths)), "clips": told}
+    pairs = {
+        f"{b} - {a}": {k: compared(hit, hits[a][k])["difference"] for k, hit in hits[b].items()}
+        for a, b in combinations([name for name, _ in args.tuned], 2)
+    }
+    return {"scenes": args.number, "tokens": float(np.mean(lengths)), "clips": told, "pairs": pairs}
 
 
 def images_of(scenes: list) -> list[Image.Image]:
