@@ -79,8 +79,13 @@ BY_KIND: dict[str, dict[str, str]] = {
         "number": "Prompts of the benchmark, 1 to the server's limit of images (500 by default); 24 by default.",
         "split": "dev by default, or test, which needs a protocol.",
         "protocol": "What is claimed, as in protocol.json; left out, nothing.",
-        "methods": "Ways to make each image, up to 32: plain by default, entropy_scaling, two_pass...",
+        "methods": "Ways to make each image, up to 32: plain by default, entropy_scaling, two_pass, best_of, "
+        "bisection+best_of...",
         "sizes": 'Sizes in pixels, "WIDTHxHEIGHT" each, up to 32; empty, the model\'s own.',
+        "detector": "Detector that steers best_of and bisection+best_of and may not be the judge: bundled_counter by "
+        "default, or a Hub id of this server.",
+        "budget": "Most that an image of best_of or bisection+best_of may cost, in plain images' worth of denoising: 1 "
+        "to the server's limit (100 by default); 30 by default.",
         "batch": "Images per call of the model, 1 to 64; 8 by default.",
         "name": "Name of the evaluation, up to 60 letters, digits, _, -: with the same name and values it is resumed; "
         "left out, drawn from the values.",

@@ -42,11 +42,14 @@ class Pace:
         return None if known is None else known * steps
 
 
-def work_of(requests: "Sequence[Request]", steps: int, size: "ModelSize | None") -> float:
-    """Denoising steps in all, those of larger images worth as many as they have more pixels. steps: the usual ones."""
+def work_of(requests: "Sequence[Request]", trials: Sequence[float], steps: int, size: "ModelSize | None") -> float:
+    """Denoising steps in all, those of larger images worth as many as they have more pixels.
+
+    trials: how often each is drawn. steps: the usual ones.
+    """
     native = size.native[0] * size.native[1] if size else None
     total = 0.0
-    for one in requests:
+    for one, times in zip(requests, trials, strict=True):
         share = one.size[0] * one.size[1] / native if one.size and native else 1.0
-        total += (one.steps or steps) * share
+        total += (one.steps or steps) * share * times
     return total

@@ -1,7 +1,7 @@
 """Everything behind the page: the queue, the worker and the models. Pages and endpoints ask here and nowhere else."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -94,18 +94,27 @@ class Service:
         """The name of the model that a job takes."""
         return getattr(values, "model", "") or next(iter(self.registry.models()))
 
-    def work(self, values: JobValues) -> float:
-        """The denoising steps of a job (see `work_of`); 0 where that is not known beforehand. Raises InputError."""
+    def work(self, values: JobValues, trials: Sequence[float] | None = None) -> float:
+        """The denoising steps of a job (see `work_of`); 0 where that is not known beforehand. Raises InputError.
+
+        trials: how often each image was drawn; where that is not known yet, the most that it may be.
+        """
         model = self.model_of(values)
         steps = self.registry.usual_steps(model)
-        return work_of(values.planned(), steps, self.registry.model_size(model)) if steps else 0.0
+        size = self.registry.model_size(model)
+        return work_of(values.planned(), values.trials() if trials is None else trials, steps, size) if steps else 0.0
 
     def forecast(self, kind: str, values: JobValues) -> str:
-        """ "6 images, about 12 s", as far as that is known. Raises InputError."""
-        number, work = len(values.planned()), self.work(values)
+        """ "6 images, about 12 s", or "up to 60 images" where some are searched for, as far as that is known.
+
+        Raises InputError.
+        """
+        trials, work = values.trials(), self.work(values)
         time = self.pace.seconds(kind, self.model_of(values), work) if work else None
-        text = f"{number} image{'' if number == 1 else 's'}"
-        return f"{text}, about {seconds(time)}" if time else f"{text}; a time is estimated after the first job"
+        number, most = sum(trials), "up to " if max(trials, default=1) > 1 else ""
+        text = f"{most}{number} image{'' if number == 1 else 's'}"
+        told = f"{text}, {most or 'about '}{seconds(time)}" if time else ""
+        return told or f"{text}; a time is estimated after the first job"
 
     def progress(self, job: Job) -> Progress | None:
         """How far the job is, while it runs."""
@@ -142,7 +151,7 @@ class Service:
         kind = KINDS[job.kind]
         values = read_values(kind.values, dict(job.asked))
         kind.run(values, context)
-        if context.is_fresh and (work := self.work(values)):
+        if context.is_fresh and (work := self.work(values, context.trials)):
             self.pace.note(job.kind, self.model_of(values), work, context.drawing)
 
     def _claim(self) -> None:

@@ -48,6 +48,10 @@ class JobValues(Values):
         """The images that a job of these values makes, as far as their time can be estimated; else none."""
         return []
 
+    def trials(self) -> list[int]:
+        """How many images each of those that are planned may take at most: more than one where it is searched for."""
+        return [1] * len(self.planned())
+
 
 AnyValues = TypeVar("AnyValues", bound=Values)
 

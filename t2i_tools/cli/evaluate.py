@@ -10,8 +10,9 @@ import typer
 from t2i_tools.cli import options
 from t2i_tools.cli.commands import Group, Verb
 from t2i_tools.cli.running import Work, check_engine
+from t2i_tools.counting.methods import DEFAULT_BUDGET
 from t2i_tools.errors import InputError
-from t2i_tools.workflows.choices import ENGINES, GENERATORS, SPLITS
+from t2i_tools.workflows.choices import ENGINES, GENERATORS, SEARCHES, SPLITS
 from t2i_tools.workflows.detectors import openers_of
 from t2i_tools.workflows.evaluation_plan import (
     BATCH,
@@ -22,6 +23,7 @@ from t2i_tools.workflows.evaluation_plan import (
     parse_shard,
     plan,
     protocol_of,
+    search_of,
     settings_of,
     write_results,
 )
@@ -67,7 +69,20 @@ MaxPrompts = Annotated[
 ]
 Methods = Annotated[
     str | None,
-    typer.Option(metavar="NAME,NAME...", help=f"Ways to make the images: {', '.join(GENERATORS)}; plain by default."),
+    typer.Option(
+        metavar="NAME,NAME...",
+        help=f"Ways to make the images: {', '.join((*GENERATORS, *SEARCHES))}; plain by default.",
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        min=1,
+        help=f"Compute per image of {' and '.join(SEARCHES)}, in generations of a plain image; {DEFAULT_BUDGET:g} by "
+        "default.",
+        rich_help_panel=options.SEARCH,
+    ),
 ]
 Batch = Annotated[int | None, typer.Option(metavar="N", min=1, help=f"Images at once; {BATCH} by default.")]
 Threads = Annotated[
@@ -109,6 +124,8 @@ def counts(
     counts: Counts = None,
     max_prompts: MaxPrompts = None,
     methods: Methods = None,
+    counter: options.CounterName = None,
+    budget: Budget = None,
     negative: options.Negative = None,
     sizes: options.Sizes = None,
     steps: options.Steps = None,
@@ -142,7 +159,7 @@ def counts(
         raise InputError("--label and --count go with --images; a prompts file has columns class and count")
     if (prompts or images) and (counts, max_prompts) != (None, None):
         raise InputError("--counts and --max-prompts go with the built-in benchmark: leave them out")
-    if images and any((methods, negative, sizes, steps, guidance)):
+    if images and any((methods, counter, budget, negative, sizes, steps, guidance)):
         raise InputError("--images are judged as they are: leave out what says how to make images")
     chosen, rank = options.pick(ModelOptions, option_values), 0
     if engine == "accelerate":
@@ -163,10 +180,11 @@ def counts(
     judge = judge or default_judge(chosen.model, images)
     ours = chosen.model in BUNDLED_FORMS and not images
     clip = None if clip == "none" else clip or (BUNDLED if ours else None)
-    openers = openers_of(chosen, judge, threshold, labels, clip)
+    search = search_of(list(dict.fromkeys(item.method for item in items)), counter, budget)
+    openers = openers_of(chosen, judge, threshold, labels, clip, search)
     about = {"benchmark": benchmark_name(chosen.model, prompts, images), "split": rule.split}
     settings = settings_of(output, batch, threads)
-    manifest, opened = plan(items, settings, openers, chosen, (judge, clip), (steps, guidance), about)
+    manifest, opened = plan(items, settings, openers, chosen, (judge, clip), (steps, guidance), about, search)
     settle(output, manifest)
     if protocol and rule.split == "test" and rank == 0:
         from t2i_tools.evaluation.reports.protocol import log_test_run

@@ -1,6 +1,6 @@
 """Names that options take, apart from the heavy modules that define them; a test holds both equal."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from t2i_tools.errors import InputError
 
@@ -10,6 +10,7 @@ GENERATORS = (
     *("plain", "entropy_scaling", "entropy_auto", "entropy_half", "entropy_log", "entropy_opposite", "entropy_extreme"),
     *("two_pass", "shifted", "chunk", "stretch"),
 )
+SEARCHES = ("best_of", "bisection+best_of")  # further methods of an evaluation, which a counter steers
 CLEAN = ("empty", "pad", "zeros")
 POOLED = ("full", "clean")
 SPLITS = ("dev", "test")
@@ -27,6 +28,12 @@ def one_of(what: str, text: str, names: Sequence[str]) -> str:
 def alike(name: str) -> str:
     """A name with its hyphens as underscores."""
     return name.replace("-", "_")
+
+
+def check_acts(option: str, asked: str, chosen: Collection[str], methods: Sequence[str]) -> None:
+    """Raise InputError for an option that none of the chosen methods reads. asked: the option that chose them."""
+    if not set(chosen) & set(methods):
+        raise InputError(f"{option} does nothing with {asked} {', '.join(chosen)}: it goes with {', '.join(methods)}")
 
 
 def number_or_text(text: str) -> float | str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from t2i_tools.counting.methods import DEFAULT_BUDGET
 from t2i_tools.errors import InputError
 from t2i_tools.workflows.choices import alike
 from t2i_tools.workflows.open_model import BUNDLED, BUNDLED_FORMS, ModelOptions, open_model, silence_libraries
@@ -22,7 +23,16 @@ if TYPE_CHECKING:
 
 COUNTER = "bundled_counter"
 JUDGES = ("bundled_judge", "bundled_second_judge")
+NOT_APART = "the judge is the detector that steers the search: choose another detector for either"
 logger = logging.getLogger("t2i_tools.evaluation")
+
+
+@dataclass(frozen=True)
+class CountSearch:
+    """What the searches of an evaluation are steered by. budget: in plain images' worth, per image."""
+
+    counter: str | None = None
+    budget: float = DEFAULT_BUDGET
 
 
 def pipeline_on(chosen: ModelOptions, device: str | None) -> DiffusionPipeline:
@@ -35,6 +45,12 @@ def judge_on(name: str, threshold: float | None, labels: Sequence[str], device: 
     if alike(name) == COUNTER:
         raise InputError(f"--judge {name}: it steers searches, so it cannot judge what it steered: take {JUDGES[0]}")
     return open_detector(name, labels, threshold, None if alike(name) in JUDGES else device)
+
+
+def counter_on(name: str | None, chosen: ModelOptions, labels: Sequence[str], device: str | None) -> Counter:
+    """The detector of --counter, where no option names a device ours on the CPU. Raises T2IError."""
+    free = None if alike(name or COUNTER) == COUNTER else device
+    return open_counter(name, replace(chosen, device=chosen.device or free), labels)
 
 
 def clip_on(name: str, device: str | None) -> ClipScorer:
@@ -52,7 +68,12 @@ def clip_on(name: str, device: str | None) -> ClipScorer:
 
 
 def openers_of(
-    chosen: ModelOptions, judge: str, threshold: float | None, labels: Sequence[str], clip: str | None
+    chosen: ModelOptions,
+    judge: str,
+    threshold: float | None,
+    labels: Sequence[str],
+    clip: str | None,
+    search: CountSearch | None = None,
 ) -> Openers:
     """How workers open the models that the options name."""
     from t2i_tools.evaluation.runs.stages import Openers
@@ -62,11 +83,14 @@ def openers_of(
         judge=partial(judge_on, judge, threshold, tuple(labels)),
         clip=partial(clip_on, clip) if clip else None,
         offload=chosen.offload,
+        counter=partial(counter_on, search.counter, chosen, tuple(labels)) if search else None,
     )
 
 
-def check_labels(judge: Counter, labels: Sequence[str], name: str, *, some: bool = False) -> None:
-    """Raise InputError when the judge does not know a class that is asked for; `some`: warn where it knows others."""
+def check_labels(
+    judge: Counter, labels: Sequence[str], name: str, *, some: bool = False, option: str = "--judge"
+) -> None:
+    """Raise InputError when a detector does not know a class that is asked for; `some`: warn where it knows others."""
     from t2i_tools.detectors.names import listed
     from t2i_tools.evaluation.runs.stages import unknown_classes
 
@@ -75,17 +99,18 @@ def check_labels(judge: Counter, labels: Sequence[str], name: str, *, some: bool
         return
     names = ", ".join(map(repr, unknown))
     if some and len(unknown) < len(labels):
-        logger.warning("--judge %s does not know %s: these images are not judged", name, names)
+        undone = "judged" if option == "--judge" else "searched"
+        logger.warning("%s %s does not know %s: these images are not %s", option, name, names, undone)
         return
     raise InputError(
-        f"--judge {name}: this detector does not know {names}, only {listed(getattr(judge, 'labels', ()))}"
+        f"{option} {name}: this detector does not know {names}, only {listed(getattr(judge, 'labels', ()))}"
     )
 
 
 def check_apart(counter: Counter, judge: Counter) -> None:
     """Raise InputError when the judge is the network that counts while a search runs: it would praise its choice."""
     if (networks := _networks(counter)) and networks == _networks(judge):
-        raise InputError("the judge is the detector that steers the search: choose another detector for either")
+        raise InputError(NOT_APART)
 
 
 def _networks(detector: Counter) -> list[str]:

@@ -1,16 +1,17 @@
 """From the options of an evaluation to its manifest."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from t2i_tools.counting.methods import DEFAULT_BUDGET
 from t2i_tools.errors import InputError
 from t2i_tools.images.promptfile import LABELLED, read_prompts
 from t2i_tools.images.sizes import parse_sizes
-from t2i_tools.workflows.choices import one_of
-from t2i_tools.workflows.detectors import JUDGES, check_labels
+from t2i_tools.workflows.choices import SEARCHES, check_acts, one_of
+from t2i_tools.workflows.detectors import COUNTER, JUDGES, CountSearch, check_apart, check_labels
 from t2i_tools.workflows.open_model import BUNDLED_FORMS, ModelOptions
 from t2i_tools.workflows.plugins import own_scaling_note
 from t2i_tools.workflows.settings import short_name, with_defaults
@@ -18,6 +19,7 @@ from t2i_tools.workflows.settings import short_name, with_defaults
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+    from t2i_tools.detectors import Counter
     from t2i_tools.evaluation.count_benchmark import Benchmark
     from t2i_tools.evaluation.reports.protocol import Protocol
     from t2i_tools.evaluation.runs.items import Item
@@ -50,7 +52,7 @@ def items_of(
     from t2i_tools.evaluation.runs.generators import GENERATORS
     from t2i_tools.evaluation.runs.items import make_items
 
-    chosen = [one_of("method", name.strip(), tuple(GENERATORS)) for name in methods.split(",")]
+    chosen = [one_of("method", name.strip(), (*GENERATORS, *SEARCHES)) for name in methods.split(",")]
     wanted_sizes = [None] if sizes is None else parse_sizes(sizes)
     if prompts:
         rows = read_geneval_prompts(prompts)
@@ -64,6 +66,15 @@ def items_of(
         raise InputError(f"--counts {counts!r} are not whole numbers with commas between") from error
     benchmark = bundled_benchmark(split) if model in BUNDLED_FORMS else COCO[split]
     return make_items(counts_rows(benchmark, split, wanted, number), chosen, wanted_sizes)
+
+
+def search_of(methods: Collection[str], counter: str | None, budget: float | None) -> CountSearch | None:
+    """What steers the searches among the methods; None where there are none. Raises InputError for what then acts on
+    nothing."""
+    for option, value in (("--counter", counter), ("--budget", budget)):
+        if value is not None:
+            check_acts(option, "--methods", methods, SEARCHES)
+    return CountSearch(counter, budget or DEFAULT_BUDGET) if set(methods) & set(SEARCHES) else None
 
 
 def protocol_of(file: Path | None, split: str, own_prompts: Any) -> "Protocol":
@@ -115,10 +126,12 @@ def plan(
     names: tuple[str, str | None],
     usual: tuple[int | None, float | None],
     about: Mapping[str, Any],
+    search: CountSearch | None = None,
 ) -> "tuple[Manifest, Openers]":
     """The manifest, and the models as this process has opened them.
 
     names: of the judge and the CLIP. usual: steps and guidance of the items that have none, the model's own where None.
+    search: what steers those items that are searched for. Raises InputError where that is the judge.
     """
     from t2i_tools.evaluation.runs.fingerprint import detector_fingerprint, pipeline_fingerprint, weights_fingerprint
     from t2i_tools.evaluation.runs.manifest import Manifest
@@ -129,9 +142,13 @@ def plan(
     labels = sorted({item.label for item in items if item.label})
     check_labels(judge, labels, names[0], some=True)
     opened = replace(openers, judge=lambda _: judge, clip=_always(clip) if clip else None)
-    parts = {"judge": {"name": short_name(names[0]), "fingerprint": detector_fingerprint(judge)}}
+    parts: dict[str, Any] = {"judge": {"name": short_name(names[0]), "fingerprint": detector_fingerprint(judge)}}
     if clip:
         parts["clip"] = {"name": short_name(names[1] or ""), "fingerprint": weights_fingerprint(clip.model)}
+    if search and openers.counter:
+        counter = openers.counter(None)
+        parts["search"] = _steering(items, counter, judge, search)
+        opened = replace(opened, counter=_always(counter))
     if openers.pipeline is None or all(item.image for item in items):
         return Manifest(list(items), settings, about=about, **parts), opened
     pipe = openers.pipeline(None)
@@ -146,6 +163,23 @@ def plan(
         parts["model"]["vae_tiling"] = "on"
     manifest = Manifest(_with_usual(items, usual, pipe, chosen.model), settings, about=about, **parts)
     return manifest, replace(opened, pipeline=lambda _: pipe)
+
+
+def _steering(items: "Sequence[Item]", counter: "Counter", judge: "Counter", search: CountSearch) -> dict[str, Any]:
+    """The part of the manifest on what steers searches. Raises InputError where the judge does or none can be made."""
+    from t2i_tools.evaluation.runs.fingerprint import detector_fingerprint
+    from t2i_tools.evaluation.runs.searching import unsearchable
+
+    check_apart(counter, judge)
+    name, searched = search.counter or COUNTER, [item for item in items if item.method in SEARCHES]
+    problems = [problem for item in searched if (problem := unsearchable(item))]
+    if len(problems) == len(searched):
+        raise InputError(problems[0])
+    if problems:
+        logger.warning("%d of %d searches cannot be made: %s", len(problems), len(searched), problems[0])
+    labels = sorted({item.label for item in searched if item.label})
+    check_labels(counter, labels, name, some=True, option="--counter")
+    return {"name": short_name(name), "fingerprint": detector_fingerprint(counter), "budget": float(search.budget)}
 
 
 def _always(value: Opened) -> "Callable[[Any], Opened]":

@@ -54,9 +54,9 @@ def test_the_pace_of_jobs_is_measured_and_outlives_the_server(tmp_path):
     assert Pace(file).seconds("grid", "tiny", 1) is None
 
 
-def test_larger_images_are_more_work():
+def test_larger_images_and_further_trials_are_more_work():
     requests = [Request("x", 0), Request("x", 0, size=(128, 64), steps=5)]
-    assert work_of(requests, 20, ModelSize((64, 64), 8)) == 20 + 2 * 5
+    assert work_of(requests, [1, 3], 20, ModelSize((64, 64), 8)) == 20 + 3 * 2 * 5
 
 
 def test_all_trials_are_in_the_chart_and_the_best_is_marked_once():

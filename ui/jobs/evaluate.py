@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from t2i_tools.counting.methods import DEFAULT_BUDGET
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.reports.protocol import Protocol, parse_protocol
+from t2i_tools.evaluation.rows_io import read_rows
 from t2i_tools.evaluation.runs.generators import GENERATORS
-from t2i_tools.evaluation.runs.items import Item, digest, make_items
+from t2i_tools.evaluation.runs.items import SEARCHES, Item, digest, make_items
 from t2i_tools.files import replacing
 from t2i_tools.images.generate import Request
 from t2i_tools.images.sizes import parse_size
-from t2i_tools.workflows.detectors import JUDGES, clip_on, judge_on
+from t2i_tools.workflows.choices import check_acts
+from t2i_tools.workflows.detectors import COUNTER, JUDGES, NOT_APART, CountSearch, clip_on, counter_on, judge_on
 from t2i_tools.workflows.evaluation_plan import benchmark_name, items_of, plan, protocol_of, write_results
 from t2i_tools.workflows.open_model import BUNDLED
 
@@ -68,7 +71,8 @@ class Rule(Values):
 class EvaluateValues(JobValues):
     """A batch of counts with its report. prompts: rows of prompt, label, count, or the built-in benchmark's counts and
     number. methods and sizes: each prompt is made with all. split: "test" needs a protocol, which logs its runs. clip:
-    scores every image, or "none". name: with the same name and values it is resumed.
+    scores every image, or "none". detector and budget: what steers the methods that search, and how many plain images'
+    worth each of their images may cost. name: with the same name and values it is resumed.
     """
 
     prompts: Annotated[list[Row], Field(max_length=MOST_ROWS)] = []
@@ -82,6 +86,8 @@ class EvaluateValues(JobValues):
     guidance: Guidance | None = None
     judge: Name = JUDGES[0]
     clip: Name | None = None
+    detector: Name | None = None
+    budget: Annotated[int, Field(ge=1)] | None = None
     batch: Annotated[int, Field(ge=1, le=64)] = 8
     model: Name = ""
     name: Annotated[str, Field(pattern=r"^[\w-]{1,60}$")] | None = None
@@ -89,6 +95,21 @@ class EvaluateValues(JobValues):
     def planned(self) -> list[Request]:
         """One per item."""
         return [item.request() for item in self.items(BUNDLED)]
+
+    def trials(self) -> list[int]:
+        """A search may draw as many images as its budget is worth."""
+        most = self.budget or int(DEFAULT_BUDGET)
+        return [most if item.method in SEARCHES else 1 for item in self.items(BUNDLED)]
+
+    def search(self) -> CountSearch | None:
+        """What steers the searches; None where no method is one. Raises InputError for what then acts on nothing."""
+        for name in ("detector", "budget"):
+            if getattr(self, name) is not None:
+                with at_field(name):
+                    check_acts(name, "methods", self.methods, SEARCHES)
+        if not set(self.methods) & set(SEARCHES):
+            return None
+        return CountSearch(self.detector or COUNTER, float(self.budget or DEFAULT_BUDGET))
 
     def items(self, model: str) -> list[Item]:
         """What is to be made. Raises InputError."""
@@ -106,13 +127,19 @@ class EvaluateValues(JobValues):
             check_at_most("images", rows * len(self.methods) * max(1, len(self.sizes)), most)  # before they are made
         if not self.methods:
             raise FieldError("methods", "there is no method to evaluate: choose at least one")
-        if unknown := [method for method in self.methods if method not in GENERATORS]:
-            raise FieldError("methods", f"unknown method {unknown[0]!r}: choose {', '.join(GENERATORS)}")
+        known = (*GENERATORS, *SEARCHES)
+        if unknown := [method for method in self.methods if method not in known]:
+            raise FieldError("methods", f"unknown method {unknown[0]!r}: choose {', '.join(known)}")
         with at_field("sizes"):
             for size in self.sizes:
                 check_size(size, options.limits)
         check_at_most("steps", self.steps, options.limits.steps)
         look_up(self.judge, registry.judges(), "judge")
+        if search := self.search():
+            look_up(search.counter or COUNTER, registry.detectors(), "detector")
+            if search.counter == self.judge:
+                raise FieldError("detector", NOT_APART)
+            check_at_most("budget", int(search.budget), options.limits.budget)
         registry.clip_for(self.clip, Choice(self.model))
         with at_field("protocol"):
             self._check_protocol()
@@ -129,7 +156,8 @@ class EvaluateValues(JobValues):
 
     def usual_name(self) -> str:
         """Its name, or one drawn from its values."""
-        return self.name or f"counts-{digest(self.model_dump())[:8]}"
+        later = {name for name in ("detector", "budget") if getattr(self, name) is None}
+        return self.name or f"counts-{digest(self.model_dump(exclude=later))[:8]}"  # as before there were searches
 
     def _check_protocol(self) -> None:
         """Raise InputError unless what is claimed was written down, and for this split."""
@@ -159,8 +187,12 @@ def run(values: EvaluateValues, context: "JobContext") -> None:
         settle(folder, manifest)
         if protocol and rule.split == "test":
             log_test_run(protocol, folder, manifest.digest())
-        run_shard(folder, opened, on_batch=partial(_report, context, folder))
+        try:
+            run_shard(folder, opened, on_batch=partial(_report, context, folder))
+        except KeyboardInterrupt:  # a search that is ended does not say by what
+            context.raise_cancelled()
     write_results(folder, protocol)
+    context.trials = [row.get("spent", 1) for row in read_rows(folder / "rows.jsonl")]
     files = [path for name in REPORT if (path := folder / name).exists()]
     context.progress.files = files
     context.result["files"] = [context.name(path) for path in files]
@@ -205,18 +237,19 @@ def _plan(
     from t2i_tools.evaluation.runs.manifest import Settings
     from t2i_tools.evaluation.runs.stages import Openers
 
-    items = values.items(options.model)
+    items, search = values.items(options.model), values.search()
     labels = tuple(sorted({item.label for item in items if item.label}))
     clip = context.registry.clip_for(values.clip, Choice(values.model))
     openers = Openers(
         pipeline=lambda _: pipe,
         judge=partial(judge_on, values.judge, None, labels),
         clip=partial(clip_on, clip) if clip else None,
+        counter=partial(counter_on, search.counter, options, labels) if search else None,
     )
     settings = Settings(batch=values.batch, threads=torch.get_num_threads())
     about = {"benchmark": "own prompts" if values.prompts else benchmark_name(options.model, None, None)}
     usual = (values.steps, values.guidance)
-    return plan(items, settings, openers, options, (values.judge, clip), usual, about | {"split": split})
+    return plan(items, settings, openers, options, (values.judge, clip), usual, about | {"split": split}, search)
 
 
 def _report(context: "JobContext", folder: Path, stage: str, done: int, total: int) -> None:

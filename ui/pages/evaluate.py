@@ -8,8 +8,10 @@ from typing import Any
 
 import gradio as gr
 
+from t2i_tools.counting.methods import DEFAULT_BUDGET, DEFAULT_METHOD
 from t2i_tools.evaluation.reports.protocol import SPLITS, read_protocol
 from t2i_tools.evaluation.runs.generators import GENERATORS
+from t2i_tools.evaluation.runs.items import SEARCHES
 from t2i_tools.images.promptfile import LABELLED, read_prompts
 
 from .. import layout
@@ -26,6 +28,8 @@ Fields = dict[str, gr.components.Component]
 PROMPT_FILES = [".csv", ".jsonl"]
 METHODS = {
     "plain": "plain",
+    "bisection+best_of": "search for the count: token between number words, and other seeds",
+    "best_of": "search for the count: other seeds (best of N)",
     "two_pass": "two passes",
     "entropy_scaling": "entropy scaling",
     "entropy_auto": "entropy scaling, as strong as each layer asks for",
@@ -44,8 +48,10 @@ OWN = "My own prompts, with their counts"
 QUESTIONS: dict[str, dict[str, Any]] = {
     "How exact is this model?": {"number": 24},
     TWO_PASS: {"methods": ["plain", "two_pass"]},
+    "Does the search make counts exact?": {"methods": ["plain", DEFAULT_METHOD], "counts": "4,5,7"},
     OWN: {},
 }
+STEERING = ("detector", "budget")
 IDLE = "The report will appear here. What is stopped goes on with the next start of the same settings."
 
 
@@ -92,6 +98,8 @@ def read_fields(service: Service, shown: dict[str, Any]) -> dict[str, Any]:
         raise FieldError("prompts", "choose a file first, of one row per prompt with its class and count")
     values["sizes"] = [text.strip() for text in values["sizes"].split(",") if text.strip()]
     values["prompts"] = read_rows(service, shown["prompts"]) if shown["prompts"] else None
+    if not set(values["methods"]) & set(SEARCHES):  # what steers is out of sight then
+        values = {name: value for name, value in values.items() if name not in STEERING}
     values["protocol"] = read_rule(service, shown["protocol"]) if shown["protocol"] else None
     return values
 
@@ -129,6 +137,7 @@ def _asked(service: Service) -> Fields:
     number = gr.Slider(1, most, min(start["number"], most), step=1, label="Prompts")
     names = [(words, name) for name, words in METHODS.items()]
     methods = gr.CheckboxGroup(names, value=start["methods"], label="Methods to compare")
+    steering = _steering(service, methods)
     sizes = gr.Textbox(start["sizes"], label="Sizes", placeholder="WxH, WxH; the model's own")
     with gr.Accordion("My own prompts", open=False) as own:
         prompts = gr.File(label="Prompts: csv or jsonl with prompt, class, count", file_types=PROMPT_FILES, height=150)
@@ -141,7 +150,28 @@ def _asked(service: Service) -> Fields:
         return [*(values[key] for key in asked), gr.Accordion(open=name == OWN)]
 
     question.input(ask, [question, model], [*asked.values(), own], **QUIET)
-    return {"question": question} | asked | {"prompts": prompts, "model": model}
+    return {"question": question} | asked | steering | {"prompts": prompts, "model": model}
+
+
+def _steering(service: Service, methods: gr.CheckboxGroup) -> Fields:
+    """What the searches take, shown while there are any among the methods."""
+    limit = service.options.limits.budget
+    with gr.Row(visible=False) as row:
+        detector = layout.chooser(list(service.registry.detectors()), "Detector that steers the search")
+        budget = gr.Slider(
+            1,
+            limit,
+            min(int(DEFAULT_BUDGET), limit),
+            step=1,
+            label="Budget of an image",
+            info="In plain images' worth of computing",
+        )
+
+    def show(chosen: list[str]) -> gr.Row:
+        return gr.Row(visible=bool(set(chosen) & set(SEARCHES)))
+
+    methods.change(show, methods, row, **LATEST)
+    return {"detector": detector, "budget": budget}
 
 
 def _question(service: Service, name: str, model: str) -> dict[str, Any]:

@@ -49,6 +49,8 @@ COLUMNS = (
     *("clip", "clip_mismatched", "seed", "width", "height", "steps", "guidance", "denoiser", "file", "stage", "error"),
 )
 
+SEARCHED = ("final_seed", "counted", "trials", "stopped", "spent")  # where there are searches among the methods
+
 
 def write_report(folder: str | Path, rows: Sequence[MergedRow], protocol: str | Path | None = None) -> str:
     """Write report.html, report.csv, report.json and report.md; returns the last one's text.
@@ -90,7 +92,8 @@ def settle_protocol(folder: Path, manifest: Manifest, protocol: str | Path | Non
 def to_csv(rows: Sequence[MergedRow]) -> str:
     """One line per item."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
+    columns = (*COLUMNS, *(name for name in SEARCHED if any(name in row for row in rows)))
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -156,9 +159,22 @@ def about_lines(summary: Summary, manifest: Manifest, runs: int | None) -> list[
         ", ".join(f"{name} {value}" for name, value in (*asdict(manifest.settings).items(), *manifest.versions.items()))
         + ".",
     ]
+    if manifest.search:
+        lines.append(_search_line(summary, manifest))
     if runs is not None:
         lines.append(f"By its log, this protocol's test split was run {runs} time{'' if runs == 1 else 's'}.")
     return lines
+
+
+def _search_line(summary: Summary, manifest: Manifest) -> str:
+    """What steered the searches, which the judge took no part in, and what they cost."""
+    by = manifest.search
+    spent = {group.name: [row["spent"] for row in group.rows if "spent" in row] for group in summary.groups}
+    means = [f"{name} spent {sum(values) / len(values):.1f}" for name, values in spent.items() if values]
+    return (
+        f"Searches were steered by {by['name']} ({by['fingerprint'][:8]}), not by the judge, with at most "
+        f"{by['budget']:g} plain images' worth of compute per image; {', '.join(means) or 'none is done'} on average."
+    )
 
 
 def shown(interval: Interval | None) -> str:

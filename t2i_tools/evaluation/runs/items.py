@@ -11,6 +11,7 @@ from t2i_tools.images.generate import Request
 from t2i_tools.images.sizes import Fit, Size
 
 FILLER = "a picture"
+SEARCHES = ("best_of", "bisection+best_of")  # methods of `t2i_tools.counting` that a counter steers
 SEED_BITS = 48  # any JSON reader keeps them exactly
 
 
@@ -87,11 +88,15 @@ def digest(value: Any) -> str:
 
 
 def batches(items: Sequence[Item], batch: int) -> list[list[int]]:
-    """Indices of items in batches of equal shape, at most `batch` in each, in the items' order."""
+    """Indices of items in batches of equal shape, at most `batch` in each, in the items' order.
+
+    A search is a batch by itself: it draws one image at a time, and a kill should not cost more than one.
+    """
     groups: dict[tuple, list[int]] = {}
     for index, item in enumerate(items):
         groups.setdefault(item.shape(), []).append(index)
-    return [group[start : start + batch] for group in groups.values() for start in range(0, len(group), batch)]
+    sizes = [(group, 1 if items[group[0]].method in SEARCHES else batch) for group in groups.values()]
+    return [group[start : start + size] for group, size in sizes for start in range(0, len(group), size)]
 
 
 def _numbered(row: dict[str, Any], seen: dict[str, int]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 from t2i_tools._version import __version__
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.rows_io import write_text
-from t2i_tools.evaluation.runs.items import Item, batches, digest, item_key
+from t2i_tools.evaluation.runs.items import SEARCHES, Item, batches, digest, item_key
 from t2i_tools.files import remove_dead_parts
 
 FILE = "manifest.json"
@@ -25,6 +25,7 @@ WHAT = {
     "clip": "with another CLIP",
     "settings": "with other settings",
     "about": "for another benchmark",
+    "search": "with another counter or budget",
     "items": "from other prompts, methods, sizes or steps",
 }
 
@@ -49,7 +50,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Manifest:
-    """model, judge, clip: {"name", "fingerprint"}, {} where there is none. about: what the report says of the run."""
+    """model, judge, clip: {"name", "fingerprint"}, {} where there is none. about: what the report says of the run.
+
+    search: {"name", "fingerprint", "budget"} of the counter that steers searches; {} without one, and then not written.
+    """
 
     items: list[Item]
     settings: Settings
@@ -58,12 +62,14 @@ class Manifest:
     clip: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=lambda: installed_versions())
+    search: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def keys(self) -> list[str]:
         """One a item: a hash of all that determines it."""
         context = {"model": self.model.get("fingerprint"), "settings": asdict(self.settings), **self.versions}
-        return [item_key(item, context) for item in self.items]
+        steered = {"search": {name: self.search.get(name) for name in ("fingerprint", "budget")}}
+        return [item_key(item, context | (steered if item.method in SEARCHES else {})) for item in self.items]
 
     @cached_property
     def batches(self) -> list[list[int]]:
@@ -75,6 +81,7 @@ class Manifest:
         items = [{"key": key, **asdict(item)} for key, item in zip(self.keys, self.items, strict=True)]
         head = {"format": FORMAT, "versions": dict(self.versions), "model": dict(self.model)}
         head |= {"judge": dict(self.judge), "clip": dict(self.clip), "about": dict(self.about)}
+        head |= {"search": dict(self.search)} if self.search else {}
         # Through JSON and back, so that what is compared is what is read: lists, no tuples.
         return json.loads(json.dumps({**head, "settings": asdict(self.settings), "items": items}))
 
@@ -134,10 +141,11 @@ def settle(folder: str | Path, manifest: Manifest) -> None:
         write_text(folder / FILE, json.dumps(wanted, indent=1) + "\n")
         return
     for part, what in WHAT.items():
-        if present.get(part) != wanted.get(part):
-            raise InputError(
-                f"{folder} was made {what}{_difference(present.get(part), wanted.get(part))}: give another"
-            )
+        there, here = present.get(part), wanted.get(part)
+        if part == "search" and None in (there, here):
+            continue  # without one there are other methods, which is what the items say
+        if there != here:
+            raise InputError(f"{folder} was made {what}{_difference(there, here)}: give another folder")
 
 
 def check_versions(manifest: Manifest, folder: str | Path) -> None:

@@ -22,7 +22,21 @@ class FailedRow(Row, total=False):
     error: str
 
 
-class GenerateRow(FailedRow, total=False):
+class SearchFields(TypedDict, total=False):
+    """What a search for the count adds to the row of its image.
+
+    final_seed: of the image, where the row's `seed` is the one that the search began with. counted: what the counter
+    that steered saw. spent: of the budget, in plain images' worth. stopped: why it ended, see `Result`.
+    """
+
+    final_seed: int
+    counted: int
+    trials: int
+    stopped: str
+    spent: float
+
+
+class GenerateRow(FailedRow, SearchFields, total=False):
     """The image of an item.
 
     file: relative to the evaluation's folder, absolute for an image made elsewhere. sha256: of its bytes. width,

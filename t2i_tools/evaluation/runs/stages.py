@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -13,8 +14,17 @@ from PIL import Image
 from t2i_tools.errors import InputError, T2IError
 from t2i_tools.evaluation.runs.batches import attempt, describe
 from t2i_tools.evaluation.runs.fingerprint import detector_fingerprint, pipeline_fingerprint, weights_fingerprint
-from t2i_tools.evaluation.runs.items import Item
-from t2i_tools.evaluation.runs.rows import ClipRow, Counts, DetectRow, FoundObject, GenerateRow, Row, ScoreRow
+from t2i_tools.evaluation.runs.items import SEARCHES, Item
+from t2i_tools.evaluation.runs.rows import (
+    ClipRow,
+    Counts,
+    DetectRow,
+    FoundObject,
+    GenerateRow,
+    Row,
+    ScoreRow,
+    SearchFields,
+)
 from t2i_tools.evaluation.runs.store import Store, file_digest
 from t2i_tools.images.metadata import save_image
 from t2i_tools.images.open_image import open_image
@@ -24,6 +34,7 @@ from t2i_tools.models.parts import sampler_of
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+    from t2i_tools.counting import Result
     from t2i_tools.detectors import Counter, Detections
     from t2i_tools.metrics import ClipScorer
 
@@ -36,13 +47,14 @@ BLANK = (64, 64)  # pixels of what stands in for images where a whole batch has 
 class Openers:
     """How a worker opens what it needs: each takes a device ("cuda:1"), None for the best, and can be pickled.
 
-    offload: the pipeline's weights wait on the CPU for their call.
+    offload: the pipeline's weights wait on the CPU for their call. counter: steers searches, and must not be the judge.
     """
 
     judge: Callable[[str | None], Counter]
     pipeline: Callable[[str | None], DiffusionPipeline] | None = None
     clip: Callable[[str | None], ClipScorer] | None = None
     offload: bool = False
+    counter: Callable[[str | None], Counter] | None = None
 
 
 def open_stage(name: str, store: Store, openers: Openers, device: str | None = None) -> Stage:
@@ -75,6 +87,7 @@ def unknown_classes(judge: Counter, labels: Sequence[str]) -> list[str]:
 
 def _generate(store: Store, openers: Openers, device: str | None) -> Stage:
     from t2i_tools.evaluation.runs.generators import GENERATORS, denoiser_passes  # torch takes seconds
+    from t2i_tools.evaluation.runs.searching import search_fields
 
     if all(item.image for item in store.manifest.items):
         return lambda batch: [_image_row(*one) for one in zip(store.keys(batch), store.items(batch), strict=True)]
@@ -82,13 +95,16 @@ def _generate(store: Store, openers: Openers, device: str | None) -> Stage:
         raise InputError(f"{store.folder} needs a model to go on: pass one to make the images")
     pipe = openers.pipeline(device)
     check_pipeline(pipe, store, openers.offload)
+    search = _searcher(pipe, store, openers, device)
     align(pipe)
     passes = 0
+    found: Result | None = None
 
     def run(items: list[Item]) -> list[Image.Image]:
-        nonlocal passes
+        nonlocal passes, found
         with denoiser_passes(pipe) as sizes:
-            images = GENERATORS[items[0].method](pipe, items)
+            found = search(items[0]) if search and items[0].method in SEARCHES else None
+            images = found.images if found else GENERATORS[items[0].method](pipe, items)
         passes = sum(sizes)
         return images
 
@@ -102,12 +118,29 @@ def _generate(store: Store, openers: Openers, device: str | None) -> Stage:
             if isinstance(image, Exception):
                 rows.append(_failed(key, image))
                 continue
-            save_image(image, path, {**_settings(item, pipe, store), "key": key})
+            about: SearchFields = search_fields(found) if found else {}
+            settings = _settings(item, pipe, store) | (_search_settings(found, about, store) if found else {})
+            save_image(image, path, {**settings, "key": key})
             row = _saved(key, path.relative_to(store.folder).as_posix(), file_digest(path), image)
-            rows.append({**row, "denoiser": round(passes / len(items))})
+            rows.append({**row, "denoiser": round(passes / len(items)), **about})
         return rows
 
     return work
+
+
+def _searcher(
+    pipe: DiffusionPipeline, store: Store, openers: Openers, device: str | None
+) -> Callable[[Item], Result] | None:
+    """What searches for an item's image, with the counter open; None where no item asks for that."""
+    from t2i_tools.evaluation.runs.searching import search_item
+
+    if not any(item.method in SEARCHES for item in store.manifest.items):
+        return None
+    if openers.counter is None:
+        raise InputError(f"{store.folder} needs a counter to go on: pass the one that steered its searches")
+    counter = openers.counter(device)
+    _check_same(store, "search", detector_fingerprint(counter), "counter")
+    return partial(search_item, pipe, counter=counter, budget=store.manifest.search["budget"])
 
 
 def _detect(store: Store, openers: Openers, device: str | None) -> Stage:
@@ -269,6 +302,12 @@ def _settings(item: Item, pipe: DiffusionPipeline, store: Store) -> dict[str, An
     return {name: value for name, value in settings.items() if value is not None}
 
 
+def _search_settings(found: Result, about: SearchFields, store: Store) -> dict[str, Any]:
+    """In an image's file: the prompt and the seed that the search ended with, not those that it began with."""
+    by = {"counter": store.manifest.search["name"], "budget": store.manifest.search["budget"]}
+    return {"prompt": found.prompt, "seed": found.seeds[0], "search": {**by, **about}}
+
+
 def _unusable(item: Item) -> Exception | None:
     try:
         item.request()
@@ -286,9 +325,9 @@ def _failed(key: str, error: Exception) -> Any:
     return {"key": key, "status": "error", "error": describe(error)}
 
 
-def _check_same(store: Store, part: str, here: str) -> None:
+def _check_same(store: Store, part: str, here: str, what: str = "") -> None:
     there = getattr(store.manifest, part).get("fingerprint", "")
     if there != here:
         raise InputError(
-            f"{store.folder} was made with another {part} ({there[:8]}, here {here[:8]}): give another folder"
+            f"{store.folder} was made with another {what or part} ({there[:8]}, here {here[:8]}): give another folder"
         )
