@@ -24,6 +24,14 @@ def judge(tmp_path_factory):
     return file
 
 
+@pytest.fixture(scope="module")
+def counter(tmp_path_factory):
+    torch.manual_seed(2)
+    file = tmp_path_factory.mktemp("counter") / "model.safetensors"
+    HeatmapCounter(HeatmapNet(2, (8, 8, 8)), ("apple", "cat"), 0.0).save(file)
+    return file
+
+
 @pytest.fixture
 def t2i(tiny_folder, judge, tmp_path, monkeypatch, capsys):
     """Run `t2i evaluate VERB` in an empty folder; returns (exit code, stdout, stderr)."""
@@ -209,6 +217,48 @@ def test_a_class_that_the_judge_does_not_know(t2i, small, tmp_path):
     (tmp_path / "p.csv").write_text("prompt,class,count\ntwo spoons,spoon,2\n")
     complains(t2i("counts", *small), "apple, cat")
     assert not (tmp_path / "out").exists()
+
+
+def test_searches_beside_plain_images(t2i, small, counter, judge, tmp_path, caplog):
+    """A row that asks for no count cannot be searched for, which is said beforehand."""
+    asked = (*small, "--methods", "plain,best-of,bisection+best_of", "--counter", counter)
+    code, out, err = t2i("counts", *asked, "--budget", 2)
+    assert (code, "3 of 12 items failed" in err) == (1, True)
+    assert "3 of 8 searches cannot be made: best_of searches for a count" in caplog.text
+    assert f"Searches were steered by {counter.stem} (" in out and "at most 2 plain images' worth" in out
+    rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
+    searched = [row for row in rows if row["method"] != "plain" and row["status"] == "ok"]
+    assert len(searched) == 5  # "a cat" does not say one
+    assert all({"final_seed", "spent", "stopped"} < row.keys() and row["spent"] <= 2 for row in searched)
+    before = {path: path.read_bytes() for path in (tmp_path / "out" / "images").iterdir()}
+    assert t2i("counts", *asked, "--budget", 2)[0] == 1
+    assert {path: path.read_bytes() for path in (tmp_path / "out" / "images").iterdir()} == before
+    complains(t2i("counts", *asked, "--budget", 3), r"another counter or budget \(there budget 2.0, here 3.0\): give")
+    complains(t2i("counts", *asked[:-1], judge, "--budget", 2), "the judge is the detector that steers the search")
+    (tmp_path / "none.csv").write_text("prompt,class,count\nsome apples,apple,2\n")
+    words = ("--prompts", "none.csv", "--methods", "bisection+best_of", "--counter", counter, "--output", "none")
+    complains(t2i("counts", *words), "'some apples' does not say two: write it, or use best_of")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--counter", "bundled_counter"], "--counter does nothing with --methods plain: it goes with best_of, bis"),
+        (["--budget", "3", "--methods", "plain,two_pass"], "--budget does nothing with --methods plain, two_pass: it"),
+        (["--methods", "best_of"], "--counter is needed"),
+        (["--methods", "best_of", "--counter", "bundled_judge"], "a judge only evaluates"),
+        (["--methods", "best_of", "--counter", "nonsense"], "unknown detector 'nonsense'"),
+        (["--methods", "best_of", "--budget", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_bad_input_for_searches_is_one_line(t2i, small, tmp_path, arguments, says):
+    complains(t2i("counts", *small, *arguments), says)
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_that_are_only_judged_are_not_searched_for(t2i, tmp_path):
+    (tmp_path / "made").mkdir()
+    complains(t2i("counts", "--images", "made", "--output", "out", "--budget", 3), "are judged as they are")
 
 
 def test_parse_shard():

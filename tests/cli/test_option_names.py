@@ -182,14 +182,17 @@ def test_what_every_verb_that_makes_images_takes(verb):
 def test_the_names_of_choices_are_those_of_the_modules():
     from typing import get_args
 
+    from t2i_tools.counting import METHODS
     from t2i_tools.entropy.formula import RULES
     from t2i_tools.evaluation.count_benchmark import SPLITS
     from t2i_tools.evaluation.runs.generators import GENERATORS
+    from t2i_tools.evaluation.runs.items import SEARCHES
     from t2i_tools.longclip.reader import READINGS
     from t2i_tools.padding.runs import Clean, Pooled
 
     assert tuple(RULES) == choices.ENTROPY_RULES
     assert tuple(GENERATORS) == choices.GENERATORS
+    assert choices.SEARCHES == SEARCHES and set(SEARCHES) < METHODS.keys()
     assert tuple(READINGS) == choices.READINGS
     assert choices.SPLITS == SPLITS
     assert (get_args(Clean), get_args(Pooled)) == (choices.CLEAN, choices.POOLED)

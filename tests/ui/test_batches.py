@@ -41,6 +41,33 @@ def test_clip_scores_only_where_it_is_asked_for(client):
     assert scores == {None: False, "bundled": True, "none": False}  # the bundled CLIP knows the bundled model's words
 
 
+def test_searches_are_steered_by_one_detector_and_judged_by_another(client, server):
+    asked = {"counts": "2", "number": 1, "steps": 1, "methods": ["plain", "best_of"], "clip": "none"}
+    refused = [
+        ({"methods": ["plain"], "budget": 2}, "budget does nothing with methods plain: it goes with best_of"),
+        ({"methods": ["plain"], "detector": "bundled_counter"}, "detector does nothing with methods plain"),
+        ({"detector": "bundled_judge"}, "unknown detector 'bundled_judge'"),
+        ({"budget": 1000}, "budget 1000: this server allows up to 100"),
+        ({"budget": 0}, "budget: 0 is too small"),
+    ]
+    for given, says in refused:
+        with pytest.raises(AppError, match=says):
+            client.predict(**asked | given, api_name="/evaluate")
+    files, status = client.predict(**asked, budget=2, api_name="/evaluate")
+    assert [one["name"] for one in status["exact"]] == ["plain", "best_of"]
+    report = next(Path(file).read_text() for file in files if file.endswith(".md"))
+    assert "Searches were steered by bundled_counter (" in report and "at most 2 plain images' worth" in report
+
+
+def test_an_evaluation_without_searches_has_the_name_that_it_always_had():
+    """By it the folder of an earlier one is found, so that it goes on."""
+    from t2i_tools.ui.jobs.evaluate import EvaluateValues
+
+    assert EvaluateValues().usual_name() == "counts-444dccec"
+    names = {EvaluateValues(methods=["best_of"], budget=budget).usual_name() for budget in (None, 2, 3)}
+    assert len(names) == 3
+
+
 def test_a_grid_counts_and_scores_every_cell(client):
     axes = ["steps=1,2", "entropy-scaling=off,on"]
     values = {"prompt": "a cat", "axes": axes, "model": "tiny", "size": "96x96", "seed": 1, "label": "cat"}

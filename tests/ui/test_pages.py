@@ -91,6 +91,26 @@ def test_a_grid_of_one_axis(pages):
     assert read({**shown, "down": "", "down_values": ""})["axes"] == ["steps=5, 10, 20"]
 
 
+def test_the_question_of_searches_is_forecast_with_their_budget(pages, monkeypatch):
+    """At most: plain images, and a budget for every search; what steers is in the job only where something searches."""
+    from t2i_tools.ui.pages.evaluate import QUESTIONS
+    from t2i_tools.ui.values import read_values
+
+    service, wired = pages
+    fields, read, *_ = wired["evaluate"]
+    shown = {name: field.value for name, field in fields.items()}
+    assert not {"detector", "budget"} & read({**shown, "methods": ["plain"]}).keys()
+    asked = {**shown, **QUESTIONS["Does the search make counts exact?"], "sizes": "", "number": 4, "budget": 10}
+    values = read_values(KINDS["evaluate"].values, read(asked))
+    assert (values.methods, values.detector, values.budget) == (["plain", "bisection+best_of"], "bundled_counter", 10)
+    assert service.forecast("evaluate", values).startswith("up to 44 images")
+    monkeypatch.setattr(service.registry, "usual_steps", lambda model: 20)
+    monkeypatch.setattr(service.pace, "_known", {f"evaluate {service.model_of(values)}": 0.1})
+    assert service.forecast("evaluate", values) == "up to 44 images, up to 88 s"
+    job = service.submit("me", "evaluate", read({**asked, "number": 2}))
+    assert (job.asked["detector"], job.asked["budget"]) == ("bundled_counter", 10)
+
+
 def test_the_schedulers_that_are_offered_are_known():
     from t2i_tools.models.samplers import find_sampler
     from t2i_tools.ui.pages.generate_controls import SCHEDULERS
