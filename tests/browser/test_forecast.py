@@ -18,3 +18,21 @@ def test_a_time_is_told_after_the_first_job_on_any_tab(page, app, monkeypatch):
     done(page, "generate")
     open_tab(page, "Grid")
     expect(forecast).to_contain_text("4 images, about ")
+
+
+def test_what_steers_searches_is_asked_for_where_something_searches(page, shoot):
+    """And the forecast is of at most as many images as their budget is worth."""
+    open_tab(page, "Evaluate")
+    detector, budget, forecast = (page.locator(f"#evaluate-{name}") for name in ("detector", "budget", "forecast"))
+    expect(page.get_by_label("Does the search make counts exact?")).to_be_visible()
+    expect(detector).to_be_hidden()
+    page.get_by_label("Does the search make counts exact?").check()
+    expect(detector).to_be_visible()
+    expect(budget).to_be_visible()
+    expect(forecast).to_contain_text("up to 372 images")  # 12 plain ones, and 12 x 30
+    budget.get_by_role("spinbutton").fill("10")
+    expect(forecast).to_contain_text("up to 132 images")
+    shoot(page, "evaluate-search")
+    page.get_by_label("search for the count: token between number words, and other seeds").uncheck()
+    expect(budget).to_be_hidden()
+    expect(forecast).to_contain_text("12 images")

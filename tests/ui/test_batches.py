@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
+from support.slow_steps import slow_steps
+from support.waiting import wait_until
 
 from t2i_tools.evaluation.reports.protocol import test_runs as runs_of
 from t2i_tools.images.metadata import read_settings
@@ -57,6 +59,25 @@ def test_searches_are_steered_by_one_detector_and_judged_by_another(client, serv
     assert [one["name"] for one in status["exact"]] == ["plain", "best_of"]
     report = next(Path(file).read_text() for file in files if file.endswith(".md"))
     assert "Searches were steered by bundled_counter (" in report and "at most 2 plain images' worth" in report
+
+
+def test_a_search_that_is_cancelled_goes_on_with_the_next_start(client, server):
+    """Half a search, which a count job would deliver, is no result of a method."""
+    rows = [{"prompt": "nine cats", "label": "cat", "count": 9}]
+    asked = {"prompts": rows, "model": "tiny", "methods": ["best_of"], "budget": 30, "steps": 1, "name": "ends"}
+    service = server[1]
+    client.predict(prompt="a dog", model="tiny", size="64x64", steps=1, api_name="/generate")  # opens it
+    with slow_steps(service):
+        job = client.submit(**asked, api_name="/evaluate")
+        wait_until(lambda: job.outputs())
+        name = job.outputs()[-1][1]["job"]
+        wait_until(lambda: (progress := service.progress(service.jobs.get(name))) and progress.preview)  # a first trial
+        client.predict(job=name, api_name="/cancel")
+        assert job.result(timeout=120)[1]["state"] == "cancelled"
+    (folder,) = (service.output / "files").glob("evaluation-*-ends")
+    assert not list(folder.glob("generate/*"))
+    _, status = client.predict(**asked, api_name="/evaluate")
+    assert (status["state"], [one["name"] for one in status["exact"]]) == ("done", ["best_of"])
 
 
 def test_an_evaluation_without_searches_has_the_name_that_it_always_had():

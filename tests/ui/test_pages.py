@@ -137,7 +137,7 @@ def test_the_cells_of_a_grid_have_boxes(pages):
 
 
 @pytest.mark.parametrize(
-    ("images", "said"), [(2, "it takes 8 images of each or more"), (12, "draws more exact counts")]
+    ("images", "said"), [(2, "too few to compare; use 8 or more"), (12, "draws more exact counts")]
 )
 def test_a_comparison_of_few_images_claims_nothing(images, said):
     from t2i_tools.ui.pages.evaluate import headline_html

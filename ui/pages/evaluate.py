@@ -156,7 +156,7 @@ def _asked(service: Service) -> Fields:
 def _steering(service: Service, methods: gr.CheckboxGroup) -> Fields:
     """What the searches take, shown while there are any among the methods."""
     limit = service.options.limits.budget
-    with gr.Row(visible=False) as row:
+    with gr.Column(visible=False) as part:
         detector = layout.chooser(list(service.registry.detectors()), "Detector that steers the search")
         budget = gr.Slider(
             1,
@@ -167,10 +167,10 @@ def _steering(service: Service, methods: gr.CheckboxGroup) -> Fields:
             info="In plain images' worth of computing",
         )
 
-    def show(chosen: list[str]) -> gr.Row:
-        return gr.Row(visible=bool(set(chosen) & set(SEARCHES)))
+    def show(chosen: list[str]) -> gr.Column:
+        return gr.Column(visible=bool(set(chosen) & set(SEARCHES)))
 
-    methods.change(show, methods, row, **LATEST)
+    methods.change(show, methods, part, **LATEST)
     return {"detector": detector, "budget": budget}
 
 

@@ -218,7 +218,7 @@ def _heading(group: Group) -> str:
 def _plots(summary: Summary) -> list[tuple[str, str]]:
     drawn = [("Exact counts by the count asked for", plots.line_plot(_by_count(summary.groups), "count", "exact"))]
     budgets = {
-        group.name: [(group.budget, share.estimate, share.low, share.high)]
+        group.name: [(round(group.budget, 1), share.estimate, share.low, share.high)]
         for group in summary.groups
         if group.budget and (share := group.figures.get("exact"))
     }
