@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support import pipezoo
 from support.quick import quick
+from support.snippets import open_quick, smaller
 
 import t2i_tools as t2i
 
@@ -65,11 +66,11 @@ def test_the_python_of_a_page_runs(page, monkeypatch, tmp_path, tiny_folder, cap
     if page.name == "README.md":
         pytest.skip("tests/test_readme.py runs it")
     monkeypatch.chdir(tmp_path)
-    if page.stem != "exact_counts":  # whose counter knows emoji alone
-        monkeypatch.setattr(t2i, "load_bundled", lambda: quick(pipezoo.build("stable_diffusion")))
+    open_quick(monkeypatch)
+    monkeypatch.setattr(t2i, "load_bundled", lambda: quick(pipezoo.build("stable_diffusion")))
     names: dict = {}
     for block in blocks(page, "python"):
-        exec(compile(block.replace("path/to/model", str(tiny_folder)), page.name, "exec"), names)
+        exec(compile(smaller(block, tiny_folder), page.name, "exec"), names)
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)

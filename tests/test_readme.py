@@ -3,11 +3,12 @@
 import os
 import re
 import runpy
-from functools import wraps
 from pathlib import Path
 
 import pytest
 from support import pipezoo
+from support.quick import quick
+from support.snippets import open_quick, smaller
 
 import t2i_tools as t2i
 
@@ -23,33 +24,13 @@ def model(request, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     if not request.param:
         return
-    pipe = pipezoo.build("stable_diffusion")
-    kind = type(pipe)
-
-    @wraps(kind.__call__)
-    def quick(self, *args, **kwargs):
-        return kind.__call__(self, *args, **{"num_inference_steps": 2, **kwargs})
-
-    pipe.__class__ = type(kind.__name__, (kind,), {"__call__": quick, "__module__": kind.__module__})
+    open_quick(monkeypatch)
+    pipe = quick(pipezoo.build("stable_diffusion"))
     monkeypatch.setattr(t2i, "load_bundled", lambda: pipe)
-
-
-# What a large model on a GPU takes, and a tiny one on a CPU.
-SMALLER = {
-    "torch.bfloat16": "torch.float32",
-    '.to("cuda")': "",
-    "width=1536, height=1024": "width=128, height=64",
-}
 
 
 def snippets():
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-
-
-def smaller(snippet, folder):
-    for large, small in {**SMALLER, "path/to/model": str(folder)}.items():
-        snippet = snippet.replace(large, small)
-    return snippet
 
 
 def test_the_library_is_the_one_asked_for():
