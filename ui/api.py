@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from . import api_words, render
-from .identity import client_owner
+from .identity import owner_of, source_of
 from .jobs import KINDS
 from .jobs.generate import values_of_settings
 from .queue import FAILED, RUNNING, Job
@@ -27,7 +27,7 @@ def add_endpoints(service: Service) -> None:
         if job:
             found = service.jobs.get(job)
             return {"cancelled": int(service.cancel(found))}
-        return {"cancelled": service.cancel_all(client_owner(request))}
+        return {"cancelled": service.cancel_all(owner_of(request))}
 
     def status(job: str) -> tuple[list, dict]:
         return _answer(service, service.jobs.get(job))
@@ -37,10 +37,10 @@ def add_endpoints(service: Service) -> None:
         return values_of_settings(read), notes
 
     def token(request: gr.Request, file: dict) -> str:
-        return keep_token(service, client_owner(request), file)
+        return keep_token(service, owner_of(request), file)
 
     def forget_token(request: gr.Request, name: str) -> dict:
-        service.registry.of(client_owner(request)).forget_token(name)
+        service.registry.of(owner_of(request)).forget_token(name)
         return {"forgotten": name}
 
     cancel_about = "End a job by its id; without one, all open jobs of this client. Takes effect within one step."
@@ -69,15 +69,15 @@ def _maker(service: Service, kind: str) -> Callable[..., AsyncIterator[tuple[lis
     """An endpoint whose parameters are the fields of the kind's values."""
     fields = KINDS[kind].values.model_fields
 
-    def submit(owner: str, raw: dict[str, Any]) -> Job:
+    def submit(request: gr.Request, raw: dict[str, Any]) -> Job:
         if isinstance(raw.get("image"), Mapping):
             raw["image"] = keep_start(service, raw["image"])
         if isinstance(raw.get("images"), list):
             raw["images"] = [keep_start(service, one) if isinstance(one, Mapping) else one for one in raw["images"]]
-        return service.submit(owner, kind, raw)
+        return service.submit(owner_of(request), kind, raw, source_of(request))
 
     async def endpoint(request: gr.Request, *values: Any) -> AsyncIterator[tuple[list, dict]]:
-        job = await asyncio.to_thread(submit, client_owner(request), dict(zip(fields, values, strict=True)))
+        job = await asyncio.to_thread(submit, request, dict(zip(fields, values, strict=True)))
         seen = None
         while (job := service.jobs.get(job.id)).open:
             files, status = _answer(service, job)

@@ -10,15 +10,19 @@ COOKIE = "t2i_owner"
 YEAR = 365 * 24 * 3600
 
 
-def page_owner(request: gr.Request) -> str:
-    """The owner of what a page asks for."""
+def owner_of(request: gr.Request) -> str:
+    """The owner of what a page or a client of the API asks for."""
+    if request.username:
+        return f"user {request.username}"
     secret = request.cookies.get(COOKIE)
-    return f"browser {secret}" if secret and not request.username else client_owner(request)
+    return f"browser {secret}" if secret else f"client {request.session_hash}"
 
 
-def client_owner(request: gr.Request) -> str:
-    """The owner of what a client of the API asks for."""
-    return f"user {request.username}" if request.username else f"client {request.session_hash}"
+def source_of(request: gr.Request) -> str:
+    """Where it comes from: a login, else a network address, as cookies and sessions cost nothing."""
+    if request.username or not request.client:
+        return owner_of(request)
+    return f"address {request.client.host}"
 
 
 class OwnerCookie:

@@ -9,7 +9,7 @@ from t2i_tools.errors import InputError, T2IError
 
 from . import render
 from .errors import FieldError
-from .identity import page_owner
+from .identity import owner_of, source_of
 from .job_list import actions_html
 from .kept_form import KeptForm, Known
 from .queue import Job
@@ -75,15 +75,15 @@ class JobPanel:
 
         # Gradio passes the request to the parameter that is annotated with it.
         def look(request: gr.Request, shown: str, opened: str) -> Updates:
-            return self.look(page_owner(request), shown, opened)
+            return self.look(owner_of(request), shown, opened)
 
         def start(request: gr.Request, shown: str, *values: Any) -> Updates:
             try:
                 fields_read = read(dict(zip(fields, values, strict=True)))
-                self.service.submit(page_owner(request), self.kind, fields_read)
+                self.service.submit(owner_of(request), self.kind, fields_read, source_of(request))
             except T2IError as error:
                 return {self.status: complain(error)}
-            return self.look(page_owner(request), shown, "")
+            return self.look(owner_of(request), shown, "")
 
         def complain(error: T2IError) -> str:
             name = error.field if isinstance(error, FieldError) else ""
@@ -95,7 +95,7 @@ class JobPanel:
             return render.complaint(words, field.elem_id)
 
         def stop(request: gr.Request, shown: str, opened: str) -> Updates:
-            owner = page_owner(request)
+            owner = owner_of(request)
             if opened:
                 self.service.cancel(self.service.job_of(owner, opened))
             else:

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from .identity import page_owner
+from .identity import owner_of
 from .service import Service
 
 MOST_LETTERS = 20_000
@@ -31,7 +31,7 @@ class KeptForm:
         fields, quiet = list(self.fields.values()), {"show_progress": "hidden", "api_visibility": "private"}
 
         def restore(request: gr.Request, kept: Any) -> list[Any]:
-            return self.restored(page_owner(request), kept)
+            return self.restored(owner_of(request), kept)
 
         keep = f"(kept, ...values) => t2i.keep(kept, {json.dumps(list(self.fields))}, values)"
         restored = page.load(restore, self.state, fields, **quiet, queue=False)

@@ -11,7 +11,7 @@ from t2i_tools.errors import InputError
 from t2i_tools.images.metadata import read_settings
 
 from .advice import SETTINGS
-from .identity import page_owner
+from .identity import owner_of
 from .job_list import history_html, list_html, tokens_of
 from .job_panel import ASKED, QUIET, JobPanel, Updates
 from .jobs.generate import values_of_settings
@@ -61,7 +61,7 @@ class History:
         """Wire it. changes: events after which there may be other jobs."""
 
         def look(request: gr.Request) -> Updates:
-            return self.look(page_owner(request))
+            return self.look(owner_of(request))
 
         for change in changes:
             change.then(look, None, self.outputs, **QUIET)
@@ -99,18 +99,18 @@ class PageActions:
 
         def act(request: gr.Request, event: gr.EventData) -> Updates:
             about = event._data if isinstance(event._data, Mapping) else {}
-            return self.do(page_owner(request), about)
+            return self.do(owner_of(request), about)
 
         def arrive(request: gr.Request) -> Updates:
             name = dict(request.query_params).get("job")
             if not name:
                 return {arrived: ""}
-            opened = self.do(page_owner(request), {"act": "open", "job": name})
+            opened = self.do(owner_of(request), {"act": "open", "job": name})
             return {**opened, arrived: self.service.jobs.get(name).kind}
 
         def drop(request: gr.Request, event: gr.EventData) -> Updates:
             about = event._data if isinstance(event._data, Mapping) else {}
-            return self.dropped(page_owner(request), about)
+            return self.dropped(owner_of(request), about)
 
         self.bridge.act(act, None, outputs, **ASKED)
         arrivals = [one for one in self.panels["generate"].arrivals if one not in tabs]

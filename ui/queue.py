@@ -18,12 +18,15 @@ TABLE = """CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, owner TEXT NOT NULL, kind TEXT NOT NULL, asked TEXT NOT NULL,
     state TEXT NOT NULL DEFAULT 'queued', attempts INTEGER NOT NULL DEFAULT 0, result TEXT, error TEXT,
     created REAL NOT NULL, finished REAL)"""
-ADDED = ("started REAL", "worked REAL NOT NULL DEFAULT 0")  # to the table of an earlier version
-COLUMNS = "number, id, owner, kind, asked, state, attempts, result, error, created, finished, worked"
+# Columns that the table of an earlier version lacks.
+ADDED = ("started REAL", "worked REAL NOT NULL DEFAULT 0", "source TEXT NOT NULL DEFAULT ''")
+COLUMNS = "number, id, owner, kind, asked, state, attempts, result, error, created, finished, worked, source"
 JSON_COLUMNS = ("asked", "result")
 RECENT = 20  # jobs of a kind, whose mean is the time that the next is expected to take
-# Whose turn it is: of each owner the first that waits, and of those the one whose owner was served longest ago.
+# Whose turn it is: of each owner the first that waits, and of those the one whose source was served longest ago; of one
+# source, the one whose owner was.
 TURN = """SELECT min(number) FROM jobs AS waiting WHERE state = 'queued' GROUP BY owner ORDER BY
+    (SELECT max(coalesce(started, 0)) FROM jobs WHERE source = waiting.source),
     (SELECT max(coalesce(started, 0)) FROM jobs WHERE owner = waiting.owner), min(number) LIMIT 1"""
 
 
@@ -32,7 +35,7 @@ class Job:
     """One request of a user. id: cannot be guessed, and who knows it may see and cancel the job.
 
     asked: the values of its kind. result: what the kind made, also of a cancelled job as far as it came.
-    worked: seconds of work, over all attempts.
+    worked: seconds of work, over all attempts. source: the login or network address that asked.
     """
 
     number: int
@@ -47,6 +50,7 @@ class Job:
     created: float
     finished: float | None
     worked: float
+    source: str
 
     @property
     def open(self) -> bool:
@@ -74,6 +78,7 @@ class Jobs:
         self._database.execute("CREATE INDEX IF NOT EXISTS by_state ON jobs (state)")
         self._database.execute("CREATE INDEX IF NOT EXISTS by_owner ON jobs (owner, kind)")
         self._database.execute("CREATE INDEX IF NOT EXISTS by_turn ON jobs (owner, started)")
+        self._database.execute("CREATE INDEX IF NOT EXISTS by_source ON jobs (source, started)")
 
     def recover(self) -> None:
         """Queue anew what was running when the last server ended; give up what has ended it several times."""
@@ -84,8 +89,8 @@ class Jobs:
         )
         self._rows("UPDATE jobs SET state = ? WHERE state = ?", QUEUED, RUNNING)
 
-    def check_room(self, owner: str, most: int, most_per_owner: int) -> None:
-        """Raise InputError when `most` jobs wait, or `most_per_owner` of this owner are open."""
+    def check_room(self, owner: str, source: str, most: int, most_per_owner: int) -> None:
+        """Raise InputError when `most` jobs wait, half as many of one address, or `most_per_owner` of an owner."""
         waiting = self._value("SELECT count(*) FROM jobs WHERE state = 'queued'")
         if waiting >= most:
             raise InputError(f"the queue is full with {most} jobs: try again when some are done")
@@ -94,14 +99,24 @@ class Jobs:
             raise InputError(
                 f"you have {mine} unfinished jobs, the most that this server allows: wait for one, or cancel one"
             )
+        here = self._value("SELECT count(*) FROM jobs WHERE state = 'queued' AND source = ?", source)
+        if source != owner and here >= max(1, most // 2):
+            raise InputError(
+                f"{here} jobs from your network address wait, the most that this server allows: try again when some "
+                "are done"
+            )
 
-    def add(self, owner: str, kind: str, asked: Mapping[str, Any], most: int, most_per_owner: int) -> Job:
-        """Put a job into the queue. Raises InputError where there is no room for it."""
+    def add(
+        self, owner: str, kind: str, asked: Mapping[str, Any], most: int, most_per_owner: int, source: str = ""
+    ) -> Job:
+        """Put a job into the queue; source is the owner by default. Raises InputError where there is no room."""
+        source = source or owner
         with self._adding:
-            self.check_room(owner, most, most_per_owner)
+            self.check_room(owner, source, most, most_per_owner)
             return self._rows(
-                f"INSERT INTO jobs (id, owner, kind, asked, created) VALUES (?, ?, ?, ?, ?) RETURNING {COLUMNS}",
-                *(secrets.token_hex(8), owner, kind, json.dumps(dict(asked)), time.time()),
+                "INSERT INTO jobs (id, owner, kind, asked, created, source) VALUES (?, ?, ?, ?, ?, ?) "
+                f"RETURNING {COLUMNS}",
+                *(secrets.token_hex(8), owner, kind, json.dumps(dict(asked)), time.time(), source),
             )[0]
 
     def take(self) -> Job | None:

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MISSES, WINDOW = 5, 60.0  # wrong passwords of one address, and the seconds after which the first is forgotten
 MOST_ADDRESSES = 10_000
+MOST_VALUES = 200_000  # of one request: 10,000 prompts of twenty words with a comma each
 SPACES = "'self' https://huggingface.co https://*.hf.space"
 
 
@@ -47,6 +48,40 @@ class HostCheck:
         if origin and scope["method"] not in ("GET", "HEAD", "OPTIONS") and _host(origin) not in self.hosts:
             return _host(origin)
         return None
+
+
+class BodyLimit:
+    """ASGI middleware that refuses a body of more values than any job takes, which Gradio would look at one by one.
+
+    They are told by their commas, before anything is parsed. Uploads have a limit of their own.
+    """
+
+    def __init__(self, app: Any, mib: int):
+        self.app, self.most = app, mib * 2**20
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if not (scope["type"] == "http" and scope["method"] == "POST") or scope["path"].endswith("/upload"):
+            await self.app(scope, receive, send)
+            return
+        body, values, more = bytearray(), 1, True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            part = message.get("body", b"")
+            body += part
+            values += part.count(b",")
+            more = message.get("more_body", False)
+            if len(body) > self.most or values > MOST_VALUES:
+                about = f"the request is too large: send at most {self.most >> 20} MiB with {MOST_VALUES:,} values"
+                await JSONResponse({"detail": about}, status_code=413)(scope, receive, send)
+                return
+        whole = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def received() -> Any:
+            return whole.pop() if whole else await receive()
+
+        await self.app(scope, received, send)
 
 
 class SafeHeaders:

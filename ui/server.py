@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from t2i_tools.errors import InputError, first_line
 
 from .identity import OwnerCookie
-from .security import HostCheck, LoginBrake, Logins, SafeHeaders, known_hosts
+from .security import BodyLimit, HostCheck, LoginBrake, Logins, SafeHeaders, known_hosts
 from .service import Service
 from .theme import CSS, theme
 from .upload_quota import UploadLimit
@@ -81,6 +81,7 @@ def _launch(page: gr.Blocks, host: str, service: Service) -> None:
                 Middleware(SafeHeaders),
                 Middleware(LoginBrake),
                 Middleware(OwnerCookie),
+                Middleware(BodyLimit, mib=options.limits.upload_mib),
                 Middleware(UploadLimit, service=service),
             ],
         },

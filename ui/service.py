@@ -42,13 +42,14 @@ class Service:
         clean, minutes = partial(clean_up, self), options.limits.job_minutes
         self.worker = Worker(self.jobs, self.registry, self.output, self._run, clean, minutes)
 
-    def submit(self, owner: str, kind: str, fields: Mapping[str, Any]) -> Job:
-        """Queue a job of checked values. Raises InputError."""
+    def submit(self, owner: str, kind: str, fields: Mapping[str, Any], source: str = "") -> Job:
+        """Queue a job of checked values. source: the login or address that asks. Raises InputError."""
         limits = self.options.limits
-        self.jobs.check_room(owner, limits.queue, limits.open_jobs)  # before the work of checking the values
+        room = limits.queue, limits.open_jobs
+        self.jobs.check_room(owner, source or owner, *room)  # before the work of checking the values
         values = read_values(KINDS[kind].values, dict(fields))
         values = values.validated(self.options, self.registry.of(owner))
-        job = self.jobs.add(owner, kind, values.model_dump(mode="json"), limits.queue, limits.open_jobs)
+        job = self.jobs.add(owner, kind, values.model_dump(mode="json"), *room, source)
         self.worker.wake()
         return job
 
@@ -68,13 +69,13 @@ class Service:
 
     def again(self, job: Job, vary: bool = False) -> Job:
         """Queue a job of the same values; with `vary`, of another seed. Raises InputError."""
-        return self.submit(job.owner, job.kind, {**job.asked, "seed": None} if vary else job.asked)
+        return self.submit(job.owner, job.kind, {**job.asked, "seed": None} if vary else job.asked, job.source)
 
     def compare(self, job: Job) -> Job:
         """Queue the plain image and the best of other seeds, beside a search that is done. Raises InputError."""
         if job.kind != "count" or job.open:
             raise InputError(f"job {job.number} is not a finished count search: choose one that is")
-        return self.submit(job.owner, "count", {**job.asked, "compare": True, "after": job.id})
+        return self.submit(job.owner, "count", {**job.asked, "compare": True, "after": job.id}, job.source)
 
     def delete(self, job: Job) -> None:
         """Remove an ended job with its files. Raises InputError for an open one."""

@@ -28,8 +28,8 @@ if TYPE_CHECKING:  # what editors and type checkers see of the names below
         threshold_sweep as threshold_sweep,
     )
     from t2i_tools.metrics.distribution import Distance as Distance, kid as kid
+    from t2i_tools.metrics.interval import Interval as Interval
     from t2i_tools.metrics.intervals import (
-        Interval as Interval,
         cluster_bootstrap as cluster_bootstrap,
         nested_bootstrap as nested_bootstrap,
         paired_bootstrap as paired_bootstrap,
@@ -56,8 +56,8 @@ _MODULES = {
     "comparisons": ("Equivalence", "McNemar", "equivalence", "holm", "mcnemar", "paired_test"),
     "counts": ("METRICS", "Metric", "Sweep", "confusion_matrix", "count_metrics", "found_counts", "threshold_sweep"),
     "distribution": ("Distance", "kid"),
+    "interval": ("Interval",),
     "intervals": (
-        "Interval",
         "cluster_bootstrap",
         "nested_bootstrap",
         "paired_bootstrap",

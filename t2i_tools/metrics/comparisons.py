@@ -14,7 +14,8 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from t2i_tools.errors import InputError
 from t2i_tools.metrics.checks import as_columns, as_groups, as_vector, between, same_length, several
-from t2i_tools.metrics.intervals import Interval, cluster_totals, rare_pairs
+from t2i_tools.metrics.interval import Interval
+from t2i_tools.metrics.intervals import cluster_totals, rare_pairs
 
 SAME = 1e-9  # of the margin: what rounding makes of equal differences
 

@@ -18,28 +18,11 @@ from statsmodels.stats.proportion import proportion_confint
 from t2i_tools.errors import InputError
 from t2i_tools.metrics.checks import as_columns, as_groups, as_vector, between, same_length, several
 from t2i_tools.metrics.counts import first
+from t2i_tools.metrics.interval import Interval
 
 Statistic: TypeAlias = Callable[[np.ndarray], np.ndarray]
 RESAMPLES = 4999
 FEW = 10  # clusters with a pair that differs: by t, fewer are called equivalent in up to 19 % of cases, not 5 %
-
-
-@dataclass(frozen=True)
-class Interval:
-    """[low, high] holds the truth in `level` of cases. n: the independent units behind it."""
-
-    estimate: float
-    low: float
-    high: float
-    level: float
-    n: int
-
-    def within(self, margin: float) -> bool:
-        """Whether the whole interval lies in (-margin, margin): at level 1 - 2 alpha, TOST at alpha."""
-        return -margin < self.low and self.high < margin
-
-    def __str__(self) -> str:
-        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:

@@ -16,7 +16,8 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from t2i_tools.errors import InputError
 from t2i_tools.metrics.checks import as_counts, as_groups, between, same_length
 from t2i_tools.metrics.counts import confusion_matrix
-from t2i_tools.metrics.intervals import Interval, cluster_weights, widened
+from t2i_tools.metrics.interval import Interval
+from t2i_tools.metrics.intervals import cluster_weights, widened
 
 WORST_CONDITION = 1e4
 

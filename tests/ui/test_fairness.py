@@ -97,6 +97,7 @@ LARGE = [
     ("evaluate", {"prompts": [{"prompt": "x", "label": "cat", "count": 1}] * 2000, "sizes": ["64x64"] * 30}),
     ("evaluate", {"prompts": [{"prompt": "x", "label": "cat", "count": 1}] * 20_000}),
     ("probe", {"prompts": ["x"] * 100_000}),
+    ("probe", {"prompts": ["x"] * 4_000_000}),
     ("generate", {"prompt": "x", "loras": ["a:1"] * 100_000}),
     ("generate", {"prompt": "x", "prompt ": "x" * 2**20}),
 ]

@@ -13,8 +13,8 @@ def jobs(tmp_path):
     return Jobs(tmp_path / "jobs.sqlite3")
 
 
-def add(jobs, owner="me", most=100, most_per_owner=100):
-    return jobs.add(owner, "generate", {"prompt": "a cat"}, most, most_per_owner)
+def add(jobs, owner="me", most=100, most_per_owner=100, source=""):
+    return jobs.add(owner, "generate", {"prompt": "a cat"}, most, most_per_owner, source)
 
 
 def test_first_come_first_served(jobs):
@@ -35,6 +35,17 @@ def test_full_queue_is_refused_in_one_line(jobs):
         add(jobs, most=2)
     jobs.take()
     assert add(jobs, most=2).state == QUEUED
+
+
+def test_one_address_has_half_of_the_queue_whoever_it_says_it_is(jobs):
+    for n in range(4):
+        add(jobs, f"session {n}", most=8, source="address 1.2.3.4")
+    with pytest.raises(InputError, match="4 jobs from your network address wait"):
+        add(jobs, "session 5", most=8, source="address 1.2.3.4")
+    other = add(jobs, "session 6", most=8, source="address 5.6.7.8")
+    jobs.finish(jobs.take(), DONE, {})
+    assert jobs.take().id == other.id  # addresses are served by turns
+    assert jobs.get(other.id).source == "address 5.6.7.8"
 
 
 def test_owners_are_served_by_turns(jobs):

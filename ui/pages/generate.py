@@ -17,7 +17,7 @@ from t2i_tools.longclip.syntax import has_syntax
 from .. import layout
 from ..advice import exact_advice
 from ..errors import FieldError, at_field
-from ..identity import page_owner
+from ..identity import owner_of
 from ..job_panel import ASKED, LATEST, QUIET, JobPanel, Updates
 from ..jobs.generate import start_path, values_of_settings
 from ..pages.generate_controls import AUTO, Fields, choices, controls
@@ -81,7 +81,7 @@ def generate_tab(service: Service, page: gr.Blocks) -> JobPanel:
         return updates | {came: came_html(file, values, [*notes, *missing])}
 
     def restore(request: gr.Request, file: str | None) -> Updates:
-        return arrive(page_owner(request), file) if file else {came: ""}
+        return arrive(owner_of(request), file) if file else {came: ""}
 
     panel.arrive, panel.arrivals = arrive, [came, *fields.values()]
 
@@ -90,7 +90,7 @@ def generate_tab(service: Service, page: gr.Blocks) -> JobPanel:
     gr.on(events, read, [prompt, reading, model], ruler, **LATEST)
 
     def look(request: gr.Request) -> list[Any]:
-        return choices(service, page_owner(request))
+        return choices(service, owner_of(request))
 
     page.load(look, None, [fields[n] for n in ("vae", "loras", "long_clip", "count_tokens", "embeddings")], **QUIET)
     png.upload(restore, png, panel.arrivals, **ASKED)

@@ -9,7 +9,7 @@ from t2i_tools.entropy.formula import RULES
 from t2i_tools.errors import T2IError
 
 from .. import layout, render
-from ..identity import page_owner
+from ..identity import owner_of
 from ..job_panel import ASKED, QUIET
 from ..service import Service
 from ..uploads import keep_token
@@ -76,7 +76,7 @@ def _seed_and_number(service: Service) -> Fields:
     number = gr.Slider(1, service.options.limits.images, 1, step=1, label="Images", min_width=150)
 
     def last_seed(request: gr.Request) -> str:
-        jobs = service.jobs.of(page_owner(request), "generate", 1)
+        jobs = service.jobs.of(owner_of(request), "generate", 1)
         return str(jobs[0].asked["seed"]) if jobs else ""
 
     dice.click(lambda: "", None, seed, **QUIET)
@@ -144,14 +144,14 @@ def _words(service: Service) -> Fields:
     forget = gr.Button("Delete the chosen tokens of mine", size="sm", elem_id="token-forget")
 
     def names(request: gr.Request) -> list[str]:
-        return list(service.registry.of(page_owner(request)).tokens())
+        return list(service.registry.of(owner_of(request)).tokens())
 
     def look(request: gr.Request) -> gr.Dropdown:
         return gr.Dropdown(names(request))
 
     def keep(request: gr.Request, file: str, chosen: list[str]) -> list[Any]:
         try:
-            name = keep_token(service, page_owner(request), file)
+            name = keep_token(service, owner_of(request), file)
         except T2IError as error:
             return [gr.skip(), render.complaint(error)]
         message = render.hint(f"Kept as {name}: write {{count}} into the prompt")
@@ -160,7 +160,7 @@ def _words(service: Service) -> Fields:
     def delete(request: gr.Request, chosen: list[str]) -> list[Any]:
         try:
             for name in chosen:
-                service.registry.of(page_owner(request)).forget_token(name)
+                service.registry.of(owner_of(request)).forget_token(name)
         except T2IError as error:
             return [gr.Dropdown(names(request)), render.complaint(error)]
         return [

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from ..identity import page_owner
+from ..identity import owner_of
 from ..job_panel import QUIET, Updates
 from ..page_actions import History
 from ..service import Service
@@ -16,11 +16,11 @@ def history_tab(service: Service, tab: gr.Tab, history: History) -> None:
     history.ended.render()
 
     def look(request: gr.Request) -> Updates:
-        return history.look(page_owner(request))
+        return history.look(owner_of(request))
 
     def cancel_all(request: gr.Request) -> Updates:
-        service.cancel_all(page_owner(request))
-        return history.look(page_owner(request))
+        service.cancel_all(owner_of(request))
+        return history.look(owner_of(request))
 
     tab.select(look, None, history.outputs, **QUIET)
     stop.click(cancel_all, None, history.outputs, **QUIET)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.rows_io import write_text
 from t2i_tools.images.sizes import Size, check_size, format_size
+from t2i_tools.metrics.interval import Interval
 
 if TYPE_CHECKING:
     from t2i_tools.evaluation.studies.size_study import SizeFigures
-    from t2i_tools.metrics import Interval
 
 FORMAT = 1
 OFF = "plain"
@@ -182,8 +182,6 @@ def _point(values: Mapping[str, Any]) -> Point:
 
 
 def _interval(values: Mapping[str, Any]) -> Interval:
-    from t2i_tools.metrics import Interval  # the statistics take a second, and the app starts with this module
-
     interval = Interval(**values)
     if not all(isinstance(value, int | float) for value in asdict(interval).values()):
         raise ValueError("an interval is made of numbers")
