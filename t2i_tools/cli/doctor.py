@@ -34,7 +34,8 @@ PLUGINS = ("entropy", "longclip", "padding", "counting")
 MODEL_PARTS = ("clip", "scheduler", "tokenizer", "unet", "vae")
 DETECTORS = {  # and the package that each kind needs
     "YOLO, YOLO-World, YOLOE": "ultralytics",
-    "RT-DETR, D-FINE, DEIMv2, RF-DETR, LW-DETR, YOLOS, OWLv2, Grounding DINO": "transformers",
+    "RT-DETR, D-FINE, DEIMv2, RF-DETR, LW-DETR, YOLOS": "transformers",
+    "OWLv2, OWL-ViT, Grounding DINO": "torchvision",
     "DETR, Conditional, Deformable and DAB-DETR, OmDet-Turbo": "timm",
 }
 TRIAL_STEPS = 4  # enough to see whether a plugin acts

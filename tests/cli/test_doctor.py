@@ -53,6 +53,12 @@ def test_detectors_that_cannot_be_opened_come_with_a_command(report):
     assert all(entry["fix"].startswith("pip install") for entry in report["detectors"] if not entry["works"])
 
 
+def test_detectors_of_any_words_need_torchvision(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # as where it is not installed
+    (entry,) = [one for one in doctor.detector_kinds() if "OWLv2" in one["detectors"]]
+    assert (entry["works"], entry["fix"]) == (False, "pip install torchvision")
+
+
 def test_attention_that_is_said_to_work_works():
     works = {entry["backend"]: entry for entry in attention_backends() if entry["device"] == "cpu"}
     assert works["sdpa math"]["works"]
