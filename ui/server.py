@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from starlette.middleware import Middleware
 from t2i_tools.errors import InputError, first_line
 
 from .identity import OwnerCookie
-from .security import BodyLimit, HostCheck, LoginBrake, Logins, SafeHeaders, known_hosts
+from .security import LOOPBACK, BodyLimit, HostCheck, LoginBrake, Logins, SafeHeaders, known_hosts
 from .service import Service
 from .theme import CSS, theme
 from .upload_quota import UploadLimit
@@ -42,6 +43,9 @@ def serve(page: gr.Blocks, service: Service) -> gr.Blocks:
                 raise InputError(f"cannot serve at {host}: {first_line(error)}") from error
     url = page.local_url
     print(f"t2i-tools at {url} (Ctrl-C ends it); images and queue in {service.output}", flush=True)
+    if options.root_path and host in LOOPBACK and not options.allowed_hosts:
+        note = "posts from the proxy's public name will be refused: add --allowed-host NAME, as the address bar has it"
+        print(f"t2i: {note}", file=sys.stderr, flush=True)
     if options.browser:
         webbrowser.open(url)
     return page

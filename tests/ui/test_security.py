@@ -56,11 +56,24 @@ def test_the_cookie_reaches_a_frame_where_that_is_possible(server, forwarded, ex
     assert "HttpOnly" in cookie
 
 
-def test_behind_a_path_of_a_proxy(options, tmp_path):
+def test_behind_a_path_of_a_proxy(options, tmp_path, capsys):
     with another_server(replace(options, output=tmp_path, root_path="/t2i")) as (url, _):
         answer = httpx.get(url.replace("/t2i", ""))
         assert "t2i_owner" in answer.headers["set-cookie"]
         assert "/t2i" in answer.text
+        assert "--allowed-host NAME" in capsys.readouterr().err
+
+
+def test_behind_a_proxy_whose_name_is_known(options, tmp_path, capsys):
+    """The app answers with and without the path before its own, and to posts from the public name."""
+    public = {"X-Forwarded-Host": "t2i.example.org", "X-Forwarded-Proto": "https", "Origin": "https://t2i.example.org"}
+    named = replace(options, output=tmp_path, root_path="/t2i", allowed_hosts=("t2i.example.org",))
+    with another_server(named) as (url, _):
+        bare = url.replace("/t2i", "").rstrip("/")
+        for base in (bare, f"{bare}/t2i"):
+            assert "https://t2i.example.org/t2i" in httpx.get(f"{base}/", headers=public).text
+            assert httpx.post(f"{base}/gradio_api/queue/join", headers=public, json={}).status_code == 422
+        assert "--allowed-host" not in capsys.readouterr().err
 
 
 @pytest.fixture
