@@ -102,9 +102,13 @@ def page_class() -> Any:
     import gradio as gr
 
     from .errors import in_words
+    from .sessions import Sweeper
+
+    sweeper = Sweeper()
 
     class Page(gr.Blocks):
         async def process_api(self, *args: Any, **named: Any) -> Any:
+            sweeper.sweep(self)
             try:
                 return await super().process_api(*args, **named)
             except gr.Error:

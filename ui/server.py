@@ -18,6 +18,7 @@ from t2i_tools.errors import InputError, first_line
 from .identity import OwnerCookie
 from .security import LOOPBACK, BodyLimit, HostCheck, LoginBrake, Logins, SafeHeaders, known_hosts
 from .service import Service
+from .sessions import MOST
 from .theme import CSS, theme
 from .upload_quota import UploadLimit
 
@@ -69,6 +70,7 @@ def _launch(page: gr.Blocks, host: str, service: Service) -> None:
         server_port=options.port,
         auth=Logins(options.auth) if options.auth else None,
         root_path=options.root_path or None,
+        state_session_capacity=MOST,
         max_threads=options.limits.queue + SPARE,  # every open job has an event of Gradio's, which must not run out
         share=False,
         prevent_thread_lock=True,
