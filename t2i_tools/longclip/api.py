@@ -33,7 +33,7 @@ Weights: TypeAlias = "str | Path | PreTrainedModel"
 
 def long_prompts(
     pipe: DiffusionPipeline,
-    method: Method = "stretch",
+    method: Method | None = None,
     *,
     weights: Weights | Mapping[str, Weights] | None = None,
     syntax: bool = True,
@@ -51,8 +51,9 @@ def long_prompts(
     Args:
         pipe: A pipeline of diffusers.
         method: "chunk" reads windows of 77 tokens one by one, as many as the longest prompt of the call needs, and
-            joins their hidden states. "stretch" (the default) makes the windows 248 long (`stretch_clip`). "truncate"
-            cuts as the plain pipeline does, and says what.
+            joins their hidden states. "stretch" makes the windows 248 long (`stretch_clip`). "truncate" cuts as the
+            plain pipeline does, and says what. None (the default) is "stretch" with `weights`, else "chunk": stretched
+            positions that no training has seen read worse than windows do (docs/guides/long_prompts.md).
         weights: A Long-CLIP for "stretch", as `load_long_clip` reads or returns it, which every text encoder that it
             fits takes over, or {"text_encoder": ...}; the others are stretched as they are.
         syntax: Read "(word:1.3)", "(word)", "[word]" as weights and BREAK as the beginning of a new window, as
@@ -78,6 +79,7 @@ def long_prompts(
         >>> with t2i.long_prompts(pipe, "chunk"):
         ...     image = pipe("a (red:1.2) apple, " * 40).images[0]
     """
+    method = method or ("chunk" if weights is None else "stretch")
     check_method(method, weights)
     if split not in get_args(Split):
         raise InputError(f"unknown split {split!r}: choose {', '.join(get_args(Split))}")

@@ -159,6 +159,16 @@ def test_another_method_ends_the_first(sd):
     assert type(sd.tokenizer).__call__ is type(pipezoo.clip_tokenizer()).__mro__[1].__call__
 
 
+def test_the_method_follows_from_the_weights():
+    sd = pipezoo.build("stable_diffusion")
+    with t2i.long_prompts(sd):
+        assert embeds(sd, words(300))[0].shape[1] % 77 == 0
+    longer = copy.deepcopy(sd.text_encoder)
+    t2i.stretch_clip(longer, copy.deepcopy(sd.tokenizer))
+    with t2i.long_prompts(sd, weights=longer):
+        assert embeds(sd, words(100))[0].shape[1] == 248
+
+
 def test_what_it_refuses():
     with pytest.raises(InputError, match="unknown method 'long'"):
         t2i.long_prompts(shared("flux"), "long")
