@@ -42,7 +42,7 @@ def load_long_clip(path: str | Path, *, keep: int = KEEP) -> CLIPModel | CLIPTex
     """Open a Long-CLIP in float32, as transformers' class, whose `save_pretrained` writes what `from_pretrained` reads.
 
     Args:
-        path: An official .pt file (the only pickle that is read here, by `weights_only=True`), the same as
+        path: An official .pt file (one of two pickles that are read, by `weights_only=True`: SECURITY.md), the same as
             .safetensors, a folder or Hub id in the format of transformers, or a .safetensors file of it.
         keep: Rows of the position table that the stretching kept; 20 by default. An official file holds two tables:
             rows < `keep` come from `positional_embedding`, the others from `positional_embedding_res`.
