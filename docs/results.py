@@ -39,6 +39,8 @@ def _sections() -> Iterator[str]:
             yield f"## {heading}\n\n{_protocol(path)}{_demoted(path.read_text(encoding='utf-8'), 2)}"
     long_prompts = EVALUATIONS / "long_prompts" / "results.json"
     yield f"## Long prompts\n\n{_protocol(long_prompts)}{_json_tables(json.loads(long_prompts.read_text()))}"
+    fresh = long_prompts.with_name("results_fresh.json")
+    yield f"### Fresh scenes\n\n{_json_tables(json.loads(fresh.read_text()), 4)}"
     yield "## Padding\n\n" + "\n\n".join(
         f"### {path.stem}\n\n```text\n{path.read_text(encoding='utf-8').strip()}\n```"
         for path in sorted((EVALUATIONS / "padding" / "results").glob("*.txt"))

@@ -68,7 +68,7 @@ def building(source: Architecture, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # it says nowhere which
-        name = "the file's header" if isinstance(source, Mapping) else source
+        name = "the file's header" if isinstance(source, Mapping) else shortened(source)
         raise ModelError(f"{name} describes no {what}: {first_line(error)}") from error
 
 

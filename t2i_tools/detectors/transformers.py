@@ -59,6 +59,10 @@ class TransformersCounter:
         sides = [self.processor.size.get(name) or 0 for name in ("height", "width", "shortest_edge", "longest_edge")]
         if self.processor.do_resize and max(sides) > MOST_PIXELS:
             raise ValueError(f"its processor enlarges images to {max(sides)} pixels")
+        patch = getattr(self.model.config, "patch_size", 1)
+        smallest = min(filter(None, sides), default=MOST_PIXELS)
+        if self.processor.do_resize and isinstance(patch, int) and smallest < patch:
+            raise ValueError(f"its processor shrinks images to {smallest} pixels, and the model has patches of {patch}")
         self._prepare(torch.zeros(1, 3, 16, 16))
 
     def _predict(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -113,6 +113,12 @@ def test_what_is_no_detector_is_refused(tmp_path):
     )
     with pytest.raises(UnsupportedModelError, match="not an object detector"):
         open_counter(tmp_path / "vit")
+    tiny_detectors.yolos()[0].save_pretrained(tmp_path / "small")
+    processor = tiny_detectors.yolos()[1]
+    processor.size = {"height": 32, "width": 1}
+    processor.save_pretrained(tmp_path / "small")
+    with pytest.raises(ModelError, match="its processor shrinks images to 1 pixels, and the model has patches of 16"):
+        open_counter(tmp_path / "small")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="has no .safetensors files"):
         open_counter(tmp_path / "empty")

@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from t2i_tools.detectors import Guide, YoloCounter, open_counter
+from t2i_tools.detectors.weights import write_weights
 from t2i_tools.detectors.yolo import build_yolo
 from t2i_tools.errors import InputError, ModelError
 from t2i_tools.workflows.detectors import open_detector
@@ -186,6 +187,13 @@ def test_names_that_do_not_fit_the_classes_are_said(folder_with):
     with pytest.raises(ModelError, match="has 3 classes and 1 names for them"):
         open_detector(str(folder_with({"net.yaml": ""})), ["dog"], None, "cpu")
     assert open_counter(folder_with({"net.yaml": ""})).labels == ("0", "1", "2")
+
+
+def test_a_long_name_of_a_network_is_shortened(counter, tmp_path):
+    write_weights(tmp_path / "a.safetensors", counter.net, {"architecture": "x" * 5000, "labels": list(LABELS)})
+    with pytest.raises(ModelError, match=r"x\.\.\.x") as raised:
+        YoloCounter.load(tmp_path / "a.safetensors")
+    assert len(str(raised.value)) < 600
 
 
 def test_two_yamls_of_networks_are_refused_unless_one_has_the_name_of_the_weights(folder_with):

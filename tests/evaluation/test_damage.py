@@ -118,6 +118,15 @@ def test_a_shard_with_a_lost_image_is_not_merged(done, tmp_path):
         merge([done], tmp_path / "merged")
 
 
+def test_a_score_that_lacks_what_was_found_is_broken(done):
+    store = Store(done)
+    rows = [json.loads(line) for line in store.path("score", 0).read_text().splitlines()]
+    del rows[0]["found"]
+    store.path("score", 0).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(InputError, match="is broken: remove it and run again"):
+        store.merged()
+
+
 @pytest.mark.parametrize(
     "content",
     ["5", "[1]", '"text"', "{", "{}", "[" * 100_000, '{"key": "KEY"}', '{"key": "KEY", "status": "ok"}', "null", "\0"],

@@ -1,5 +1,6 @@
 """Settings files of other tools: what their writers were given is what must come back, or be noted."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -103,6 +104,18 @@ def test_json_is_never_a_prompt(text, tmp_path):
     else:
         assert not read.settings.get("prompt")
         assert read.notes
+
+
+def test_a_node_whose_class_is_no_text_is_none(tmp_path):
+    inputs = {"seed": 3, "positive": ["p", 0], "latent_image": ["e", 0]}
+    graph = {"s": {"class_type": "KSampler", "inputs": inputs}}
+    graph |= {"p": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat"}}}
+    graph |= {"e": {"class_type": 1.5, "inputs": {"width": 64, "height": 64}}}
+    graph |= {"o": {"class_type": "SaveImage", "inputs": {"images": ["s", 0]}}}
+    png(tmp_path / "a.png", prompt=json.dumps(graph))
+    read = read_file(tmp_path / "a.png")
+    assert read.settings.get("seed") == 3 and "size" not in read.settings
+    assert "the size is in no node that is known here" in read.notes
 
 
 def test_text_behind_the_pixels(tmp_path):

@@ -21,7 +21,9 @@ SEEDS = ("seed", "noise_seed")
 def read_graph(graph: Mapping[str, Any]) -> FileSettings | None:
     """The settings of the image that a graph saves; None for an object that is no graph."""
     nodes: dict[str, Mapping[str, Any]] = {
-        str(name): node for name, node in graph.items() if isinstance(node, dict) and "class_type" in node
+        str(name): node
+        for name, node in graph.items()
+        if isinstance(node, dict) and isinstance(node.get("class_type"), str)
     }
     if not nodes:
         return None
@@ -53,7 +55,7 @@ class _Graph:
 
     def _note_acting(self, sampler: str) -> None:
         above = self._above(sampler, ("model", "guider", "clip", "positive", "negative"))
-        kinds = dict.fromkeys(str(node["class_type"])[:60] for _, node in above)
+        kinds = dict.fromkeys(node["class_type"][:60] for _, node in above)
         if acting := [kind for kind in kinds if ACTING.search(kind)]:
             self.reading.note(f"not used here: {', '.join(acting[:8])}")
 
