@@ -5,6 +5,7 @@ import secrets
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,15 +185,21 @@ class Jobs:
     def before(self, job: Job) -> list[Job]:
         """The jobs that come before a waiting one, the running one first."""
         running = self._rows(f"SELECT {COLUMNS} FROM jobs WHERE state = 'running'")
-        rounds: dict[str, int] = {}
-        queued = []
-        for other in self._rows(f"SELECT {COLUMNS} FROM jobs WHERE state = 'queued' ORDER BY number"):
-            rounds[other.owner] = place = rounds.get(other.owner, 0) + 1
-            queued.append((place, other))
-        own = next((place for place, other in queued if other.number == job.number), 0)
-        turns = self._turns()
-        mine = (own, turns.get(job.owner, 0.0), job.number)
-        return running + [o for place, o in queued if (place, turns.get(o.owner, 0.0), o.number) < mine]
+        waiting = self._rows(f"SELECT {COLUMNS} FROM jobs WHERE state = 'queued' ORDER BY number")
+        if job.number not in {other.number for other in waiting}:
+            return running
+        queues: dict[str, deque[Job]] = {}
+        for other in waiting:
+            queues.setdefault(other.owner, deque()).append(other)
+        sources, owners = self._turns("source"), self._turns("owner")
+        order: list[Job] = []
+        while True:  # as `take` will
+            heads = (queue[0] for queue in queues.values() if queue)
+            head = min(heads, key=lambda one: (sources.get(one.source, 0), owners.get(one.owner, 0), one.number))
+            if head.number == job.number:
+                return running + order
+            order.append(queues[head.owner].popleft())
+            sources[head.source] = owners[head.owner] = time.time() + len(order)
 
     def usual_seconds(self, kind: str) -> float:
         """What the latest jobs of this kind took, on average; 0 while there are none."""
@@ -213,10 +220,10 @@ class Jobs:
         with self._lock:
             self._database.close()
 
-    def _turns(self) -> dict[str, float]:
-        """When each owner was served last."""
+    def _turns(self, column: str) -> dict[str, float]:
+        """When each owner, or each source, was served last."""
         with self._lock:
-            rows = self._database.execute("SELECT owner, max(coalesce(started, 0)) FROM jobs GROUP BY owner")
+            rows = self._database.execute(f"SELECT {column}, max(coalesce(started, 0)) FROM jobs GROUP BY {column}")
             return dict(rows.fetchall())
 
     def _value(self, query: str, *values: Any) -> Any:

@@ -13,7 +13,8 @@ from starlette.responses import JSONResponse
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MISSES, WINDOW = 5, 60.0  # wrong passwords of one address, and the seconds after which the first is forgotten
 MOST_ADDRESSES = 10_000
-MOST_VALUES = 200_000  # of one request: 10,000 prompts of twenty words with a comma each
+MOST_VALUES = 400_000  # of one request: 10,000 rows of prompt, class and count, with twenty commas in each prompt
+UPLOADS = "/gradio_api/upload"  # Gradio's route; a call of an endpoint may end in "upload" as well
 SPACES = "'self' https://huggingface.co https://*.hf.space"
 
 
@@ -60,7 +61,7 @@ class BodyLimit:
         self.app, self.most = app, mib * 2**20
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if not (scope["type"] == "http" and scope["method"] == "POST") or scope["path"].endswith("/upload"):
+        if not (scope["type"] == "http" and scope["method"] == "POST") or is_upload(scope):
             await self.app(scope, receive, send)
             return
         body, values, more = bytearray(), 1, True
@@ -153,6 +154,11 @@ class LoginBrake:
             await send(message)
 
         await self.app(scope, receive, sending)
+
+
+def is_upload(scope: dict[str, Any]) -> bool:
+    """Whether a request brings files."""
+    return scope["type"] == "http" and scope["method"] == "POST" and scope["path"].endswith(UPLOADS)
 
 
 def _host(url: str) -> str:

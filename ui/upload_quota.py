@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from t2i_tools.errors import InputError
 
 from .jobs.generate import start_path
+from .security import is_upload
 from .service import Service
 
 OF_GRADIO = re.compile("[0-9a-f]{64}")  # the name of the folder into which it puts an upload
@@ -53,7 +54,7 @@ class UploadLimit:
         self.app, self.service = app, service
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        upload = scope["type"] == "http" and scope["method"] == "POST" and scope["path"].endswith("/upload")
+        upload = is_upload(scope)
         if upload and not 0 <= _length(scope) <= _bytes(self.service):
             message = f"an upload has to say its length, of up to {self.service.options.limits.uploads_mib} MiB"
             await JSONResponse({"detail": message}, status_code=413)(scope, receive, send)

@@ -180,7 +180,7 @@ def counts(
     judge = judge or default_judge(chosen.model, images)
     ours = chosen.model in BUNDLED_FORMS and not images
     clip = None if clip == "none" else clip or (BUNDLED if ours else None)
-    search = search_of(list(dict.fromkeys(item.method for item in items)), counter, budget)
+    search = search_of(list(dict.fromkeys(item.method for item in items if not item.image)), counter, budget)
     openers = openers_of(chosen, judge, threshold, labels, clip, search)
     about = {"benchmark": benchmark_name(chosen.model, prompts, images), "split": rule.split}
     settings = settings_of(output, batch, threads)

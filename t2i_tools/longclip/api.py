@@ -79,7 +79,8 @@ def long_prompts(
         >>> with t2i.long_prompts(pipe, "chunk"):
         ...     image = pipe("a (red:1.2) apple, " * 40).images[0]
     """
-    method = method or ("chunk" if weights is None else "stretch")
+    if method is None:
+        method = "chunk" if weights is None else "stretch"
     check_method(method, weights)
     if split not in get_args(Split):
         raise InputError(f"unknown split {split!r}: choose {', '.join(get_args(Split))}")

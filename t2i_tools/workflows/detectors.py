@@ -48,9 +48,9 @@ def judge_on(name: str, threshold: float | None, labels: Sequence[str], device: 
 
 
 def counter_on(name: str | None, chosen: ModelOptions, labels: Sequence[str], device: str | None) -> Counter:
-    """The detector of --counter, where no option names a device ours on the CPU. Raises T2IError."""
-    free = None if alike(name or COUNTER) == COUNTER else device
-    return open_counter(name, replace(chosen, device=chosen.device or free), labels)
+    """The detector of --counter; ours runs on the CPU, so that all workers see the same. Raises T2IError."""
+    ours = alike(name or COUNTER) == COUNTER
+    return open_counter(name, replace(chosen, device="cpu" if ours else chosen.device or device), labels)
 
 
 def clip_on(name: str, device: str | None) -> ClipScorer:

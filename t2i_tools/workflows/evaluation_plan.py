@@ -171,7 +171,7 @@ def _steering(items: "Sequence[Item]", counter: "Counter", judge: "Counter", sea
     from t2i_tools.evaluation.runs.searching import unsearchable
 
     check_apart(counter, judge)
-    name, searched = search.counter or COUNTER, [item for item in items if item.method in SEARCHES]
+    name, searched = search.counter or COUNTER, [item for item in items if item.searched]
     problems = [problem for item in searched if (problem := unsearchable(item))]
     if len(problems) == len(searched):
         raise InputError(problems[0])

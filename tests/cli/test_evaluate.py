@@ -171,6 +171,11 @@ def test_a_folder_of_pictures(t2i, tmp_path):
     rows = judged("--label", "cat")
     told = [(Path(row["file"]).name, row["label"], row["count"], row["prompt"]) for row in rows]
     assert told == [("b.png", "apple", 1, "an apple"), ("a.jpg", "cat", 3, "3 cat")]
+    (folder / "metadata.csv").write_text("file_name,class\na.jpg,cat\nb.png,apple\n")
+    assert [(row["label"], "found" in row, "exact" in row) for row in judged()] == [
+        ("cat", True, False),
+        ("apple", True, False),
+    ]
     (folder / "metadata.csv").write_text("file_name,class,count\nc.png,apple,1\n")
     complains(t2i("counts", "--images", "pictures", "--output", "bad"), "c.png")
 

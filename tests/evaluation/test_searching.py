@@ -13,10 +13,11 @@ import torch
 from t2i_tools.counting import best_of, optimize_count
 from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
 from t2i_tools.errors import InputError
+from t2i_tools.evaluation.image_folders import read_images
 from t2i_tools.evaluation.reports.report import write_report
 from t2i_tools.evaluation.runs.engines import run_processes
 from t2i_tools.evaluation.runs.fingerprint import detector_fingerprint
-from t2i_tools.evaluation.runs.items import SEARCHES, Item
+from t2i_tools.evaluation.runs.items import SEARCHES, Item, batches
 from t2i_tools.evaluation.runs.manifest import read_manifest, settle
 from t2i_tools.evaluation.runs.merging import merge
 from t2i_tools.evaluation.runs.runner import run_shard
@@ -74,6 +75,13 @@ def whole(models, make_manifest, counter, tmp_path_factory):
     run_shard(folder, models)
     Store(folder).write_merged()
     return folder
+
+
+def test_images_of_a_search_are_judged_as_any_others(whole):
+    items = read_images(whole, None, None)
+    assert {item.method for item in items} == {"plain", *SEARCHES}
+    assert not any(item.searched for item in items)
+    assert len(batches(items, 8)) == 3  # of each method one
 
 
 def rows_in(folder):
@@ -242,6 +250,7 @@ def test_a_size_that_has_to_be_fitted_is_not_searched_for():
     item = Item("two cats", 1, "best_of", "cat", 2, size=(15, 17), fit="snap")
     assert "leave fit 'snap' out" in unsearchable(item)
     assert not unsearchable(replace(item, fit="crop"))
+    assert "more are as right" in unsearchable(replace(item, fit="crop", at_least=True))
 
 
 def test_the_report_says_what_steered_and_what_it_cost(whole, tmp_path):

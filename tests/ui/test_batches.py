@@ -84,6 +84,8 @@ def test_an_evaluation_without_searches_has_the_name_that_it_always_had():
     """By it the folder of an earlier one is found, so that it goes on."""
     from t2i_tools.ui.jobs.evaluate import EvaluateValues
 
+    planned = [len(EvaluateValues(model=name, number=10_000).planned()) for name in ("bundled", "another")]
+    assert planned[0] < planned[1]  # of the benchmark with COCO's classes
     assert EvaluateValues().usual_name() == "counts-444dccec"
     names = {EvaluateValues(methods=["best_of"], budget=budget).usual_name() for budget in (None, 2, 3)}
     assert len(names) == 3

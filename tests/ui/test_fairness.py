@@ -103,6 +103,14 @@ LARGE = [
 ]
 
 
+@pytest.mark.parametrize("path", ["call/v2/probe", "run/upload", "queue/join"])
+def test_a_request_of_too_many_values_is_refused_before_it_is_read(server, path):
+    body = b'{"data": [' + b"1," * 400_000 + b"1]}"
+    posted = httpx.post(f"{server[0]}gradio_api/{path}", content=body, headers={"content-type": "application/json"})
+    assert posted.status_code == 413
+    assert posted.json()["detail"] == "the request is too large: send at most 20 MiB with 400,000 values"
+
+
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(("endpoint", "values"), LARGE, ids=[f"{name}-{i}" for i, (name, _) in enumerate(LARGE)])
 def test_a_large_request_stops_nobody(server, endpoint, values):

@@ -48,6 +48,18 @@ def test_one_address_has_half_of_the_queue_whoever_it_says_it_is(jobs):
     assert jobs.get(other.id).source == "address 5.6.7.8"
 
 
+def test_what_comes_before_is_what_is_taken_before(jobs):
+    flood = [add(jobs, f"session {n}", source="address 1.2.3.4") for n in range(4)]
+    other = add(jobs, "you", source="address 5.6.7.8")
+    expected = [flood[0], other, *flood[1:]]
+    assert [len(jobs.before(job)) for job in expected] == list(range(5))
+    taken = []
+    while job := jobs.take():
+        taken.append(job.number)
+        jobs.finish(job, DONE, {})
+    assert taken == [job.number for job in expected]
+
+
 def test_owners_are_served_by_turns(jobs):
     mine = [add(jobs) for _ in range(4)]
     yours = [add(jobs, "you") for _ in range(2)]

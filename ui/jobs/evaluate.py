@@ -94,12 +94,12 @@ class EvaluateValues(JobValues):
 
     def planned(self) -> list[Request]:
         """One per item."""
-        return [item.request() for item in self.items(BUNDLED)]
+        return [item.request() for item in self.items(self.model or BUNDLED)]
 
     def trials(self) -> list[int]:
         """A search may draw as many images as its budget is worth."""
         most = self.budget or int(DEFAULT_BUDGET)
-        return [most if item.method in SEARCHES else 1 for item in self.items(BUNDLED)]
+        return [most if item.searched else 1 for item in self.items(self.model or BUNDLED)]
 
     def search(self) -> CountSearch | None:
         """What steers the searches; None where no method is one. Raises InputError for what then acts on nothing."""
@@ -148,6 +148,8 @@ class EvaluateValues(JobValues):
             items = self.items(model)
         with at_field("number"):
             check_at_most("images", len(items), options.limits.items)
+        with at_field("budget"):
+            check_at_most("images that may be drawn", sum(self.trials()), options.limits.items)
         for item in items:
             item.request()
         if self.protocol:
@@ -193,6 +195,7 @@ def run(values: EvaluateValues, context: "JobContext") -> None:
             context.raise_cancelled()
     write_results(folder, protocol)
     context.trials = [row.get("spent", 1) for row in read_rows(folder / "rows.jsonl")]
+    context.is_fresh &= len(context.trials) == len(values.planned())  # else it was planned for another benchmark
     files = [path for name in REPORT if (path := folder / name).exists()]
     context.progress.files = files
     context.result["files"] = [context.name(path) for path in files]

@@ -144,7 +144,8 @@ def train(options) -> None:
     unet.add_adapter(LoraConfig(r=options.rank, lora_alpha=options.rank, target_modules=LAYERS + CONVOLUTIONS))
     if options.init:
         start = {name.removeprefix("unet."): value.float() for name, value in load_file(options.init).items()}
-        set_peft_model_state_dict(unet, start)
+        if unknown := set_peft_model_state_dict(unet, start).unexpected_keys:
+            raise SystemExit(f"{options.init} is no LoRA of these layers: it has {unknown[0]}")
     weights = {name: value for name, value in unet.named_parameters() if value.requires_grad}
     model = torch.nn.ParameterDict({name.replace(".", "/"): value for name, value in weights.items()})
     average = torch.nn.ParameterDict({name: value.detach().clone() for name, value in model.items()})

@@ -38,6 +38,11 @@ class Item:
     image: str | None = None
     digest: str | None = None
 
+    @property
+    def searched(self) -> bool:
+        """Whether its image is searched for; one that was made elsewhere is not, whatever made it."""
+        return self.method in SEARCHES and not self.image
+
     def request(self) -> Request:
         """What `generate_images` takes. Raises InputError when a value is out of range."""
         return Request(self.prompt, self.seed, self.negative, self.size, self.fit, self.steps, self.guidance)
@@ -95,7 +100,7 @@ def batches(items: Sequence[Item], batch: int) -> list[list[int]]:
     groups: dict[tuple, list[int]] = {}
     for index, item in enumerate(items):
         groups.setdefault(item.shape(), []).append(index)
-    sizes = [(group, 1 if items[group[0]].method in SEARCHES else batch) for group in groups.values()]
+    sizes = [(group, 1 if items[group[0]].searched else batch) for group in groups.values()]
     return [group[start : start + size] for group, size in sizes for start in range(0, len(group), size)]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from t2i_tools._version import __version__
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.rows_io import write_text
-from t2i_tools.evaluation.runs.items import SEARCHES, Item, batches, digest, item_key
+from t2i_tools.evaluation.runs.items import Item, batches, digest, item_key
 from t2i_tools.files import remove_dead_parts
 
 FILE = "manifest.json"
@@ -69,7 +69,7 @@ class Manifest:
         """One a item: a hash of all that determines it."""
         context = {"model": self.model.get("fingerprint"), "settings": asdict(self.settings), **self.versions}
         steered = {"search": {name: self.search.get(name) for name in ("fingerprint", "budget")}}
-        return [item_key(item, context | (steered if item.method in SEARCHES else {})) for item in self.items]
+        return [item_key(item, context | (steered if item.searched else {})) for item in self.items]
 
     @cached_property
     def batches(self) -> list[list[int]]:

@@ -53,6 +53,8 @@ def unsearchable(item: Item) -> str:
     """Why no search can be made for an item, in one line; "" where it can."""
     if item.label is None or not item.count:
         return f"{item.method} searches for a count: give the prompt a class, and a count of 1 or more"
+    if item.at_least:
+        return f"{item.method} searches for an exact count, and more are as right for {item.prompt!r}: leave it out"
     if item.size and item.fit != "crop":
         return f"{item.method} draws no size that has to be fitted: leave fit {item.fit!r} out"
     if item.method != "best_of" and count_template(item.prompt, item.count) == item.prompt:

@@ -14,7 +14,7 @@ from PIL import Image
 from t2i_tools.errors import InputError, T2IError
 from t2i_tools.evaluation.runs.batches import attempt, describe
 from t2i_tools.evaluation.runs.fingerprint import detector_fingerprint, pipeline_fingerprint, weights_fingerprint
-from t2i_tools.evaluation.runs.items import SEARCHES, Item
+from t2i_tools.evaluation.runs.items import Item
 from t2i_tools.evaluation.runs.rows import (
     ClipRow,
     Counts,
@@ -103,7 +103,7 @@ def _generate(store: Store, openers: Openers, device: str | None) -> Stage:
     def run(items: list[Item]) -> list[Image.Image]:
         nonlocal passes, found
         with denoiser_passes(pipe) as sizes:
-            found = search(items[0]) if search and items[0].method in SEARCHES else None
+            found = search(items[0]) if search and items[0].searched else None
             images = found.images if found else GENERATORS[items[0].method](pipe, items)
         passes = sum(sizes)
         return images
@@ -134,7 +134,7 @@ def _searcher(
     """What searches for an item's image, with the counter open; None where no item asks for that."""
     from t2i_tools.evaluation.runs.searching import search_item
 
-    if not any(item.method in SEARCHES for item in store.manifest.items):
+    if not any(item.searched for item in store.manifest.items):
         return None
     if openers.counter is None:
         raise InputError(f"{store.folder} needs a counter to go on: pass the one that steered its searches")
@@ -303,9 +303,9 @@ def _settings(item: Item, pipe: DiffusionPipeline, store: Store) -> dict[str, An
 
 
 def _search_settings(found: Result, about: SearchFields, store: Store) -> dict[str, Any]:
-    """In an image's file: the prompt and the seed that the search ended with, not those that it began with."""
+    """In an image's file: the seed that the search ended with; its prompt apart, since no token of it is kept."""
     by = {"counter": store.manifest.search["name"], "budget": store.manifest.search["budget"]}
-    return {"prompt": found.prompt, "seed": found.seeds[0], "search": {**by, **about}}
+    return {"seed": found.seeds[0], "search": {"prompt": found.prompt, **by, **about}}
 
 
 def _unusable(item: Item) -> Exception | None:

@@ -214,7 +214,7 @@ def _is_whole(stage: str, row: Mapping[str, Any]) -> bool:
     """Whether a row has what its stage writes, and nothing else."""
     if unfit_name(row, KINDS[stage]) or row["status"] == "missing" or not row.keys() <= type_hints(KINDS[stage]).keys():
         return False
-    return row["status"] != "ok" or (NEEDED[stage] <= row.keys() and ("found" in row) == ("exact" in row))
+    return row["status"] != "ok" or (NEEDED[stage] <= row.keys() and ("found" in row or "exact" not in row))
 
 
 def _item_fields(item: Item) -> dict[str, Any]:
