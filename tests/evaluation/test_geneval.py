@@ -170,4 +170,4 @@ def test_its_own_list_of_prompts_is_read(tmp_path, tiny_folder, judge_file, caps
         ("ok", "a red cat", None, None),
     ]
     file.write_text('{"prompt": "x", "include": [{"class": 5, "count": 1}]}\n')
-    complains(run_shell(capsys, *run), "row 1 is not GenEval's: it needs")
+    complains(run_shell(capsys, *run), "row 1 is not in GenEval's format: it needs")
