@@ -5,9 +5,10 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,6 @@ ADDED = ("started REAL", "worked REAL NOT NULL DEFAULT 0", "source TEXT NOT NULL
 COLUMNS = "number, id, owner, kind, asked, state, attempts, result, error, created, finished, worked, source"
 JSON_COLUMNS = ("asked", "result")
 RECENT = 20  # jobs of a kind, whose mean is the time that the next is expected to take
-# Whose turn it is: of each owner the first that waits, and of those the one whose source was served longest ago; of one
-# source, the one whose owner was.
-TURN = """SELECT min(number) FROM jobs AS waiting WHERE state = 'queued' GROUP BY owner ORDER BY
-    (SELECT max(coalesce(started, 0)) FROM jobs WHERE source = waiting.source),
-    (SELECT max(coalesce(started, 0)) FROM jobs WHERE owner = waiting.owner), min(number) LIMIT 1"""
 
 
 @dataclass(frozen=True)
@@ -121,13 +117,16 @@ class Jobs:
             )[0]
 
     def take(self) -> Job | None:
-        """The job whose turn it is, owner by owner, now running; None when nothing waits."""
-        rows = self._rows(
-            "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = ? "
-            f"WHERE number = ({TURN}) RETURNING {COLUMNS}",
-            time.time(),
-        )
-        return rows[0] if rows else None
+        """Take the job whose turn it is, which is running from now on; None when nothing waits."""
+        for number in self._order():
+            rows = self._rows(
+                "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = ? "
+                f"WHERE number = ? AND state = 'queued' RETURNING {COLUMNS}",
+                *(time.time(), number),
+            )
+            if rows:  # else it was cancelled just now
+                return rows[0]
+        return None
 
     def put_back(self, job: Job, result: Mapping[str, Any], worked: float) -> None:
         """Queue a running job anew, for others whose turn it is; it goes on where it was when its turn comes."""
@@ -185,21 +184,11 @@ class Jobs:
     def before(self, job: Job) -> list[Job]:
         """The jobs that come before a waiting one, the running one first."""
         running = self._rows(f"SELECT {COLUMNS} FROM jobs WHERE state = 'running'")
-        waiting = self._rows(f"SELECT {COLUMNS} FROM jobs WHERE state = 'queued' ORDER BY number")
-        if job.number not in {other.number for other in waiting}:
+        waiting = {other.number: other for other in self._rows(f"SELECT {COLUMNS} FROM jobs WHERE state = 'queued'")}
+        if job.number not in waiting:
             return running
-        queues: dict[str, deque[Job]] = {}
-        for other in waiting:
-            queues.setdefault(other.owner, deque()).append(other)
-        sources, owners = self._turns("source"), self._turns("owner")
-        order: list[Job] = []
-        while True:  # as `take` will
-            heads = (queue[0] for queue in queues.values() if queue)
-            head = min(heads, key=lambda one: (sources.get(one.source, 0), owners.get(one.owner, 0), one.number))
-            if head.number == job.number:
-                return running + order
-            order.append(queues[head.owner].popleft())
-            sources[head.source] = owners[head.owner] = time.time() + len(order)
+        earlier = takewhile(lambda number: number != job.number, self._order())
+        return running + [waiting[number] for number in earlier if number in waiting]
 
     def usual_seconds(self, kind: str) -> float:
         """What the latest jobs of this kind took, on average; 0 while there are none."""
@@ -219,6 +208,26 @@ class Jobs:
         """Let go of the file."""
         with self._lock:
             self._database.close()
+
+    def _order(self) -> Iterator[int]:
+        """The numbers of the waiting jobs, as they are taken.
+
+        Of each owner the first one competes; the source that was served longest ago goes first, within a source the
+        owner that was.
+        """
+        with self._lock:
+            query = "SELECT number, owner, source FROM jobs WHERE state = 'queued' ORDER BY number"
+            waiting = self._database.execute(query).fetchall()
+        queues: dict[str, deque[tuple[int, str]]] = {}
+        for number, owner, source in waiting:
+            queues.setdefault(owner, deque()).append((number, source))
+        sources, owners = (defaultdict(float, self._turns(column)) for column in ("source", "owner"))
+        for later in range(len(waiting)):
+            heads = ((*queue[0], owner) for owner, queue in queues.items() if queue)
+            number, source, owner = min(heads, key=lambda head: (sources[head[1]], owners[head[2]], head[0]))
+            yield number
+            queues[owner].popleft()
+            sources[source] = owners[owner] = time.time() + later
 
     def _turns(self, column: str) -> dict[str, float]:
         """When each owner, or each source, was served last."""

@@ -3,11 +3,10 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
+from support.heatmaps import save_heatmap
 from support.shell import complains, run_shell
 
-from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.reports.protocol import test_runs as runs_of
 from t2i_tools.images.metadata import read_settings
@@ -18,18 +17,12 @@ PROMPTS = "prompt,class,count\ntwo apples,apple,2\na cat,cat,1\nthree cats,cat,3
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory):
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("judge") / "model.safetensors"
-    HeatmapCounter(HeatmapNet(2, (8, 8, 8)), ("apple", "cat"), 0.0).save(file)
-    return file
+    return save_heatmap(tmp_path_factory.mktemp("judge") / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
 def counter(tmp_path_factory):
-    torch.manual_seed(2)
-    file = tmp_path_factory.mktemp("counter") / "model.safetensors"
-    HeatmapCounter(HeatmapNet(2, (8, 8, 8)), ("apple", "cat"), 0.0).save(file)
-    return file
+    return save_heatmap(tmp_path_factory.mktemp("counter") / "model.safetensors", seed=2)
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 import json
 
 import pytest
-import torch
 from PIL import Image
+from support.heatmaps import save_heatmap
 from support.shell import run_shell
 
 from t2i_tools.cli import main
-from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.grid import Axis, draw_grid, grid_cells, parse_axis
 from t2i_tools.images.metadata import read_settings
@@ -15,8 +14,7 @@ from t2i_tools.images.metadata import read_settings
 @pytest.fixture
 def t2i(tiny_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    HeatmapCounter(HeatmapNet(2, (8, 8, 8)), ("apple", "cat"), 0.0).save("judge.safetensors")
+    save_heatmap(tmp_path / "judge.safetensors")
 
     def run(*arguments):
         return run_shell(capsys, "grid", "--model", str(tiny_folder), "--device", "cpu", *arguments)

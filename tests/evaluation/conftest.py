@@ -1,9 +1,9 @@
 """A small evaluation: the tiny pipeline, and an untrained judge that finds something everywhere."""
 
 import pytest
-import torch
+from support.heatmaps import CLASSES, save_heatmap
 
-from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
+from t2i_tools.detectors.heatmap import HeatmapCounter
 from t2i_tools.evaluation.runs.fingerprint import detector_fingerprint, pipeline_fingerprint
 from t2i_tools.evaluation.runs.items import make_items
 from t2i_tools.evaluation.runs.manifest import Manifest, Settings, settle
@@ -11,15 +11,10 @@ from t2i_tools.evaluation.runs.stages import Openers
 from t2i_tools.workflows.detectors import openers_of
 from t2i_tools.workflows.open_model import ModelOptions
 
-CLASSES = ("apple", "cat")
-
 
 @pytest.fixture(scope="session")
 def judge_file(tmp_path_factory):
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("judge") / "model.safetensors"
-    HeatmapCounter(HeatmapNet(2, (8, 8, 8)), CLASSES, 0.0).save(file)
-    return file
+    return save_heatmap(tmp_path_factory.mktemp("judge") / "model.safetensors")
 
 
 @pytest.fixture(scope="session")

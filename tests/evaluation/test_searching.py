@@ -9,9 +9,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from support.heatmaps import save_heatmap
 
 from t2i_tools.counting import best_of, optimize_count
-from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
+from t2i_tools.detectors.heatmap import HeatmapCounter
 from t2i_tools.errors import InputError
 from t2i_tools.evaluation.image_folders import read_images
 from t2i_tools.evaluation.reports.report import write_report
@@ -38,10 +39,7 @@ WORDS = [
 @pytest.fixture(scope="module")
 def counter_file(tmp_path_factory):
     """A counter other than the judge, which sees none to two of a class in what the tiny model draws."""
-    torch.manual_seed(2)
-    file = tmp_path_factory.mktemp("counter") / "model.safetensors"
-    HeatmapCounter(HeatmapNet(2, (8, 8, 8)), ("apple", "cat"), 0.0).save(file)
-    return file
+    return save_heatmap(tmp_path_factory.mktemp("counter") / "model.safetensors", seed=2)
 
 
 @pytest.fixture(scope="module")

@@ -108,14 +108,9 @@ NAMES = ("evaluate", "grid", "count", "sizes", "merge", "workers", "ray")
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory):
-    import torch
+    from support.heatmaps import save_heatmap
 
-    from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
-
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("judge") / "model.safetensors"
-    HeatmapCounter(HeatmapNet(2, (8, 8, 8)), ("apple", "cat"), 0.0).save(file)
-    return file
+    return save_heatmap(tmp_path_factory.mktemp("judge") / "model.safetensors")
 
 
 def run(arguments):

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save, save_file
 
+from support.heatmaps import save_heatmap
 from support.settings_writers import WRITERS, Made, image
 from t2i_tools.cli.settings import as_row
 from t2i_tools.counting.count_run import CountRun, accepted, left, read_rows as read_count, seed_of, write_rows
@@ -27,7 +28,6 @@ from t2i_tools.counting.look_record import LookRecord, LookRecords
 from t2i_tools.counting.search_state import read_checkpoint, write_checkpoint
 from t2i_tools.counting.token import CountToken
 from t2i_tools.detectors import open_counter
-from t2i_tools.detectors.heatmap import HeatmapCounter, HeatmapNet
 from t2i_tools.errors import T2IError
 from t2i_tools.evaluation.image_folders import read_images
 from t2i_tools.evaluation.reports.protocol import read_protocol
@@ -370,8 +370,7 @@ def lay_long_clip(layout: str) -> Callable[[Path], None]:
 
 def lay_heatmap(folder: Path) -> None:
     """An untrained judge."""
-    torch.manual_seed(0)
-    HeatmapCounter(HeatmapNet(2, (8, 8, 8)), ("apple", "cat"), 0.0).save(folder / "model.safetensors")
+    save_heatmap(folder / "model.safetensors")
 
 
 def lay_yolo(folder: Path) -> None:

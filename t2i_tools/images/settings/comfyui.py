@@ -36,6 +36,7 @@ class _Graph:
         self.reading = Reading("ComfyUI")
 
     def read(self) -> FileSettings:
+        """The settings of the sampler that draws the saved image."""
         reading = self.reading
         sampler = self._sampler()
         if sampler is None:
