@@ -11,7 +11,7 @@ YEAR = 365 * 24 * 3600
 
 
 def owner_of(request: gr.Request) -> str:
-    """The owner of what a page or a client of the API asks for."""
+    """The owner of the jobs that a page or an API client starts."""
     if request.username:
         return f"user {request.username}"
     secret = request.cookies.get(COOKIE)
@@ -19,7 +19,7 @@ def owner_of(request: gr.Request) -> str:
 
 
 def source_of(request: gr.Request) -> str:
-    """Where it comes from: a login, else a network address, as cookies and sessions cost nothing."""
+    """Where a request comes from, for limits: its login, else its network address, since cookies cost nothing."""
     if request.username or not request.client:
         return owner_of(request)
     return f"address {request.client.host}"

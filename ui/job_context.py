@@ -84,7 +84,7 @@ class JobContext:
         self.progress = Progress()
         self.result: dict[str, Any] = {}
         self.strip: list[dict[str, Any]] = []  # the trials of a search that this one goes on from
-        self.trials: list[float] | None = None  # how often each image was drawn, where a search decides that
+        self.image_costs: list[float] | None = None  # in plain images' worth, once an evaluation's searches are done
         self._find = find
         self.is_fresh = job.attempts <= 1 and not job.worked  # nothing of it was made before
         self._others_wait, self._seconds = others_wait, minutes * 60.0 if minutes else float("inf")

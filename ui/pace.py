@@ -42,14 +42,14 @@ class Pace:
         return None if known is None else known * steps
 
 
-def work_of(requests: "Sequence[Request]", trials: Sequence[float], steps: int, size: "ModelSize | None") -> float:
+def work_of(requests: "Sequence[Request]", image_costs: Sequence[float], steps: int, size: "ModelSize | None") -> float:
     """Denoising steps in all, those of larger images worth as many as they have more pixels.
 
-    trials: how often each is drawn. steps: the usual ones.
+    image_costs: of each request, in plain images' worth. steps: the model's default.
     """
     native = size.native[0] * size.native[1] if size else None
     total = 0.0
-    for one, times in zip(requests, trials, strict=True):
+    for one, cost in zip(requests, image_costs, strict=True):
         share = one.size[0] * one.size[1] / native if one.size and native else 1.0
-        total += (one.steps or steps) * share * times
+        total += (one.steps or steps) * share * cost
     return total

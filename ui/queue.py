@@ -87,7 +87,10 @@ class Jobs:
         self._rows("UPDATE jobs SET state = ? WHERE state = ?", QUEUED, RUNNING)
 
     def check_room(self, owner: str, source: str, most: int, most_per_owner: int) -> None:
-        """Raise InputError when `most` jobs wait, half as many of one address, or `most_per_owner` of an owner."""
+        """Raise InputError if the queue is full, or the network address or the owner has too many jobs.
+
+        The limits: `most` waiting jobs, half of them from one address, and `most_per_owner` unfinished ones per owner.
+        """
         waiting = self._value("SELECT count(*) FROM jobs WHERE state = 'queued'")
         if waiting >= most:
             raise InputError(f"the queue is full with {most} jobs: try again when some are done")
@@ -99,8 +102,8 @@ class Jobs:
         here = self._value("SELECT count(*) FROM jobs WHERE state = 'queued' AND source = ?", source)
         if source != owner and here >= max(1, most // 2):
             raise InputError(
-                f"{here} jobs from your network address wait, the most that this server allows: try again when some "
-                "are done"
+                f"{here} jobs from your network address are waiting, as many as this server allows: try again when "
+                "some are done"
             )
 
     def add(

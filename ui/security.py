@@ -52,9 +52,9 @@ class HostCheck:
 
 
 class BodyLimit:
-    """ASGI middleware that refuses a body of more values than any job takes, which Gradio would look at one by one.
+    """ASGI middleware that rejects request bodies that are too large or hold more values than any job accepts.
 
-    They are told by their commas, before anything is parsed. Uploads have a limit of their own.
+    Values are counted by the commas in the raw body, before Gradio parses it. Uploads have a separate limit.
     """
 
     def __init__(self, app: Any, mib: int):

@@ -18,7 +18,7 @@ from t2i_tools.errors import InputError, first_line
 from .identity import OwnerCookie
 from .security import LOOPBACK, BodyLimit, HostCheck, LoginBrake, Logins, SafeHeaders, known_hosts
 from .service import Service
-from .sessions import MOST
+from .sessions import MAX_SESSIONS
 from .theme import CSS, theme
 from .upload_quota import UploadLimit
 
@@ -45,7 +45,7 @@ def serve(page: gr.Blocks, service: Service) -> gr.Blocks:
     url = page.local_url
     print(f"t2i-tools at {url} (Ctrl-C ends it); images and queue in {service.output}", flush=True)
     if options.root_path and host in LOOPBACK and not options.allowed_hosts:
-        note = "posts from the proxy's public name will be refused: add --allowed-host NAME, as the address bar has it"
+        note = "POST requests to the proxy's public name will be refused: add --allowed-host NAME, the name in its URL"
         print(f"t2i: {note}", file=sys.stderr, flush=True)
     if options.browser:
         webbrowser.open(url)
@@ -70,7 +70,7 @@ def _launch(page: gr.Blocks, host: str, service: Service) -> None:
         server_port=options.port,
         auth=Logins(options.auth) if options.auth else None,
         root_path=options.root_path or None,
-        state_session_capacity=MOST,
+        state_session_capacity=MAX_SESSIONS,
         max_threads=options.limits.queue + SPARE,  # every open job has an event of Gradio's, which must not run out
         share=False,
         prevent_thread_lock=True,

@@ -95,27 +95,29 @@ class Service:
         """The name of the model that a job takes."""
         return getattr(values, "model", "") or next(iter(self.registry.models()))
 
-    def work(self, values: JobValues, trials: Sequence[float] | None = None) -> float:
+    def work(self, values: JobValues, image_costs: Sequence[float] | None = None) -> float:
         """The denoising steps of a job (see `work_of`); 0 where that is not known beforehand. Raises InputError.
 
-        trials: how often each image was drawn; where that is not known yet, the most that it may be.
+        image_costs: what each image cost, in plain images' worth; by default, the most that it may cost.
         """
         model = self.model_of(values)
         steps = self.registry.usual_steps(model)
         size = self.registry.model_size(model)
-        return work_of(values.planned(), values.trials() if trials is None else trials, steps, size) if steps else 0.0
+        costs = values.most_costs() if image_costs is None else image_costs
+        return work_of(values.planned(), costs, steps, size) if steps else 0.0
 
     def forecast(self, kind: str, values: JobValues) -> str:
         """ "6 images, about 12 s", or "up to 60 images" where some are searched for, as far as that is known.
 
         Raises InputError.
         """
-        trials, work = values.trials(), self.work(values)
+        costs, work = values.most_costs(), self.work(values)
         time = self.pace.seconds(kind, self.model_of(values), work) if work else None
-        number, most = sum(trials), "up to " if max(trials, default=1) > 1 else ""
-        text = f"{most}{number} image{'' if number == 1 else 's'}"
-        told = f"{text}, {most or 'about '}{seconds(time)}" if time else ""
-        return told or f"{text}; a time is estimated after the first job"
+        number, prefix = sum(costs), "up to " if max(costs, default=1) > 1 else ""
+        text = f"{prefix}{number} image{'' if number == 1 else 's'}"
+        if not time:
+            return f"{text}; a time is estimated after the first job"
+        return f"{text}, {prefix or 'about '}{seconds(time)}"
 
     def progress(self, job: Job) -> Progress | None:
         """How far the job is, while it runs."""
@@ -152,7 +154,7 @@ class Service:
         kind = KINDS[job.kind]
         values = read_values(kind.values, dict(job.asked))
         kind.run(values, context)
-        if context.is_fresh and (work := self.work(values, context.trials)):
+        if context.is_fresh and (work := self.work(values, context.image_costs)):
             self.pace.note(job.kind, self.model_of(values), work, context.drawing)
 
     def _claim(self) -> None:

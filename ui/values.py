@@ -48,8 +48,8 @@ class JobValues(Values):
         """The images that a job of these values makes, as far as their time can be estimated; else none."""
         return []
 
-    def trials(self) -> list[int]:
-        """How many images each of those that are planned may take at most: more than one where it is searched for."""
+    def most_costs(self) -> list[int]:
+        """The most that each planned image may cost, in plain images' worth: the budget for a search, else 1."""
         return [1] * len(self.planned())
 
 

@@ -23,7 +23,7 @@ from t2i_tools.workflows.evaluation_plan import (
     parse_shard,
     plan,
     protocol_of,
-    search_of,
+    search_settings,
     settings_of,
     write_results,
 )
@@ -79,7 +79,7 @@ Budget = Annotated[
     typer.Option(
         metavar="X",
         min=1,
-        help=f"Compute per image of {' and '.join(SEARCHES)}, in generations of a plain image; {DEFAULT_BUDGET:g} by "
+        help=f"Most compute per image for {' and '.join(SEARCHES)}, in plain images' worth; {DEFAULT_BUDGET:g} by "
         "default.",
         rich_help_panel=options.SEARCH,
     ),
@@ -180,7 +180,7 @@ def counts(
     judge = judge or default_judge(chosen.model, images)
     ours = chosen.model in BUNDLED_FORMS and not images
     clip = None if clip == "none" else clip or (BUNDLED if ours else None)
-    search = search_of(list(dict.fromkeys(item.method for item in items if not item.image)), counter, budget)
+    search = search_settings(list(dict.fromkeys(item.method for item in items if not item.image)), counter, budget)
     openers = openers_of(chosen, judge, threshold, labels, clip, search)
     about = {"benchmark": benchmark_name(chosen.model, prompts, images), "split": rule.split}
     settings = settings_of(output, batch, threads)

@@ -223,7 +223,7 @@ def looking(pipe: DiffusionPipeline, look: Look | None) -> Iterator[None]:
 
 @contextmanager
 def replaced_step(pipe: DiffusionPipeline, step: Callable[..., Any]) -> Iterator[None]:
-    """While it lasts, the pipeline's scheduler has another `step`, which may end a call with `CallEnded`."""
+    """Replace the scheduler's `step` inside the block; the new one may end the call by raising `CallEnded`."""
     scheduler = pipe.scheduler
     before = vars(scheduler).get("step")
     scheduler.step = step

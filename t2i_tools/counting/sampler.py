@@ -170,7 +170,7 @@ class Sampler:
             self.pipe(**call_arguments(self.pipe, requests), output_type="latent")
         if not seen:
             raise UnsupportedModelError(
-                f"{type(self.pipe).__name__} does not step by its scheduler, so that its noise is not known: choose a "
+                f"{type(self.pipe).__name__} does not call its scheduler's step, so its noise cannot be read: choose a "
                 "method without noise, such as bisection"
             )
         return seen[0]

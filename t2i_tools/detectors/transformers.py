@@ -62,7 +62,7 @@ class TransformersCounter:
         patch = getattr(self.model.config, "patch_size", 1)
         smallest = min(filter(None, sides), default=MOST_PIXELS)
         if self.processor.do_resize and isinstance(patch, int) and smallest < patch:
-            raise ValueError(f"its processor shrinks images to {smallest} pixels, and the model has patches of {patch}")
+            raise ValueError(f"its processor shrinks images to {smallest} pixels, but the model's patches have {patch}")
         self._prepare(torch.zeros(1, 3, 16, 16))
 
     def _predict(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

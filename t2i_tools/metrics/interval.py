@@ -1,4 +1,4 @@
-"""A figure with its interval. It needs nothing: whoever only shows one imports no statistics."""
+"""A value with its confidence interval, in a module of its own so that showing one imports no statistics packages."""
 
 from dataclasses import dataclass
 

@@ -129,10 +129,10 @@ MASKED_WITH_NEGATIVE = (*GUIDED, "prompt_attention_mask", "negative_prompt_atten
 
 
 class OwnScaling(NamedTuple):
-    """A pipeline's own scaling of attention by size.
+    """How a pipeline itself scales its attention by size.
 
-    key: of cross_attention_kwargs, by which it is on. advice: how to switch it off, for an error. off: the arguments of
-    the pipeline's call that do.
+    key: the entry of cross_attention_kwargs that turns this scaling on. advice: the error message, which says how to
+    turn it off. off: the arguments of the pipeline's call that turn it off.
     """
 
     key: str

@@ -174,7 +174,7 @@ class RowMasking:
         for mask in torch.unique(seen, dim=0):
             items = (seen == mask).all(1).nonzero()[:, 0]
             part = {
-                name: v if name.endswith("ids") else _for_items(items, v, len(seen)) for name, v in arguments.items()
+                name: v if name.endswith("ids") else _select_items(items, v, len(seen)) for name, v in arguments.items()
             }
             part |= self._without(arguments, items, mask)
             result = forward(**{**part, "return_dict": False})
@@ -217,13 +217,13 @@ class RowMasking:
         return found
 
 
-def _for_items(items: torch.Tensor, value: Any, batch: int) -> Any:
-    """An argument for some items of a batch, whose tensors have one entry per item, also in a dict or list."""
+def _select_items(items: torch.Tensor, value: Any, batch: int) -> Any:
+    """Select some items of a batch from an argument: a tensor with one entry per item, or a dict or list of these."""
     if isinstance(value, torch.Tensor):
         return value[items.to(value.device)] if value.ndim and len(value) == batch else value
     if isinstance(value, Mapping):
-        return {name: _for_items(items, one, batch) for name, one in value.items()}
-    return [_for_items(items, one, batch) for one in value] if isinstance(value, list) else value
+        return {name: _select_items(items, one, batch) for name, one in value.items()}
+    return [_select_items(items, one, batch) for one in value] if isinstance(value, list) else value
 
 
 def _changed(known: PolicyText) -> int:

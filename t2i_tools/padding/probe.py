@@ -267,7 +267,7 @@ class ConditionRunner:
 
 
 def _is_negative(name: str, value: object) -> bool:
-    """Whether it is a negative prompt for each image."""
+    """Whether the argument is a single negative prompt, which has to be repeated for each image of the batch."""
     return name.startswith("negative_prompt") and isinstance(value, str)
 
 

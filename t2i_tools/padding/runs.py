@@ -187,7 +187,7 @@ def _numbers(pipe: DiffusionPipeline) -> dict[str, float | None]:
 
 
 def _copied(value: Any) -> Any:
-    if value is None:  # what the call does without, such as a negative prompt
+    if value is None:  # an argument that this call leaves out, such as a negative prompt
         return None
     return [one.clone() for one in value] if isinstance(value, list) else value.clone()
 

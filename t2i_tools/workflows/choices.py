@@ -30,10 +30,10 @@ def alike(name: str) -> str:
     return name.replace("-", "_")
 
 
-def check_acts(option: str, asked: str, chosen: Collection[str], methods: Sequence[str]) -> None:
-    """Raise InputError for an option that none of the chosen methods reads. asked: the option that chose them."""
+def check_applies(option: str, chooser: str, chosen: Collection[str], methods: Sequence[str]) -> None:
+    """Raise InputError if none of the chosen methods uses `option`. chooser: the option that chose them."""
     if not set(chosen) & set(methods):
-        raise InputError(f"{option} does nothing with {asked} {', '.join(chosen)}: it goes with {', '.join(methods)}")
+        raise InputError(f"{option} does nothing with {chooser} {', '.join(chosen)}: it goes with {', '.join(methods)}")
 
 
 def number_or_text(text: str) -> float | str:

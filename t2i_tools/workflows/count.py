@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from t2i_tools.counting.methods import DEFAULT_BUDGET, DEFAULT_METHOD, GRADIENT, METHODS
 from t2i_tools.errors import InputError
 from t2i_tools.images.generate import Request
-from t2i_tools.workflows.choices import check_acts
+from t2i_tools.workflows.choices import check_applies
 from t2i_tools.workflows.settings import with_defaults
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class SearchOptions:
             raise InputError(f"unknown method {self.method!r}: choose {', '.join(METHODS)}")
         for name, methods in USED_BY.items():
             if getattr(self, name):
-                check_acts(f"--{name.replace('_', '-')}", "--method", [self.method], methods)
+                check_applies(f"--{name.replace('_', '-')}", "--method", [self.method], methods)
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of `optimize_count` among them."""

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 COUNTER = "bundled_counter"
 JUDGES = ("bundled_judge", "bundled_second_judge")
-NOT_APART = "the judge is the detector that steers the search: choose another detector for either"
+SAME_DETECTOR = "the judge must not be the detector that steers the search: choose another detector for one of them"
 logger = logging.getLogger("t2i_tools.evaluation")
 
 
 @dataclass(frozen=True)
-class CountSearch:
-    """What the searches of an evaluation are steered by. budget: in plain images' worth, per image."""
+class SearchSettings:
+    """The counter and budget of an evaluation's searches. budget: per image, in plain images' worth."""
 
     counter: str | None = None
     budget: float = DEFAULT_BUDGET
@@ -48,7 +48,7 @@ def judge_on(name: str, threshold: float | None, labels: Sequence[str], device: 
 
 
 def counter_on(name: str | None, chosen: ModelOptions, labels: Sequence[str], device: str | None) -> Counter:
-    """The detector of --counter; ours runs on the CPU, so that all workers see the same. Raises T2IError."""
+    """Open the detector of --counter; the bundled one on the CPU, so that all workers count alike. Raises T2IError."""
     ours = alike(name or COUNTER) == COUNTER
     return open_counter(name, replace(chosen, device="cpu" if ours else chosen.device or device), labels)
 
@@ -73,7 +73,7 @@ def openers_of(
     threshold: float | None,
     labels: Sequence[str],
     clip: str | None,
-    search: CountSearch | None = None,
+    search: SearchSettings | None = None,
 ) -> Openers:
     """How workers open the models that the options name."""
     from t2i_tools.evaluation.runs.stages import Openers
@@ -90,7 +90,7 @@ def openers_of(
 def check_labels(
     judge: Counter, labels: Sequence[str], name: str, *, some: bool = False, option: str = "--judge"
 ) -> None:
-    """Raise InputError when a detector does not know a class that is asked for; `some`: warn where it knows others."""
+    """Raise InputError if the detector does not know one of the classes; `some`: only warn if it knows any of them."""
     from t2i_tools.detectors.names import listed
     from t2i_tools.evaluation.runs.stages import unknown_classes
 
@@ -99,8 +99,8 @@ def check_labels(
         return
     names = ", ".join(map(repr, unknown))
     if some and len(unknown) < len(labels):
-        undone = "judged" if option == "--judge" else "searched"
-        logger.warning("%s %s does not know %s: these images are not %s", option, name, names, undone)
+        action = "judged" if option == "--judge" else "searched for"
+        logger.warning("%s %s does not know %s: these images are not %s", option, name, names, action)
         return
     raise InputError(
         f"{option} {name}: this detector does not know {names}, only {listed(getattr(judge, 'labels', ()))}"
@@ -110,7 +110,7 @@ def check_labels(
 def check_apart(counter: Counter, judge: Counter) -> None:
     """Raise InputError when the judge is the network that counts while a search runs: it would praise its choice."""
     if (networks := _networks(counter)) and networks == _networks(judge):
-        raise InputError(NOT_APART)
+        raise InputError(SAME_DETECTOR)
 
 
 def _networks(detector: Counter) -> list[str]:

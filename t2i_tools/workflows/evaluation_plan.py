@@ -10,8 +10,8 @@ from t2i_tools.counting.methods import DEFAULT_BUDGET
 from t2i_tools.errors import InputError
 from t2i_tools.images.promptfile import LABELLED, read_prompts
 from t2i_tools.images.sizes import parse_sizes
-from t2i_tools.workflows.choices import SEARCHES, check_acts, one_of
-from t2i_tools.workflows.detectors import COUNTER, JUDGES, CountSearch, check_apart, check_labels
+from t2i_tools.workflows.choices import SEARCHES, check_applies, one_of
+from t2i_tools.workflows.detectors import COUNTER, JUDGES, SearchSettings, check_apart, check_labels
 from t2i_tools.workflows.open_model import BUNDLED_FORMS, ModelOptions
 from t2i_tools.workflows.plugins import own_scaling_note
 from t2i_tools.workflows.settings import short_name, with_defaults
@@ -68,13 +68,15 @@ def items_of(
     return make_items(counts_rows(benchmark, split, wanted, number), chosen, wanted_sizes)
 
 
-def search_of(methods: Collection[str], counter: str | None, budget: float | None) -> CountSearch | None:
-    """What steers the searches among the methods; None where there are none. Raises InputError for what then acts on
-    nothing."""
+def search_settings(methods: Collection[str], counter: str | None, budget: float | None) -> SearchSettings | None:
+    """Return the settings of the searches, or None if no method is a search.
+
+    Raises InputError for an option that would have no effect.
+    """
     for option, value in (("--counter", counter), ("--budget", budget)):
         if value is not None:
-            check_acts(option, "--methods", methods, SEARCHES)
-    return CountSearch(counter, budget or DEFAULT_BUDGET) if set(methods) & set(SEARCHES) else None
+            check_applies(option, "--methods", methods, SEARCHES)
+    return SearchSettings(counter, budget or DEFAULT_BUDGET) if set(methods) & set(SEARCHES) else None
 
 
 def protocol_of(file: Path | None, split: str, own_prompts: Any) -> "Protocol":
@@ -126,12 +128,12 @@ def plan(
     names: tuple[str, str | None],
     usual: tuple[int | None, float | None],
     about: Mapping[str, Any],
-    search: CountSearch | None = None,
+    search: SearchSettings | None = None,
 ) -> "tuple[Manifest, Openers]":
     """The manifest, and the models as this process has opened them.
 
     names: of the judge and the CLIP. usual: steps and guidance of the items that have none, the model's own where None.
-    search: what steers those items that are searched for. Raises InputError where that is the judge.
+    search: counter and budget of the searches. Raises InputError if the counter is the same detector as the judge.
     """
     from t2i_tools.evaluation.runs.fingerprint import detector_fingerprint, pipeline_fingerprint, weights_fingerprint
     from t2i_tools.evaluation.runs.manifest import Manifest
@@ -147,7 +149,7 @@ def plan(
         parts["clip"] = {"name": short_name(names[1] or ""), "fingerprint": weights_fingerprint(clip.model)}
     if search and openers.counter:
         counter = openers.counter(None)
-        parts["search"] = _steering(items, counter, judge, search)
+        parts["search"] = _search_entry(items, counter, judge, search)
         opened = replace(opened, counter=_always(counter))
     if openers.pipeline is None or all(item.image for item in items):
         return Manifest(list(items), settings, about=about, **parts), opened
@@ -165,14 +167,16 @@ def plan(
     return manifest, replace(opened, pipeline=lambda _: pipe)
 
 
-def _steering(items: "Sequence[Item]", counter: "Counter", judge: "Counter", search: CountSearch) -> dict[str, Any]:
-    """The part of the manifest on what steers searches. Raises InputError where the judge does or none can be made."""
+def _search_entry(
+    items: "Sequence[Item]", counter: "Counter", judge: "Counter", search: SearchSettings
+) -> dict[str, Any]:
+    """The manifest's entry for searches. Raises InputError if the counter is the judge or no search is possible."""
     from t2i_tools.evaluation.runs.fingerprint import detector_fingerprint
-    from t2i_tools.evaluation.runs.searching import unsearchable
+    from t2i_tools.evaluation.runs.searching import search_problem
 
     check_apart(counter, judge)
-    name, searched = search.counter or COUNTER, [item for item in items if item.searched]
-    problems = [problem for item in searched if (problem := unsearchable(item))]
+    name, searched = search.counter or COUNTER, [item for item in items if item.is_search]
+    problems = [problem for item in searched if (problem := search_problem(item))]
     if len(problems) == len(searched):
         raise InputError(problems[0])
     if problems:

@@ -41,7 +41,7 @@ class ModelOptions:
         vae_tiling: Whether large images are decoded in tiles.
         device: "cpu", "cuda", "cuda:1", "mps"...; the best there is if None.
         dtype: "fp32", "fp16" or "bf16", kept as torch's names; float32 where it is affordable if None.
-        few_steps: Another way to ask for the model "bundled-few-steps"; False afterwards.
+        few_steps: The same as choosing the model "bundled-few-steps"; reset to False once that is chosen.
     """
 
     model: str = BUNDLED

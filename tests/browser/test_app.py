@@ -118,7 +118,7 @@ def test_a_count_token_is_uploaded_and_used(page, app, tiny_pipeline, tmp_path):
 def test_count_searches_and_keeps_a_token(page, app, shoot):
     open_tab(page, "Count")
     page.get_by_label("token by gradient", exact=True).check()
-    slide(page, "Budget of an image", 4)
+    slide(page, "Budget per image", 4)
     page.get_by_label("Keep the tokens of searches").check()
     unfold(page, "Size, steps, seed, model, judge")
     fill(page, "Steps", 2)

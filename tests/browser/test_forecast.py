@@ -20,7 +20,7 @@ def test_a_time_is_told_after_the_first_job_on_any_tab(page, app, monkeypatch):
     expect(forecast).to_contain_text("4 images, about ")
 
 
-def test_what_steers_searches_is_asked_for_where_something_searches(page, shoot):
+def test_search_controls_appear_only_for_search_methods(page, shoot):
     """And the forecast is of at most as many images as their budget is worth."""
     open_tab(page, "Evaluate")
     detector, budget, forecast = (page.locator(f"#evaluate-{name}") for name in ("detector", "budget", "forecast"))
@@ -33,6 +33,6 @@ def test_what_steers_searches_is_asked_for_where_something_searches(page, shoot)
     budget.get_by_role("spinbutton").fill("10")
     expect(forecast).to_contain_text("up to 132 images")
     shoot(page, "evaluate-search")
-    page.get_by_label("search for the count: token between number words, and other seeds").uncheck()
+    page.get_by_label("count search: between number words, then other seeds").uncheck()
     expect(budget).to_be_hidden()
     expect(forecast).to_contain_text("12 images")

@@ -83,7 +83,7 @@ def test_the_shell_draws_with_it(few, tmp_path, capsys):
     assert Image.open(file).tobytes() == expected.tobytes()
 
 
-def test_it_is_ours_like_the_model():
+def test_few_step_model_uses_the_bundled_judge_and_counter():
     chosen = ModelOptions("bundled-few-steps", device="cpu")
     assert default_judge(chosen.model, None) == "bundled_judge"
     assert "cat" in open_counter(None, chosen, ()).labels

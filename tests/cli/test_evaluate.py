@@ -226,16 +226,16 @@ def test_searches_beside_plain_images(t2i, small, counter, judge, tmp_path, capl
     assert f"Searches were steered by {counter.stem} (" in out and "at most 2 plain images' worth" in out
     rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
     searched = [row for row in rows if row["method"] != "plain" and row["status"] == "ok"]
-    assert len(searched) == 5  # "a cat" does not say one
+    assert len(searched) == 5  # "a cat" does not contain "one"
     assert all({"final_seed", "spent", "stopped"} < row.keys() and row["spent"] <= 2 for row in searched)
     before = {path: path.read_bytes() for path in (tmp_path / "out" / "images").iterdir()}
     assert t2i("counts", *asked, "--budget", 2)[0] == 1
     assert {path: path.read_bytes() for path in (tmp_path / "out" / "images").iterdir()} == before
     complains(t2i("counts", *asked, "--budget", 3), r"another counter or budget \(there budget 2.0, here 3.0\): give")
-    complains(t2i("counts", *asked[:-1], judge, "--budget", 2), "the judge is the detector that steers the search")
+    complains(t2i("counts", *asked[:-1], judge, "--budget", 2), "the judge must not be the detector that steers")
     (tmp_path / "none.csv").write_text("prompt,class,count\nsome apples,apple,2\n")
     words = ("--prompts", "none.csv", "--methods", "bisection+best_of", "--counter", counter, "--output", "none")
-    complains(t2i("counts", *words), "'some apples' does not say two: write it, or use best_of")
+    complains(t2i("counts", *words), "'some apples' does not contain 'two': add it, or use best_of")
 
 
 @pytest.mark.parametrize(

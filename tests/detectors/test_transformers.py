@@ -117,7 +117,7 @@ def test_what_is_no_detector_is_refused(tmp_path):
     processor = tiny_detectors.yolos()[1]
     processor.size = {"height": 32, "width": 1}
     processor.save_pretrained(tmp_path / "small")
-    with pytest.raises(ModelError, match="its processor shrinks images to 1 pixels, and the model has patches of 16"):
+    with pytest.raises(ModelError, match="its processor shrinks images to 1 pixels, but the model's patches have 16"):
         open_counter(tmp_path / "small")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="has no .safetensors files"):

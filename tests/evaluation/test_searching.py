@@ -22,7 +22,7 @@ from t2i_tools.evaluation.runs.items import SEARCHES, Item, batches
 from t2i_tools.evaluation.runs.manifest import read_manifest, settle
 from t2i_tools.evaluation.runs.merging import merge
 from t2i_tools.evaluation.runs.runner import run_shard
-from t2i_tools.evaluation.runs.searching import count_template, search_item, unsearchable
+from t2i_tools.evaluation.runs.searching import count_template, search_item, search_problem
 from t2i_tools.evaluation.runs.store import Store
 from t2i_tools.images.metadata import read_settings
 from t2i_tools.workflows.detectors import counter_on
@@ -78,7 +78,7 @@ def whole(models, make_manifest, counter, tmp_path_factory):
 def test_images_of_a_search_are_judged_as_any_others(whole):
     items = read_images(whole, None, None)
     assert {item.method for item in items} == {"plain", *SEARCHES}
-    assert not any(item.searched for item in items)
+    assert not any(item.is_search for item in items)
     assert len(batches(items, 8)) == 3  # of each method one
 
 
@@ -206,7 +206,7 @@ def test_another_counter_or_budget_is_another_evaluation(start, models, tiny_mod
     assert read_manifest(folder).search["budget"] == BUDGET
 
 
-def test_what_cannot_be_searched_for_is_a_row_that_says_why(start, models):
+def test_unsearchable_items_become_error_rows(start, models):
     rows = [
         {"prompt": "a landscape"},
         {"prompt": "no apples", "label": "apple", "count": 0},
@@ -224,7 +224,7 @@ def test_what_cannot_be_searched_for_is_a_row_that_says_why(start, models):
     assert failed == {"a landscape": 2, "no apples": 2, "some apples": 1, "two ufos": 2}  # best_of reads no number
     assert "give the prompt a class" in said["a landscape"][0]
     assert "a count of 1 or more" in said["no apples"][0]
-    assert "'some apples' does not say two: write it, or use best_of" in said["some apples"][0]
+    assert "'some apples' does not contain 'two': add it, or use best_of" in said["some apples"][0]
     assert "ufo" in said["two ufos"][0]
 
 
@@ -246,9 +246,9 @@ def test_the_number_is_found_as_a_word_of_its_own(prompt, count, template):
 
 def test_a_size_that_has_to_be_fitted_is_not_searched_for():
     item = Item("two cats", 1, "best_of", "cat", 2, size=(15, 17), fit="snap")
-    assert "leave fit 'snap' out" in unsearchable(item)
-    assert not unsearchable(replace(item, fit="crop"))
-    assert "more are as right" in unsearchable(replace(item, fit="crop", at_least=True))
+    assert "works only with fit 'crop', not 'snap'" in search_problem(item)
+    assert not search_problem(replace(item, fit="crop"))
+    assert "accepts more: remove this prompt" in search_problem(replace(item, fit="crop", at_least=True))
 
 
 def test_the_report_says_what_steered_and_what_it_cost(whole, tmp_path):

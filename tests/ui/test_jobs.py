@@ -40,7 +40,7 @@ def test_full_queue_is_refused_in_one_line(jobs):
 def test_one_address_has_half_of_the_queue_whoever_it_says_it_is(jobs):
     for n in range(4):
         add(jobs, f"session {n}", most=8, source="address 1.2.3.4")
-    with pytest.raises(InputError, match="4 jobs from your network address wait"):
+    with pytest.raises(InputError, match="4 jobs from your network address are waiting"):
         add(jobs, "session 5", most=8, source="address 1.2.3.4")
     other = add(jobs, "session 6", most=8, source="address 5.6.7.8")
     jobs.finish(jobs.take(), DONE, {})
@@ -48,7 +48,7 @@ def test_one_address_has_half_of_the_queue_whoever_it_says_it_is(jobs):
     assert jobs.get(other.id).source == "address 5.6.7.8"
 
 
-def test_what_comes_before_is_what_is_taken_before(jobs):
+def test_before_and_take_agree_on_the_order(jobs):
     flood = [add(jobs, f"session {n}", source="address 1.2.3.4") for n in range(4)]
     other = add(jobs, "you", source="address 5.6.7.8")
     expected = [flood[0], other, *flood[1:]]

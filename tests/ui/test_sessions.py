@@ -12,7 +12,7 @@ from t2i_tools.ui import launch, sessions
 @pytest.fixture
 def page(options, tmp_path, monkeypatch):
     """The page of a server of its own, which is swept at each event."""
-    monkeypatch.setattr(sessions, "EVERY", 0.0)
+    monkeypatch.setattr(sessions, "SWEEP_INTERVAL", 0.0)
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # which `launch` changes
     page, service = launch(replace(options, output=tmp_path), block=False)
     yield page
@@ -25,13 +25,13 @@ def call(page):
 
 
 def test_a_call_leaves_no_session(page, monkeypatch):
-    monkeypatch.setattr(sessions, "IDLE", 0.0)
+    monkeypatch.setattr(sessions, "IDLE_SECONDS", 0.0)
     for _ in range(5):
         call(page)
     assert len(page.state_holder.session_data) <= 1  # the last one's
 
 
-def test_what_differs_from_the_page_is_kept_until_it_was_closed_for_an_hour(page):
+def test_changed_sessions_are_kept_for_an_hour_after_closing(page):
     holder = page.state_holder
     old = datetime.now() - timedelta(minutes=30)
     for name in ("same", "other", "closed"):

@@ -18,8 +18,8 @@ from t2i_tools.evaluation.runs.items import SEARCHES, Item, digest, make_items
 from t2i_tools.files import replacing
 from t2i_tools.images.generate import Request
 from t2i_tools.images.sizes import parse_size
-from t2i_tools.workflows.choices import check_acts
-from t2i_tools.workflows.detectors import COUNTER, JUDGES, NOT_APART, CountSearch, clip_on, counter_on, judge_on
+from t2i_tools.workflows.choices import check_applies
+from t2i_tools.workflows.detectors import COUNTER, JUDGES, SAME_DETECTOR, SearchSettings, clip_on, counter_on, judge_on
 from t2i_tools.workflows.evaluation_plan import benchmark_name, items_of, plan, protocol_of, write_results
 from t2i_tools.workflows.open_model import BUNDLED
 
@@ -71,8 +71,8 @@ class Rule(Values):
 class EvaluateValues(JobValues):
     """A batch of counts with its report. prompts: rows of prompt, label, count, or the built-in benchmark's counts and
     number. methods and sizes: each prompt is made with all. split: "test" needs a protocol, which logs its runs. clip:
-    scores every image, or "none". detector and budget: what steers the methods that search, and how many plain images'
-    worth each of their images may cost. name: with the same name and values it is resumed.
+    scores every image, or "none". detector and budget: the counter of the search methods, and the most that each
+    of their images may cost, in plain images' worth. name: an evaluation with the same name and values is resumed.
     """
 
     prompts: Annotated[list[Row], Field(max_length=MOST_ROWS)] = []
@@ -96,20 +96,23 @@ class EvaluateValues(JobValues):
         """One per item."""
         return [item.request() for item in self.items(self.model or BUNDLED)]
 
-    def trials(self) -> list[int]:
-        """A search may draw as many images as its budget is worth."""
+    def most_costs(self) -> list[int]:
+        """The budget for a search, else 1."""
         most = self.budget or int(DEFAULT_BUDGET)
-        return [most if item.searched else 1 for item in self.items(self.model or BUNDLED)]
+        return [most if item.is_search else 1 for item in self.items(self.model or BUNDLED)]
 
-    def search(self) -> CountSearch | None:
-        """What steers the searches; None where no method is one. Raises InputError for what then acts on nothing."""
+    def search(self) -> SearchSettings | None:
+        """The settings of the searches, or None if no method is a search.
+
+        Raises InputError for a field that would have no effect.
+        """
         for name in ("detector", "budget"):
             if getattr(self, name) is not None:
                 with at_field(name):
-                    check_acts(name, "methods", self.methods, SEARCHES)
+                    check_applies(name, "methods", self.methods, SEARCHES)
         if not set(self.methods) & set(SEARCHES):
             return None
-        return CountSearch(self.detector or COUNTER, float(self.budget or DEFAULT_BUDGET))
+        return SearchSettings(self.detector or COUNTER, float(self.budget or DEFAULT_BUDGET))
 
     def items(self, model: str) -> list[Item]:
         """What is to be made. Raises InputError."""
@@ -138,7 +141,7 @@ class EvaluateValues(JobValues):
         if search := self.search():
             look_up(search.counter or COUNTER, registry.detectors(), "detector")
             if search.counter == self.judge:
-                raise FieldError("detector", NOT_APART)
+                raise FieldError("detector", SAME_DETECTOR)
             check_at_most("budget", int(search.budget), options.limits.budget)
         registry.clip_for(self.clip, Choice(self.model))
         with at_field("protocol"):
@@ -149,7 +152,7 @@ class EvaluateValues(JobValues):
         with at_field("number"):
             check_at_most("images", len(items), options.limits.items)
         with at_field("budget"):
-            check_at_most("images that may be drawn", sum(self.trials()), options.limits.items)
+            check_at_most("images that may be drawn", sum(self.most_costs()), options.limits.items)
         for item in items:
             item.request()
         if self.protocol:
@@ -158,8 +161,8 @@ class EvaluateValues(JobValues):
 
     def usual_name(self) -> str:
         """Its name, or one drawn from its values."""
-        later = {name for name in ("detector", "budget") if getattr(self, name) is None}
-        return self.name or f"counts-{digest(self.model_dump(exclude=later))[:8]}"  # as before there were searches
+        unset = {name for name in ("detector", "budget") if getattr(self, name) is None}
+        return self.name or f"counts-{digest(self.model_dump(exclude=unset))[:8]}"  # so that older names stay the same
 
     def _check_protocol(self) -> None:
         """Raise InputError unless what is claimed was written down, and for this split."""
@@ -191,11 +194,11 @@ def run(values: EvaluateValues, context: "JobContext") -> None:
             log_test_run(protocol, folder, manifest.digest())
         try:
             run_shard(folder, opened, on_batch=partial(_report, context, folder))
-        except KeyboardInterrupt:  # a search that is ended does not say by what
+        except KeyboardInterrupt:  # an interrupted search does not say why: cancelled, or out of time
             context.raise_cancelled()
     write_results(folder, protocol)
-    context.trials = [row.get("spent", 1) for row in read_rows(folder / "rows.jsonl")]
-    context.is_fresh &= len(context.trials) == len(values.planned())  # else it was planned for another benchmark
+    context.image_costs = [row.get("spent", 1) for row in read_rows(folder / "rows.jsonl")]
+    context.is_fresh &= len(context.image_costs) == len(values.planned())  # else it was planned for another benchmark
     files = [path for name in REPORT if (path := folder / name).exists()]
     context.progress.files = files
     context.result["files"] = [context.name(path) for path in files]

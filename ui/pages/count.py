@@ -147,8 +147,8 @@ def _search(service: Service) -> dict[str, gr.components.Component]:
         limits.budget,
         min(usual.budget, limits.budget),
         step=1,
-        label="Budget of an image",
-        info="In plain images' worth of computing",
+        label="Budget per image",
+        info="The most a search may cost, in plain images' worth of compute",
     )
     fields = {"method": method, "compare": compare, "number": number, "until_exact": until, "budget": budget}
     return fields | {"keep_tokens": keep, "token_name": name}

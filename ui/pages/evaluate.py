@@ -28,8 +28,8 @@ Fields = dict[str, gr.components.Component]
 PROMPT_FILES = [".csv", ".jsonl"]
 METHODS = {
     "plain": "plain",
-    "bisection+best_of": "search for the count: token between number words, and other seeds",
-    "best_of": "search for the count: other seeds (best of N)",
+    "bisection+best_of": "count search: between number words, then other seeds",
+    "best_of": "count search: other seeds only (best of N)",
     "two_pass": "two passes",
     "entropy_scaling": "entropy scaling",
     "entropy_auto": "entropy scaling, as strong as each layer asks for",
@@ -51,7 +51,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "Does the search make counts exact?": {"methods": ["plain", DEFAULT_METHOD], "counts": "4,5,7"},
     OWN: {},
 }
-STEERING = ("detector", "budget")
+SEARCH_FIELDS = ("detector", "budget")
 IDLE = "The report will appear here. What is stopped goes on with the next start of the same settings."
 
 
@@ -98,8 +98,8 @@ def read_fields(service: Service, shown: dict[str, Any]) -> dict[str, Any]:
         raise FieldError("prompts", "choose a file first, of one row per prompt with its class and count")
     values["sizes"] = [text.strip() for text in values["sizes"].split(",") if text.strip()]
     values["prompts"] = read_rows(service, shown["prompts"]) if shown["prompts"] else None
-    if not set(values["methods"]) & set(SEARCHES):  # what steers is out of sight then
-        values = {name: value for name, value in values.items() if name not in STEERING}
+    if not set(values["methods"]) & set(SEARCHES):  # the controls of the search are hidden
+        values = {name: value for name, value in values.items() if name not in SEARCH_FIELDS}
     values["protocol"] = read_rule(service, shown["protocol"]) if shown["protocol"] else None
     return values
 
@@ -137,7 +137,7 @@ def _asked(service: Service) -> Fields:
     number = gr.Slider(1, most, min(start["number"], most), step=1, label="Prompts")
     names = [(words, name) for name, words in METHODS.items()]
     methods = gr.CheckboxGroup(names, value=start["methods"], label="Methods to compare")
-    steering = _steering(service, methods)
+    steering = _search_controls(service, methods)
     sizes = gr.Textbox(start["sizes"], label="Sizes", placeholder="WxH, WxH; the model's own")
     with gr.Accordion("My own prompts", open=False) as own:
         prompts = gr.File(label="Prompts: csv or jsonl with prompt, class, count", file_types=PROMPT_FILES, height=150)
@@ -153,8 +153,8 @@ def _asked(service: Service) -> Fields:
     return {"question": question} | asked | steering | {"prompts": prompts, "model": model}
 
 
-def _steering(service: Service, methods: gr.CheckboxGroup) -> Fields:
-    """What the searches take, shown while there are any among the methods."""
+def _search_controls(service: Service, methods: gr.CheckboxGroup) -> Fields:
+    """The controls of the search, visible only while a search method is selected."""
     limit = service.options.limits.budget
     with gr.Column(visible=False) as part:
         detector = layout.chooser(list(service.registry.detectors()), "Detector that steers the search")
@@ -163,8 +163,8 @@ def _steering(service: Service, methods: gr.CheckboxGroup) -> Fields:
             limit,
             min(int(DEFAULT_BUDGET), limit),
             step=1,
-            label="Budget of an image",
-            info="In plain images' worth of computing",
+            label="Budget per image",
+            info="The most a search may cost, in plain images' worth of compute",
         )
 
     def show(chosen: list[str]) -> gr.Column:

@@ -2,7 +2,7 @@
 
     python few_steps.py draw --trajectories 4000     # the model's own images, kept as shards in WORK/few_steps
     python few_steps.py train --steps 3000           # while it still draws, if need be: it reads what is there
-    python few_steps.py train --init LORA --lr 5e-4  # from a LoRA that is there instead of from nothing
+    python few_steps.py train --init LORA --lr 5e-4  # continues from an existing LoRA instead of starting from scratch
 
 Drawing goes along the model's own path in twelve guided steps and keeps the latents at the start of every third:
 that is where four steps will stand. Training asks each of the four steps to end where those three ended, without
@@ -37,7 +37,7 @@ STEPS = 4
 WITHIN = 3  # steps of the model in one of the four
 SHARES = (4, 2, 1, 1)  # of a batch, for each of the four steps
 SHARD = 32
-FOURS = 4  # of every eight wishes, those of one noise
+GROUP = 4  # of every eight training examples, those that share one noise
 FIRST_SEED = 20_000_000  # of the noise; neither dev's nor test's images
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]
 CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut", "time_emb_proj"]
@@ -50,7 +50,7 @@ def wish(index: int) -> tuple[Scene, str, int]:
     three.
     """
     number = index % 8
-    together = number < FOURS
+    together = number < GROUP
     seed = FIRST_SEED + (index - number if together else index)
     rng = np.random.default_rng([5, seed])
     few = {"kind": "counts", "count": int(rng.integers(1, 4))} if together or rng.random() < 0.5 else {}

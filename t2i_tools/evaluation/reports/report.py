@@ -167,13 +167,14 @@ def about_lines(summary: Summary, manifest: Manifest, runs: int | None) -> list[
 
 
 def _search_line(summary: Summary, manifest: Manifest) -> str:
-    """What steered the searches, which the judge took no part in, and what they cost."""
+    """One line on which counter steered the searches (never the judge) and what they cost."""
     by = manifest.search
     spent = {group.name: [row["spent"] for row in group.rows if "spent" in row] for group in summary.groups}
     means = [f"{name} spent {sum(values) / len(values):.1f}" for name, values in spent.items() if values]
+    cost = f"on average, {', '.join(means)}" if means else "no search has finished yet"
     return (
         f"Searches were steered by {by['name']} ({by['fingerprint'][:8]}), not by the judge, with at most "
-        f"{by['budget']:g} plain images' worth of compute per image; {', '.join(means) or 'none is done'} on average."
+        f"{by['budget']:g} plain images' worth of compute per image; {cost}."
     )
 
 

@@ -39,8 +39,8 @@ class Item:
     digest: str | None = None
 
     @property
-    def searched(self) -> bool:
-        """Whether its image is searched for; one that was made elsewhere is not, whatever made it."""
+    def is_search(self) -> bool:
+        """Whether the image comes from a count search; False for images made elsewhere."""
         return self.method in SEARCHES and not self.image
 
     def request(self) -> Request:
@@ -95,12 +95,12 @@ def digest(value: Any) -> str:
 def batches(items: Sequence[Item], batch: int) -> list[list[int]]:
     """Indices of items in batches of equal shape, at most `batch` in each, in the items' order.
 
-    A search is a batch by itself: it draws one image at a time, and a kill should not cost more than one.
+    Each search forms its own batch: it makes one image at a time, and an interrupted run then loses at most one.
     """
     groups: dict[tuple, list[int]] = {}
     for index, item in enumerate(items):
         groups.setdefault(item.shape(), []).append(index)
-    sizes = [(group, 1 if items[group[0]].searched else batch) for group in groups.values()]
+    sizes = [(group, 1 if items[group[0]].is_search else batch) for group in groups.values()]
     return [group[start : start + size] for group, size in sizes for start in range(0, len(group), size)]
 
 

@@ -52,7 +52,8 @@ class Settings:
 class Manifest:
     """model, judge, clip: {"name", "fingerprint"}, {} where there is none. about: what the report says of the run.
 
-    search: {"name", "fingerprint", "budget"} of the counter that steers searches; {} without one, and then not written.
+    search: {"name", "fingerprint", "budget"}, the counter and budget of the searches; {} if there are none, and then
+    not written to the file.
     """
 
     items: list[Item]
@@ -69,7 +70,7 @@ class Manifest:
         """One a item: a hash of all that determines it."""
         context = {"model": self.model.get("fingerprint"), "settings": asdict(self.settings), **self.versions}
         steered = {"search": {name: self.search.get(name) for name in ("fingerprint", "budget")}}
-        return [item_key(item, context | (steered if item.searched else {})) for item in self.items]
+        return [item_key(item, context | (steered if item.is_search else {})) for item in self.items]
 
     @cached_property
     def batches(self) -> list[list[int]]:
@@ -143,7 +144,7 @@ def settle(folder: str | Path, manifest: Manifest) -> None:
     for part, what in WHAT.items():
         there, here = present.get(part), wanted.get(part)
         if part == "search" and None in (there, here):
-            continue  # without one there are other methods, which is what the items say
+            continue  # only one of the two has searches, so their items differ and are compared elsewhere
         if there != here:
             raise InputError(f"{folder} was made {what}{_difference(there, here)}: give another folder")
 

@@ -23,10 +23,11 @@ class FailedRow(Row, total=False):
 
 
 class SearchFields(TypedDict, total=False):
-    """What a search for the count adds to the row of its image.
+    """Fields that a count search adds to the row of its image.
 
-    final_seed: of the image, where the row's `seed` is the one that the search began with. counted: what the counter
-    that steered saw. spent: of the budget, in plain images' worth. stopped: why it ended, see `Result`.
+    final_seed: seed of the image that the search returned; `seed` is the one it started from. counted: objects that
+    the counter saw in that image. trials: images that the search tried. stopped: why it ended, see `Result`. spent:
+    what it cost, in plain images' worth.
     """
 
     final_seed: int
@@ -37,10 +38,10 @@ class SearchFields(TypedDict, total=False):
 
 
 class GenerateRow(FailedRow, SearchFields, total=False):
-    """The image of an item.
+    """The generated image of one item.
 
-    file: relative to the evaluation's folder, absolute for an image made elsewhere. sha256: of its bytes. width,
-    height: in pixels. denoiser: passes forward, guidance making two of a step.
+    file: path, relative to the evaluation's folder, or absolute for an image made elsewhere. sha256: of the file.
+    width, height: in pixels. denoiser: forward passes of the denoiser; with guidance, each step counts twice.
     """
 
     file: str

@@ -1,4 +1,4 @@
-"""The methods of an evaluation that search for the count asked for, each image by a search of its own."""
+"""Count searches as methods of an evaluation: each image is the result of a separate search."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 
 def search_item(pipe: DiffusionPipeline, item: Item, counter: Counter, budget: float) -> Result:
-    """Search for an item's image, beginning at its prompt and seed.
+    """Search for an image with exactly `item.count` objects, starting from the item's prompt and seed.
 
-    counter: steers the search, and so must not judge. budget: in plain images' worth of denoiser passes. Raises
-    InputError, and KeyboardInterrupt where that ends the search: half a search is no result of the method.
+    counter: the detector that steers the search; it must not be the judge. budget: the most the search may cost, in
+    plain images' worth of denoiser passes. Raises InputError if the item cannot be searched, and KeyboardInterrupt if
+    the search was interrupted, because a partial search is not a result.
     """
-    if problem := unsearchable(item):
+    if problem := search_problem(item):
         raise InputError(problem)
     options: dict[str, Any] = {"label": item.label, "seeds": (item.seed,), "budget": budget, "size": item.size}
     options |= {"steps": item.steps, "guidance": item.guidance, "negative": item.negative}
@@ -39,7 +40,7 @@ def search_item(pipe: DiffusionPipeline, item: Item, counter: Counter, budget: f
 
 
 def search_fields(result: Result) -> SearchFields:
-    """What a search says of itself in a row."""
+    """Return the fields that a search adds to the row of its image."""
     return {
         "final_seed": result.seeds[0],
         "counted": result.counts[0],
@@ -49,23 +50,23 @@ def search_fields(result: Result) -> SearchFields:
     }
 
 
-def unsearchable(item: Item) -> str:
-    """Why no search can be made for an item, in one line; "" where it can."""
+def search_problem(item: Item) -> str:
+    """Return why no search is possible for this item, in one line, or "" if one is possible."""
     if item.label is None or not item.count:
         return f"{item.method} searches for a count: give the prompt a class, and a count of 1 or more"
     if item.at_least:
-        return f"{item.method} searches for an exact count, and more are as right for {item.prompt!r}: leave it out"
+        return f"{item.method} searches for an exact count, but {item.prompt!r} accepts more: remove this prompt"
     if item.size and item.fit != "crop":
-        return f"{item.method} draws no size that has to be fitted: leave fit {item.fit!r} out"
+        return f"{item.method} works only with fit 'crop', not {item.fit!r}: leave fit out"
     if item.method != "best_of" and count_template(item.prompt, item.count) == item.prompt:
         return (
-            f"{item.method} takes the place of the number, and {item.prompt!r} does not say {number_word(item.count)}: "
-            "write it, or use best_of"
+            f"{item.method} replaces the number in the prompt, but {item.prompt!r} does not contain "
+            f"{number_word(item.count)!r}: add it, or use best_of"
         )
     return ""
 
 
 def count_template(prompt: str, count: int) -> str:
-    """The prompt with "{count}" where it first says the number, in a word or in digits; as it is where it does not."""
+    """Replace the first mention of the number, in words or digits, with "{count}"; unchanged if there is none."""
     number = rf"(?<![\w-])(?:{number_word(count)}|{count})(?![\w-])"
     return re.sub(number, "{count}", prompt, count=1, flags=re.IGNORECASE)

@@ -47,7 +47,8 @@ BLANK = (64, 64)  # pixels of what stands in for images where a whole batch has 
 class Openers:
     """How a worker opens what it needs: each takes a device ("cuda:1"), None for the best, and can be pickled.
 
-    offload: the pipeline's weights wait on the CPU for their call. counter: steers searches, and must not be the judge.
+    offload: keep the pipeline's weights on the CPU until a call needs them. counter: steers searches; must not be the
+    judge.
     """
 
     judge: Callable[[str | None], Counter]
@@ -95,16 +96,16 @@ def _generate(store: Store, openers: Openers, device: str | None) -> Stage:
         raise InputError(f"{store.folder} needs a model to go on: pass one to make the images")
     pipe = openers.pipeline(device)
     check_pipeline(pipe, store, openers.offload)
-    search = _searcher(pipe, store, openers, device)
+    search = _open_search(pipe, store, openers, device)
     align(pipe)
     passes = 0
-    found: Result | None = None
+    result: Result | None = None
 
     def run(items: list[Item]) -> list[Image.Image]:
-        nonlocal passes, found
+        nonlocal passes, result
         with denoiser_passes(pipe) as sizes:
-            found = search(items[0]) if search and items[0].searched else None
-            images = found.images if found else GENERATORS[items[0].method](pipe, items)
+            result = search(items[0]) if search and items[0].is_search else None
+            images = result.images if result else GENERATORS[items[0].method](pipe, items)
         passes = sum(sizes)
         return images
 
@@ -118,8 +119,8 @@ def _generate(store: Store, openers: Openers, device: str | None) -> Stage:
             if isinstance(image, Exception):
                 rows.append(_failed(key, image))
                 continue
-            about: SearchFields = search_fields(found) if found else {}
-            settings = _settings(item, pipe, store) | (_search_settings(found, about, store) if found else {})
+            about: SearchFields = search_fields(result) if result else {}
+            settings = _settings(item, pipe, store) | (_search_settings(result, about, store) if result else {})
             save_image(image, path, {**settings, "key": key})
             row = _saved(key, path.relative_to(store.folder).as_posix(), file_digest(path), image)
             rows.append({**row, "denoiser": round(passes / len(items)), **about})
@@ -128,13 +129,13 @@ def _generate(store: Store, openers: Openers, device: str | None) -> Stage:
     return work
 
 
-def _searcher(
+def _open_search(
     pipe: DiffusionPipeline, store: Store, openers: Openers, device: str | None
 ) -> Callable[[Item], Result] | None:
-    """What searches for an item's image, with the counter open; None where no item asks for that."""
+    """Open the counter and return the function that runs one item's search; None if no item needs a search."""
     from t2i_tools.evaluation.runs.searching import search_item
 
-    if not any(item.searched for item in store.manifest.items):
+    if not any(item.is_search for item in store.manifest.items):
         return None
     if openers.counter is None:
         raise InputError(f"{store.folder} needs a counter to go on: pass the one that steered its searches")
@@ -302,10 +303,10 @@ def _settings(item: Item, pipe: DiffusionPipeline, store: Store) -> dict[str, An
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _search_settings(found: Result, about: SearchFields, store: Store) -> dict[str, Any]:
-    """In an image's file: the seed that the search ended with; its prompt apart, since no token of it is kept."""
+def _search_settings(result: Result, about: SearchFields, store: Store) -> dict[str, Any]:
+    """Settings saved in a searched image: its final seed and, apart, its prompt, as the learned token is not saved."""
     by = {"counter": store.manifest.search["name"], "budget": store.manifest.search["budget"]}
-    return {"seed": found.seeds[0], "search": {"prompt": found.prompt, **by, **about}}
+    return {"seed": result.seeds[0], "search": {"prompt": result.prompt, **by, **about}}
 
 
 def _unusable(item: Item) -> Exception | None:
