@@ -3,6 +3,9 @@
     python examples/evaluations/sizes/strength.py outputs/strength-dev --number 40 --strengths 4,8,16
     python examples/evaluations/sizes/strength.py outputs/strength-test --split test --rows
         examples/evaluations/sizes/strength_rows.csv --results examples/evaluations/sizes/strength_results.md
+    python examples/evaluations/sizes/strength.py outputs/above --split test --sizes 192x192,256x128,192x320,256x256
+        --methods plain,entropy_auto,two_pass --without-control
+        --protocol examples/evaluations/sizes/above_protocol.json
 
 Stopped at any moment, it goes on where it was. The prompts are drawn in parts of 40; `--parts 3` ends after three of
 them, and the tables are of the parts that are done. "one more" is a control: below the native size plain draws too few,
@@ -146,7 +149,7 @@ def claims(table: list[dict], method: str = "entropy_auto") -> list[str]:
     ]
 
 
-def drawn(folder: Path, items: list, split: str) -> list[dict]:
+def drawn(folder: Path, items: list, split: str, protocol: Path) -> list[dict]:
     """The finished rows of an evaluation's folder."""
     manifest = Manifest(
         items,
@@ -157,7 +160,7 @@ def drawn(folder: Path, items: list, split: str) -> list[dict]:
     )
     settle(folder, manifest)
     if split == "test":
-        log_test_run(PROTOCOL, folder, manifest.digest())
+        log_test_run(protocol, folder, manifest.digest())
     models = Openers(judge=lambda device=None: draft_judge(), pipeline=partial(pipeline_on, ModelOptions()))
     with batch_progress(True) as on_batch:
         run_shard(folder, models, on_batch=on_batch)
@@ -174,6 +177,7 @@ def main() -> None:
     parser.add_argument("--number", type=int, help="so many prompts, not all")
     parser.add_argument("--parts", type=int, help="so many parts of 40 prompts, not all")
     parser.add_argument("--without-control", action="store_true")
+    parser.add_argument("--protocol", type=Path, default=PROTOCOL, help="what was claimed of the test split")
     parser.add_argument("--rows", type=Path, help="where to write what was found in each image, as CSV")
     parser.add_argument("--results", type=Path, help="where to write the tables")
     args = parser.parse_args()
@@ -193,7 +197,7 @@ def main() -> None:
         items = make_items(asked, [*args.methods.split(","), *tried], sizes)
         items += [] if args.without_control else make_items(control, ["plain"], sizes)
         asking = {(row["prompt"], row["seed"]) for row in asked}
-        found = drawn(args.folder / f"part-{number + 1}", items, args.split)
+        found = drawn(args.folder / f"part-{number + 1}", items, args.split, args.protocol)
         done += [{**row, "more": (row["prompt"], row["seed"]) not in asking} for row in found]
     table = table_of(done, args.split, sizes)
     if args.rows:
