@@ -47,13 +47,16 @@ KEPT = ("key", "method", "label", "count", "seed", "counted", "judged", "kept", 
 Drawn = dict[tuple[str, int], tuple[torch.Tensor, int]]  # prompt and seed -> image, and its denoiser passes
 
 
-def cells(split: str, counts: list[int], rounds: int) -> Iterator[Cell]:
-    """Round by round every class of the split with every count, in an order drawn once, each pair from its own seed."""
+def cells(split: str, counts: list[int], rounds: int, first: int = 0) -> Iterator[Cell]:
+    """Round by round, from `first` on, every class of the split with every count, each pair from its own seed.
+
+    The order within a round is drawn once.
+    """
     benchmark, order = bundled_benchmark(split), random.Random(0)
     pairs = list(product(benchmark.classes, sorted(counts)))
     for index in range(rounds):
         order.shuffle(pairs)
-        for label, n in pairs:
+        for label, n in pairs if index >= first else ():
             place = list(benchmark.classes).index(label) * 100 + n
             seed = FIRST_SEED[split] + 10_000 * index + place
             yield Cell(label, n, f"{benchmark.opening} {{count}} {benchmark.classes[label]}", seed)
@@ -90,6 +93,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--counts", type=lambda text: [int(n) for n in text.split(",")], default=COUNTS)
     parser.add_argument("--rounds", type=int, default=20, help="pairs of each class and count")
+    parser.add_argument("--first-round", type=int, default=0, help="where another run has drawn those before it")
     parser.add_argument("--methods", default="search with looks,best_of with looks")
     parser.add_argument("--budget", type=float, default=16, help="plain images' worth of compute per search")
     parser.add_argument("--until", help="begin no pair after this time of day, HH:MM")
@@ -104,7 +108,7 @@ def main() -> None:
     done = {(row["key"], row["method"]) for row in read_log(log)}
     learned = options.folder / "looks.json"  # of dev
     records = LookRecords.load(place) if (place := learned if learned.exists() else options.looks).exists() else None
-    for cell in cells(options.split, options.counts, options.rounds):
+    for cell in cells(options.split, options.counts, options.rounds, options.first_round):
         if options.until and time.strftime("%H:%M") >= options.until:
             break
         drawn: Drawn = {}
