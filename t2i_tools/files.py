@@ -1,10 +1,11 @@
 """Files that appear complete or not at all, whatever kills the process."""
 
+import errno
 import os
 import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from glob import escape
@@ -12,6 +13,9 @@ from pathlib import Path
 
 from t2i_tools.errors import InputError, first_line
 
+FULL = {errno.ENOSPC, *({errno.EDQUOT} if hasattr(errno, "EDQUOT") else ())}  # Windows has no quota of its own
+UNUSABLE = FULL | {errno.EROFS, errno.EFBIG, errno.EIO}  # what is wrong with a disk, whichever file met it first
+WRITABLE = "give another place, or have it mounted to be written"
 LONGEST = 100  # characters of a name that its part keeps, so that the part's own name is not too long
 
 
@@ -33,20 +37,45 @@ def replacing(path: Path) -> Iterator[Path]:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: str | Path, error: OSError) -> InputError:
+    """The one line for a place that cannot be written: which, why, and what to do where the disk is to blame."""
+    return InputError(f"cannot write {path}: {reason(error)}")
+
+
+def reason(error: OSError) -> str:
+    """Why a file cannot be written, and what to do where the disk is to blame."""
+    why = error.strerror or first_line(error)
+    if error.errno in FULL:
+        return f"{why}: free some space and try again"
+    if error.errno == errno.EROFS:
+        return f"it is read-only; {WRITABLE}"
+    return why
+
+
+def is_read_only(folder: Path) -> bool:
+    """Whether a folder's file system takes no writing from anybody."""
+    return hasattr(os, "statvfs") and bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 def remove_parts(path: Path) -> None:
-    """Remove what a killed process left of `path`; only for whoever has the right to write it."""
-    for part in _parts(path):
-        part.unlink(missing_ok=True)
+    """Remove what a killed process left of `path`; only for whoever has the right to write it. Raises InputError."""
+    _remove(_parts(path))
 
 
 def remove_dead_parts(folder: Path) -> None:
-    """Remove what killed processes of this machine left in a folder and those below it."""
-    for part in folder.rglob(".*.part"):
-        if _is_dead(part):
+    """Remove what killed processes of this machine left in a folder and those below it. Raises InputError."""
+    _remove(filter(_is_dead, folder.rglob(".*.part")))
+
+
+def _remove(parts: Iterable[Path]) -> None:
+    for part in parts:
+        try:
             part.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot remove {part}: {reason(error)}") from error
 
 
 def _is_dead(part: Path) -> bool:

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from t2i_tools.errors import InputError
 from t2i_tools.files import replacing
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class Pace:
             return
         new, name = seconds / steps, f"{kind} {model}"
         self._known[name] = WEIGHT * new + (1 - WEIGHT) * self._known.get(name, new)
-        with replacing(self._path) as part:
+        with suppress(InputError), replacing(self._path) as part:  # the job is done, whatever the disk says to this
             part.write_text(json.dumps(self._known, indent=1))
 
     def seconds(self, kind: str, model: str, steps: float) -> float | None:

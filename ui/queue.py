@@ -7,6 +7,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -60,22 +61,35 @@ class Job:
         return f"{self.number:05}-{self.id}"
 
 
+@contextmanager
+def usable_queue() -> Iterator[None]:
+    """Turn what SQLite says of its file into an InputError: a full disk, one that cannot be written, a broken file."""
+    try:
+        yield
+    except (sqlite3.DatabaseError, OSError) as error:
+        raise InputError(
+            f"the server cannot use its queue, jobs.sqlite3 ({error}): its operator has to free some space or mend "
+            "the file; then try again"
+        ) from error
+
+
 class Jobs:
     """All jobs ever asked for, in one SQLite file; safe to use from several threads of one process."""
 
     def __init__(self, path: Path):
         self._lock, self._adding = threading.Lock(), threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._database.execute(TABLE)
-        present = {row[1] for row in self._database.execute("PRAGMA table_info(jobs)")}
-        for column in ADDED:
-            if column.split()[0] not in present:
-                self._database.execute(f"ALTER TABLE jobs ADD COLUMN {column}")
-        self._database.execute("CREATE INDEX IF NOT EXISTS by_state ON jobs (state)")
-        self._database.execute("CREATE INDEX IF NOT EXISTS by_owner ON jobs (owner, kind)")
-        self._database.execute("CREATE INDEX IF NOT EXISTS by_turn ON jobs (owner, started)")
-        self._database.execute("CREATE INDEX IF NOT EXISTS by_source ON jobs (source, started)")
+        with usable_queue():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._database.execute(TABLE)
+            present = {row[1] for row in self._database.execute("PRAGMA table_info(jobs)")}
+            for column in ADDED:
+                if column.split()[0] not in present:
+                    self._database.execute(f"ALTER TABLE jobs ADD COLUMN {column}")
+            self._database.execute("CREATE INDEX IF NOT EXISTS by_state ON jobs (state)")
+            self._database.execute("CREATE INDEX IF NOT EXISTS by_owner ON jobs (owner, kind)")
+            self._database.execute("CREATE INDEX IF NOT EXISTS by_turn ON jobs (owner, started)")
+            self._database.execute("CREATE INDEX IF NOT EXISTS by_source ON jobs (source, started)")
 
     def recover(self) -> None:
         """Queue anew what was running when the last server ended; give up what has ended it several times."""
@@ -218,7 +232,7 @@ class Jobs:
         Of each owner the first one competes; the source that was served longest ago goes first, within a source the
         owner that was.
         """
-        with self._lock:
+        with self._lock, usable_queue():
             query = "SELECT number, owner, source FROM jobs WHERE state = 'queued' ORDER BY number"
             waiting = self._database.execute(query).fetchall()
         queues: dict[str, deque[tuple[int, str]]] = {}
@@ -234,16 +248,16 @@ class Jobs:
 
     def _turns(self, column: str) -> dict[str, float]:
         """When each owner, or each source, was served last."""
-        with self._lock:
+        with self._lock, usable_queue():
             rows = self._database.execute(f"SELECT {column}, max(coalesce(started, 0)) FROM jobs GROUP BY {column}")
             return dict(rows.fetchall())
 
     def _value(self, query: str, *values: Any) -> Any:
-        with self._lock:
+        with self._lock, usable_queue():
             return self._database.execute(query, values).fetchone()[0]
 
     def _rows(self, statement: str, *values: Any) -> list[Job]:
-        with self._lock:
+        with self._lock, usable_queue():
             rows = self._database.execute(statement, values).fetchall()
         return [Job(*_decoded(row)) for row in rows]
 

@@ -14,6 +14,7 @@ from gradio.route_utils import FnIndexInferError
 from starlette.middleware import Middleware
 
 from t2i_tools.errors import InputError, first_line
+from t2i_tools.files import UNUSABLE
 
 from .identity import OwnerCookie
 from .security import LOOPBACK, BodyLimit, HostCheck, LoginBrake, Logins, SafeHeaders, known_hosts
@@ -24,7 +25,7 @@ from .upload_quota import UploadLimit
 
 HERE = Path(__file__).parent
 LOCAL, LOOKS, SPARE = "127.0.0.1", 10, 64
-UNEXPECTED = (TypeError, ValueError, KeyError, FnIndexInferError, Exception)
+UNEXPECTED = (TypeError, ValueError, KeyError, FnIndexInferError, OSError, Exception)
 
 
 def serve(page: gr.Blocks, service: Service) -> gr.Blocks:
@@ -106,4 +107,7 @@ async def _one_line(request: Request, error: Exception) -> Any:
     """What Gradio does not expect, such as a parameter that an endpoint does not have, as one line and no traceback."""
     if isinstance(error, KeyError):
         return JSONResponse({"detail": f"unknown endpoint {first_line(error)}"}, status_code=404)
+    if isinstance(error, OSError) and error.errno in UNUSABLE:  # an upload's, whose path is nobody's business
+        message = f"the server cannot write a file ({error.strerror}): its operator has to free some space"
+        return JSONResponse({"detail": message}, status_code=507)
     return JSONResponse({"detail": first_line(error)}, status_code=422)

@@ -5,9 +5,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from t2i_tools.errors import ModelError, T2IError, debugging, first_line
+from t2i_tools.errors import InputError, ModelError, T2IError, debugging, first_line
+from t2i_tools.files import UNUSABLE, reason
 
 from .errors import in_words
 from .job_context import Cancelled, JobContext, OutOfTime, Paused, Progress
@@ -16,6 +19,8 @@ from .registry import Registry
 
 log = logging.getLogger("t2i_tools.ui")
 CLEANING = 600.0  # seconds between two looks at what may go
+RETRY = 2.0  # seconds between two tries to write the queue where the disk is full
+Written = TypeVar("Written")
 
 
 class Worker(threading.Thread):
@@ -51,7 +56,8 @@ class Worker(threading.Thread):
             self._opened.set()
         while not self._ended.is_set():
             self._wake.clear()
-            if (job := self._jobs.take()) is not None:
+            job = self._until_written(self._jobs.take)
+            if job is not None:
                 self._work(job)
             else:
                 self._tidy()
@@ -90,6 +96,18 @@ class Worker(threading.Thread):
         if self.is_alive():  # it has not begun where the server could not
             self.join(timeout=60)
 
+    def _until_written(self, write: Callable[[], Written]) -> Written | None:
+        """What changes the queue, tried until its disk takes it; None when the server ends before."""
+        while True:
+            try:
+                return write()
+            except InputError as error:
+                if self._ended.is_set():
+                    return None  # the next start takes up what is not written
+                log.error("%s", error)
+                self._tidy()
+                self._ended.wait(RETRY)
+
     def _tidy(self) -> None:
         """Clean, where that is due; a failure must not end the server."""
         if time.monotonic() - self._cleaned < CLEANING:
@@ -108,7 +126,7 @@ class Worker(threading.Thread):
         try:
             self._run(job, context)
         except Paused:
-            self._jobs.put_back(job, context.result, context.worked)
+            self._until_written(partial(self._jobs.put_back, job, context.result, context.worked))
             self._context = None
             if context.stop.is_set() and not self._ended.is_set():  # cancelled at the last moment
                 self._jobs.drop(job)
@@ -126,6 +144,8 @@ class Worker(threading.Thread):
         except Exception as problem:
             log.exception("job %s failed", job.id)
             state, error = FAILED, f"{type(problem).__name__}: {first_line(problem)}"
-        self._jobs.finish(job, state, context.result, error, context.worked)
+            if isinstance(problem, OSError) and problem.errno in UNUSABLE:
+                error = f"cannot write {Path(problem.filename or 'a file').name}: {reason(problem)}"
+        self._until_written(partial(self._jobs.finish, job, state, context.result, error, context.worked))
         self._context = None
         self._tidy()

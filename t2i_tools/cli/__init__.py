@@ -5,6 +5,7 @@ import re
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 from t2i_tools._version import __version__
 from t2i_tools.cli.commands import Group, Verb
 from t2i_tools.errors import DEBUG, T2IError, debugging, first_line
+from t2i_tools.files import UNUSABLE, unwritable
 
 VERBS = (
     "generate",
@@ -89,6 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = _debug_first(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(words, prog_name="t2i", standalone_mode=False)
+        print(end="", flush=True)  # not at exit, where nobody could say what is wrong with it
     except T2IError as error:
         code = _complain(str(error))
     except ImportError as error:
@@ -100,7 +103,21 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         sys.stderr.close()
         code = 141
+    except OSError as error:
+        if "temporary directory" in str(error):  # of Python's own, which looks for one that it can write
+            code = _complain("no folder for temporary files can be written: free some space, or set TMPDIR to another")
+        elif error.errno in UNUSABLE:
+            code = _complain(str(unwritable(error.filename or "what is printed", error)))
+            _drop_output()
+        else:
+            raise
     sys.exit(code or 0)
+
+
+def _drop_output() -> None:
+    """Let Python's end find no output that it would fail to write once more."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _with_hint(message: str) -> str:

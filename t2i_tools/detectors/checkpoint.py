@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from t2i_tools.detectors.architecture import class_names
 from t2i_tools.detectors.yolo_files import longest
 from t2i_tools.errors import ModelError, T2IError, first_line
+from t2i_tools.files import replacing
 
 # Networks by the class that a checkpoint names, and what opens them.
 KINDS = {
@@ -133,7 +134,9 @@ def _plain(value: Any) -> Any:
 def main(source: str, target: str) -> None:
     """Write the network of a checkpoint as safetensors, what else is kept in its header."""
     tensors, about = read_checkpoint(Path(source))
-    save_file({name: value.contiguous() for name, value in tensors.items()}, target, {"config": json.dumps(about)})
+    content = save({name: value.contiguous() for name, value in tensors.items()}, {"config": json.dumps(about)})
+    with replacing(Path(target)) as part:
+        part.write_bytes(content)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,6 @@ def convert_yolo(
         staged = Path(folder) / "model.safetensors"
         _read_apart(source, staged, folder)
         about = _check(staged, source)
-        target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as part:
             part.write_bytes(staged.read_bytes())
     return target, about

@@ -1,5 +1,6 @@
 """The texts and rows of an evaluation, in files that appear complete or not at all."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from t2i_tools.errors import InputError, shortened
-from t2i_tools.files import replacing
+from t2i_tools.files import replacing, unwritable
 
 
 def write_text(path: Path, text: str) -> None:
@@ -50,14 +51,21 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Add one line to a log that several processes write: in one call of the system, which no kill tears."""
+    """Add one line to a log that several processes write: in one call of the system, which no kill tears.
+
+    A full disk may tear it; the next line begins a new one then. Raises InputError when the place cannot be written.
+    """
     line = json.dumps(row).encode() + b"\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        os.write(descriptor, line)
-    finally:
-        os.close(descriptor)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab+", buffering=0) as log:
+            if end := log.seek(0, os.SEEK_END):
+                log.seek(end - 1)
+                line = line if log.read(1) == b"\n" else b"\n" + line
+            if log.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

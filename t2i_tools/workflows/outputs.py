@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from t2i_tools.errors import InputError
+from t2i_tools.files import WRITABLE, is_read_only
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 LONGEST_NAME = 255  # bytes, on nearly every file system
@@ -33,7 +34,8 @@ def check_place(folder: Path, asked: str | None = None) -> None:
     if not place.is_dir():
         raise InputError(f"cannot write {asked}: {place} is not a folder")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write {asked}: no permission in {place}")
+        why = f"it is read-only; {WRITABLE}" if is_read_only(place) else f"no permission in {place}"
+        raise InputError(f"cannot write {asked}: {why}")
 
 
 def check_folder(folder: Path, own: Collection[str], asked: str | None = None) -> None:

@@ -7,6 +7,7 @@ timings.jsonl            what took how long where: never in rows or images
 rows.jsonl, report.*     everything in one row per item, written at the end
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -24,13 +25,13 @@ from t2i_tools.evaluation.rows_io import append_row, read_rows, write_rows
 from t2i_tools.evaluation.runs.items import Item
 from t2i_tools.evaluation.runs.manifest import Manifest, read_manifest
 from t2i_tools.evaluation.runs.rows import DetectRow, GenerateRow, MergedRow, ScoreRow
-from t2i_tools.files import remove_parts
+from t2i_tools.files import remove_parts, unwritable
 
 if sys.platform != "win32":  # where two processes on one shard are not kept apart
     import fcntl
 
 STAGES = ("generate", "detect", "score")
-ROWS = "rows.jsonl"
+ROWS, LOCK = "rows.jsonl", ".lock"
 KINDS: dict[str, type] = {"generate": GenerateRow, "detect": DetectRow, "score": ScoreRow}
 NEEDED = {"generate": {"file", "sha256", "width", "height"}, "detect": {"objects"}, "score": {"others"}}  # when "ok"
 logger = logging.getLogger("t2i_tools.evaluation")
@@ -154,14 +155,21 @@ class Store:
 
     @contextmanager
     def claim(self, stage: str, batch: int) -> Iterator[bool]:
-        """Whether the batch is this process' own, until the end of the block or of the process, however it ends."""
+        """Whether the batch is this process' own, until the end of the block or of the process, however it ends.
+
+        Raises InputError where the folder cannot be written, or its file system has no locks.
+        """
         if sys.platform == "win32":
             yield True
             return
         place = (1, STAGES.index(stage) << 32 | batch)  # one byte of the file a batch
         try:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, *place)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):  # else it would seem to be another process', for ever
+                raise InputError(
+                    f"cannot lock {self.folder / LOCK} ({error.strerror}): give a folder on a file system with locks"
+                ) from error
             yield False
             return
         try:
@@ -202,7 +210,11 @@ class Store:
     @cached_property
     def _lock(self) -> Any:
         # Held open for good: closing any handle of the file would give up every claim of the process.
-        return open(self.folder / ".lock", "ab")  # noqa: SIM115
+        path = self.folder / LOCK
+        try:
+            return open(path, "ab")  # noqa: SIM115
+        except OSError as error:
+            raise unwritable(path, error) from error
 
 
 def file_digest(path: Path) -> str:
