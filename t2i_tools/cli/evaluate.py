@@ -217,7 +217,7 @@ def merge(
     if missing := merge_folders(folders, output):
         print(f"t2i: items in none of these folders: {missing}; merge again when they are done", file=sys.stderr)
     _print_results(output, protocol, geneval, quiet, as_json)
-    Work(output).leave()
+    Work(output, is_part=True).leave()
 
 
 @evaluate.command(cls=Verb)

@@ -29,6 +29,7 @@ class Work:
     limit: int | None = None
     retry_errors: bool = False
     show: bool = False
+    is_part: bool = False  # items that no folder has are nothing wrong
 
     def run(self, engine: str, workers: int, openers: "Openers", opened: "Openers") -> bool:
         """Do it; returns whether this process is the one that reports.
@@ -57,7 +58,7 @@ class Work:
         return True
 
     def leave(self) -> None:
-        """Say how many items failed, and leave with 1 if any did."""
+        """Say how many items failed, or are another process', and leave with 1 if any are."""
         from t2i_tools.evaluation.runs.runner import chosen_batches
         from t2i_tools.evaluation.runs.store import Store
 
@@ -67,6 +68,13 @@ class Work:
         if errors := [row for row in rows if row["status"] == "error"]:
             print(
                 f"t2i: {len(errors)} of {len(rows)} items failed ({errors[0]['error']}): --retry-errors tries again",
+                file=sys.stderr,
+            )
+            raise typer.Exit(1)
+        if not self.is_part and (left := sum(row["status"] == "missing" for row in rows)):
+            print(
+                f"t2i: {left} of {len(rows)} items are still in work by another process on {self.folder}: run the "
+                "same command again when that has ended",
                 file=sys.stderr,
             )
             raise typer.Exit(1)

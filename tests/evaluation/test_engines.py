@@ -1,15 +1,21 @@
 """Several processes give the bytes of one."""
 
+import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import typer
 
-from t2i_tools.errors import InputError
+from t2i_tools.cli.running import Work
+from t2i_tools.errors import InputError, ModelError
 from t2i_tools.evaluation.rows_io import read_log
+from t2i_tools.evaluation.runs import engines
 from t2i_tools.evaluation.runs.engines import run_processes
 from t2i_tools.evaluation.runs.manifest import settle
 from t2i_tools.evaluation.runs.runner import run_shard
@@ -91,6 +97,47 @@ def test_ranks_of_accelerate_try_an_error_again_once(launch, rows_of, tmp_path):
     assert sorted(made) == [0, 0, 1, 2]
     rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
     assert [row["status"] for row in rows] == ["error", "ok", "ok", "ok", "ok"]
+
+
+def test_a_rank_does_not_wait_for_ever(start, rows_of):
+    """Another machine that is off closes no connection, so that only the want of batches tells."""
+    code = (
+        "import sys, time; from t2i_tools.evaluation.runs import engines\n"
+        "engines.STUCK_SECONDS = 0.5\n"
+        "engines._end_when_stuck(engines.Store(sys.argv[1]), 3)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, start(rows_of(2))], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("t2i: rank 3 was ended, because no rank has finished a batch for")
+    assert done.stderr.endswith("run the same command again to go on\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_rank_that_has_lost_another_says_what_to_do():
+    def lose():
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:1234")
+
+    with pytest.raises(ModelError, match=r"^another rank was lost \(Connection closed.*run the same command again"):
+        engines._meet(SimpleNamespace(wait_for_everyone=lose))
+
+
+def test_items_that_another_process_has_are_no_success(start, rows_of, capsys):
+    folder = start(rows_of(3))
+    with pytest.raises(typer.Exit) as left:
+        Work(folder).leave()
+    assert left.value.exit_code == 1
+    assert re.match("t2i: 3 of 3 items are still in work by another process on .*again when", capsys.readouterr().err)
+
+
+def test_a_file_system_without_locks_is_refused(start, tiny_models, rows_of, monkeypatch):
+    """Each batch would seem to be another process', and the run would end without an image."""
+
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with pytest.raises(InputError, match="cannot lock .*give a folder on a file system with locks"):
+        run_shard(start(rows_of(2)), tiny_models)
 
 
 @pytest.fixture(scope="module")

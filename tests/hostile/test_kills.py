@@ -5,12 +5,15 @@ The lives of a verb are children of one process that has imported everything, so
 
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
-from dataclasses import dataclass
-from importlib.util import find_spec
+import time
+from pathlib import Path
 
 import pytest
+from support.folders import tree, verbs
 
 from t2i_tools.evaluation.rows_io import read_log
 
@@ -72,38 +75,88 @@ print(killed, rounds + 1)
 """
 
 
-@dataclass
-class Verb:
-    """What is killed. arguments: behind `t2i`, but for --output. victims: "workers": every other kill is one's."""
+NAMES = ("evaluate", "grid", "count", "sizes", "merge", "workers", "ray", "accelerate")
 
-    arguments: list
-    kills: int
-    victims: str = "process"
+MOST_SECONDS = 120  # until a run has ended of which a rank was killed; by itself, or it hangs
 
 
-IMAGE = ("--size", "16x16", "--steps", "1", "--seed", "5", "--quiet")
-GRID = ("grid", "two {color} cats", "--axis", "color=red,blue,green", "--axis", "guidance=1,2,3,4")
+def kill_processes(verb, folder):
+    """Kill what a verb has started at random moments; returns the kills and the runs that it took."""
+    order = json.dumps([[*map(str, verb.arguments), "--output"], str(folder), verb.kills, 1, verb.victims])
+    lives = subprocess.run(
+        [sys.executable, "-c", LIVES, order], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert lives.returncode == 0, lives.stderr
+    kills, rounds = map(int, lives.stdout.split())
+    return kills, rounds
 
 
-def verbs(model, judge, prompts, shards):
-    """Name -> verb."""
-    tiny = ["--model", model, "--device", "cpu"]
-    evaluate = ["evaluate", "counts", *tiny, "--judge", judge, "--prompts", prompts, "--batch", "2", "--threads", "1"]
-    evaluate += ["--sizes", "16x16", "--steps", "1", "--clip", "none", "--quiet"]
-    found = {
-        "evaluate": Verb(evaluate, 12),
-        "grid": Verb([*GRID, *tiny, *IMAGE, "--judge", judge, "--label", "cat"], 10),
-        "count": Verb(["count", "cats", "2", *tiny, *IMAGE, "--counter", judge, "--budget", "6", "-n", "3"], 10),
-        "sizes": Verb(["sizes", "two cats", *tiny, "--sizes", "16x16,16x24,24x24,32x16", *IMAGE[2:]], 8),
-        "merge": Verb(["evaluate", "merge", *shards, "--quiet"], 5),
-        "workers": Verb([*evaluate, "--workers", "3"], 5, "workers"),
-    }
-    if find_spec("ray"):
-        found["ray"] = Verb([*evaluate, "--workers", "2", "--engine", "ray"], 5)
+def kill_ranks(arguments, folder, kills, seed):
+    """The same as LIVES for `accelerate launch` of two ranks, where the launcher and one rank are killed in turn.
+
+    Returns the kills, the runs that it took, and how often a working rank saw another one lost, and said what to do.
+    """
+    chance, said, rounds, killed = random.Random(seed), 0, 0, 0
+    with launched(arguments, f"{folder}-whole") as run:
+        errors = run.communicate()[1]
+    assert run.returncode == 0, errors
+    whole = written(f"{folder}-whole")
+    while killed < kills:
+        with launched(arguments, f"{folder}-{rounds}") as run:
+            moment = chance.randint(written(f"{folder}-{rounds}"), whole)  # a busy machine makes seconds mean little
+            while written(f"{folder}-{rounds}") < moment and run.poll() is None:
+                time.sleep(0.02)
+            time.sleep(chance.uniform(0, 1))
+            if run.poll() is not None:
+                assert run.returncode == 0, "a run that was not killed failed"
+                rounds += 1
+                continue
+            ranks = children(run.pid)
+            victim = chance.choice(ranks) if killed % 2 and ranks else run.pid
+            told = victim in ranks and all(map(works, ranks))
+            os.kill(victim, signal.SIGKILL)
+            errors = run.communicate(timeout=MOST_SECONDS)[1]  # the ranks hold the pipe: it closes with the last one
+            killed += 1
+            lines = [line for line in errors.splitlines() if line.startswith("t2i: ")]
+            assert len(lines) == 1 or not told, errors
+            assert all(line.endswith("run the same command again to go on") for line in lines), errors
+            said += told
+    with launched(arguments, f"{folder}-{rounds}") as run:
+        errors = run.communicate()[1]
+    assert run.returncode == 0, errors
+    return killed, rounds + 1, said
+
+
+def launched(arguments, folder):
+    """`accelerate launch` of `t2i`, on the CPU: --cpu would start one process, whatever the number."""
+    ranks = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", *ranks, "--dynamo_backend", "no", "-m", "t2i_tools"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [*launch, *map(str, arguments), "--engine", "accelerate", "--output", folder]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, **quiet)
+
+
+def children(parent):
+    """The processes that this one has started."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(place.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(place.parent.name))
+        except OSError:
+            continue
     return found
 
 
-NAMES = ("evaluate", "grid", "count", "sizes", "merge", "workers", "ray")
+def written(folder):
+    """How many files there are below it."""
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
+def works(rank):
+    """Whether it has begun with its batches: it has the folder's lock file open."""
+    return any(os.readlink(place).endswith("/.lock") for place in Path(f"/proc/{rank}/fd").iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -117,25 +170,6 @@ def run(arguments):
     """`t2i` in a process of its own."""
     command = [sys.executable, "-m", "t2i_tools", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
-def tree(folder):
-    """Path -> content of all that two runs must agree in: of times and folders' own names nothing."""
-    files = {}
-    for path in folder.rglob("*"):
-        if path.is_file() and path.name not in (".lock", "timings.jsonl"):
-            content = path.read_bytes()
-            if path.name == "count.json":
-                content = without_seconds(json.loads(content))
-            files[str(path.relative_to(folder))] = content
-    return files
-
-
-def without_seconds(value):
-    """The same without what a clock has said."""
-    if isinstance(value, dict):
-        return {name: without_seconds(one) for name, one in value.items() if "seconds" not in name}
-    return [without_seconds(one) for one in value] if isinstance(value, list) else value
 
 
 @pytest.mark.slow
@@ -154,19 +188,18 @@ def test_killed_at_random_moments(name, tiny_folder, judge, tmp_path):
             done = run([*known["evaluate"].arguments, "--shard", f"{place}/2", "--output", shard])
             assert done.returncode == 0, done.stderr
     verb = known[name]
-    order = json.dumps([[*map(str, verb.arguments), "--output"], str(tmp_path / name), verb.kills, 1, verb.victims])
-    lives = subprocess.run(
-        [sys.executable, "-c", LIVES, order], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert lives.returncode == 0, lives.stderr
-    kills, rounds = map(int, lives.stdout.split())
+    if verb.victims == "ranks":
+        kills, rounds, said = kill_ranks(verb.arguments, tmp_path / name, verb.kills, 1)
+        print(f"{said} ranks said what to do")
+    else:
+        kills, rounds = kill_processes(verb, tmp_path / name)
     print(f"{name}: {kills} kills of {rounds} runs")
     whole = tree(tmp_path / f"{name}-whole")
     for place in range(rounds):
         broken = tree(tmp_path / f"{name}-{place}")
         assert sorted(broken) == sorted(whole)
         assert [path for path in broken if broken[path] != whole[path]] == []
-        if name in ("evaluate", "workers", "ray"):
+        if name in ("evaluate", "workers", "ray", "accelerate"):
             notes = read_log(tmp_path / f"{name}-{place}" / "timings.jsonl")
             done = [(note["stage"], note["batch"]) for note in notes]
             assert len(set(done)) == 36  # twelve batches in three stages

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,16 +13,19 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2i_tools.errors import InputError, ModelError, T2IError
+from t2i_tools.errors import InputError, ModelError, T2IError, first_line
 from t2i_tools.evaluation.runs.runner import OnBatch, chosen_batches, forget_errors, run_shard
 from t2i_tools.evaluation.runs.stages import Openers
 from t2i_tools.evaluation.runs.store import STAGES, Store
+from t2i_tools.files import UNUSABLE, unwritable
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 3
+STUCK_SECONDS = 24 * 3600  # longer than any batch takes
+AGAIN = "run the same command again to go on"
 
 
 def run_processes(
@@ -76,19 +81,27 @@ def run_accelerate(
 
     retry_errors: have every batch with an error in it done again.
     """
-    state = _ranks()
+    state, store = _ranks(), Store(folder)
+    if state.num_processes > 1:
+        threading.Thread(target=_end_when_stuck, args=(store, state.process_index), daemon=True).start()
     if retry_errors and state.is_main_process:
-        forget_errors(folder, chosen_batches(Store(folder), limit=limit))
-    state.wait_for_everyone()  # or a later rank would forget what an earlier one has done again
+        forget_errors(folder, chosen_batches(store, limit=limit))
+    _meet(state)  # or a later rank would forget what an earlier one has done again
     shard = (state.process_index, state.num_processes)
     first = on_batch if state.is_main_process else None
     run_shard(folder, openers, shard=shard, limit=limit, device=str(state.device), on_batch=first)
-    state.wait_for_everyone()
+    _meet(state)
     return state.is_main_process
 
 
 def accelerate_rank() -> tuple[int, str]:
-    """This process's number among those of `accelerate launch`, from 0, and the device that it was given."""
+    """This process's number among those of `accelerate launch`, from 0, and the device that it was given.
+
+    From here on the rank ends with its launcher, and says so: what the launcher prints of a lost rank says not what
+    to do.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        _end_with_launcher(int(os.environ.get("RANK", 0)))  # before torch is here, which takes seconds
     state = _ranks()
     return state.process_index, str(state.device)
 
@@ -104,6 +117,52 @@ def _ranks() -> "PartialState":
     return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=365))
 
 
+def _meet(state: "PartialState") -> None:
+    try:
+        state.wait_for_everyone()
+    except RuntimeError as error:
+        raise ModelError(f"another rank was lost ({first_line(error)}): {AGAIN}") from error
+
+
+def _end_with_launcher(rank: int) -> None:
+    """End this rank when its launcher tells it to, as it does when another one is lost, or is no longer there.
+
+    By a thread: the main one may wait for the others, where Python hears no signal.
+    """
+    if sys.platform == "win32":  # where this pipe and this signal are not to be had
+        return
+    mouth, end = os.pipe()
+    os.set_blocking(end, False)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.set_wakeup_fd(end, warn_on_full_buffer=False)
+    launcher = os.getppid()
+
+    def listen() -> None:
+        while os.getppid() == launcher:
+            if wait([mouth], POLL_SECONDS) and signal.SIGTERM in os.read(mouth, 64):
+                break
+        _end(rank, "was ended, because another rank was lost or accelerate was stopped")
+
+    threading.Thread(target=listen, daemon=True).start()
+
+
+def _end_when_stuck(store: Store, rank: int) -> None:
+    """End this rank when no rank has finished a batch for STUCK_SECONDS: another machine may be off, which no signal
+    tells."""
+    done, since = -1, time.monotonic()
+    while time.monotonic() - since < STUCK_SECONDS:
+        time.sleep(min(60, STUCK_SECONDS / 10))
+        batches = range(len(store.manifest.batches))
+        now = sum(store.done(stage, batch) for stage in STAGES for batch in batches)
+        done, since = now, since if now == done else time.monotonic()
+    _end(rank, f"was ended, because no rank has finished a batch for {STUCK_SECONDS / 3600:g} h")
+
+
+def _end(rank: int, why: str) -> None:
+    os.write(2, f"t2i: rank {rank} {why}: {AGAIN}\n".encode())
+    os._exit(2)
+
+
 def _worker(
     folder: str, openers: Openers, shard: tuple[int, int], limit: int | None, device: str | None, end: Any
 ) -> None:
@@ -112,6 +171,10 @@ def _worker(
         run_shard(folder, openers, shard=shard, limit=limit, device=device)
     except T2IError as error:
         end.send(str(error))
+    except OSError as error:
+        if error.errno not in UNUSABLE:
+            raise
+        end.send(str(unwritable(error.filename or folder, error)))
     except KeyboardInterrupt:
         return
 

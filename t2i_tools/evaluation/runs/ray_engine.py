@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2i_tools.errors import ModelError, T2IError, UnsupportedModelError, first_line, install
+from t2i_tools.evaluation.runs.engines import AGAIN
 from t2i_tools.evaluation.runs.manifest import check_versions
 from t2i_tools.evaluation.runs.runner import OnBatch, chosen_batches, fixed_machine, run_batch
 from t2i_tools.evaluation.runs.stages import Openers, Stage, open_stage
@@ -41,7 +43,7 @@ def run_ray(
     store.forget_lost(batches)
     ours = not ray.is_initialized()
     if ours:
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level="error")
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     try:
         gpus = 0 if store.manifest.settings.device == "cpu" else 1
         actor = ray.remote(num_gpus=gpus, max_restarts=0)(_Worker)
@@ -95,7 +97,10 @@ def _run_stage(
         except ray.exceptions.RayActorError as error:
             losses[batch] += 1
             if losses[batch] == MOST_LOSSES:
-                raise ModelError(f"{MOST_LOSSES} actors of Ray were lost over batch {batch} of {stage}") from error
+                raise ModelError(
+                    f"{MOST_LOSSES} actors of Ray were lost over batch {batch} of {stage}, perhaps for want of memory: "
+                    f"{AGAIN}, with a smaller --batch in a new folder where it recurs"
+                ) from error
             actor = hire()
             todo.appendleft(batch)
         except ray.exceptions.RayTaskError as error:
