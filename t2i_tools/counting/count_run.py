@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from t2i_tools.detectors import Counter
     from t2i_tools.metrics import ClipScorer
 
+logger = logging.getLogger("t2i_tools.counting")
 SUMMARY, SEARCH = "count.json", ".search-{:04}.safetensors"
 
 
@@ -91,25 +93,44 @@ def run_searches(
     """
     rows, looks = read_rows(folder, run), read_looks(folder)
     remove_dead_parts(folder)
-    yield from list(rows)
-    while budget := left(run, rows):
-        place, checkpoint = len(rows), folder / SEARCH.format(len(rows) + 1)
+
+    def search(place: int, budget: float) -> CountRow:
+        checkpoint = folder / SEARCH.format(place + 1)
         options = {**run.options, "budget": budget, "checkpoint": checkpoint}
         if options.get("early_look"):
             options["early_look"] = looks
         seeds = ((run.seed + place) % 2**63,)
-        search = optimize_count(pipe, run.template, counter=counter, **run.goal, seeds=seeds, **options)
+        steps = optimize_count(pipe, run.template, counter=counter, **run.goal, seeds=seeds, **options)
         if not rows:
             write_rows(folder, run, rows, looks)  # a random seed has to outlive a kill
-        result = search.run(on_step and (lambda step, place=place: on_step(place, step)))
+        result = steps.run(on_step and (lambda step: on_step(place, step)))
         row = deliver(result, run, folder, place, describe(result), None if clip is None else result.similarity(clip))
-        if result.stopped == "interrupted":  # the search stays, to go on from
-            yield row
-            raise KeyboardInterrupt
-        rows.append(row)
-        write_rows(folder, run, rows, looks)
-        checkpoint.unlink(missing_ok=True)
+        if result.stopped != "interrupted":  # else the search stays, to go on from
+            rows[place:] = [row, *rows[place + 1 :]]
+            write_rows(folder, run, rows, looks)
+            checkpoint.unlink(missing_ok=True)
+        return row
+
+    for place, row in enumerate(list(rows)):
+        if lost := lost_file(folder, row):
+            if run.options.get("early_look"):  # what it had learned from earlier searches by then is not known any more
+                raise InputError(f"{folder / lost} is gone: put it back, or start again in another folder")
+            logger.warning("%s is gone: it is searched for again", folder / lost)
+            row = search(place, left(run, rows[:place]))
         yield row
+        if row["stopped"] == "interrupted":
+            raise KeyboardInterrupt
+    while budget := left(run, rows):
+        row = search(len(rows), budget)
+        yield row
+        if row["stopped"] == "interrupted":
+            raise KeyboardInterrupt
+
+
+def lost_file(folder: Path, row: CountRow) -> str | None:
+    """The first of a finished image's files that is not there any more."""
+    files = [row["file"], row["strip"], *row["tokens"], *([row["noise"]] if row["noise"] else [])]
+    return next((file for file in files if not (folder / file).is_file()), None)
 
 
 def left(run: CountRun, rows: list[CountRow]) -> float:
@@ -214,6 +235,7 @@ def _is_row(row: Any) -> bool:
     numbers = row["compute"]["passes"], row["compute"]["seconds"], row["image_passes"]
     return (
         isinstance(row["exact"], bool)
+        and all(isinstance(file, str) for file in (row["file"], row["strip"], *row["tokens"], row["noise"] or ""))
         and all(type(one) in (int, float) and one >= 0 for one in numbers)
         and numbers[2] > 0
     )

@@ -123,12 +123,21 @@ def make_cell(
     key = digest({"request": asdict(cell.request), **context})[:32]
     name = re.sub(r"[^\w.]+", "-", "_".join(f"{name}-{value}" for name, value in cell.values.items())).strip("-")
     path = folder / "cells" / f"{name[:80]}-{key[:8]}.png"
-    if path.exists() and read_settings(path).get("key") == key:
+    if _is_made(path, key):
         return path
     image, more = make(pipe, cell.request)
     remove_parts(path)
     save_image(image, path, {**settings, **more, "width": image.width, "height": image.height, "key": key})
     return path
+
+
+def _is_made(path: Path, key: str) -> bool:
+    """Whether a cell's file is there, whole, and of this key; else it is made again."""
+    try:
+        open_image(path)
+        return read_settings(path).get("key") == key
+    except InputError:
+        return False
 
 
 def draw_grid(axes: Sequence[Axis], images: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:

@@ -217,6 +217,17 @@ def test_a_finished_run_is_told_again_and_another_one_is_refused(t2i, tmp_path):
     complains(t2i("apples", 201, "--method", "plain", "--output", tmp_path / "a"), "holds a count with other settings")
 
 
+@pytest.mark.parametrize("name", ["0001-200-apples-7.png", "steps/0002-200-apples-8.png"])
+def test_a_finished_image_that_is_gone_is_searched_for_again(t2i, tmp_path, name):
+    command = ("apples", 200, "--method", "best_of", "--budget", 2, "--number", 2, "--output", "a")
+    first = t2i(*command)
+    whole = {path: (tmp_path / "a" / path).read_bytes() for path in files(tmp_path / "a") if path != "count.json"}
+    (tmp_path / "a" / name).unlink()
+    assert t2i(*command)[:2] == first[:2]
+    assert whole == {path: (tmp_path / "a" / path).read_bytes() for path in files(tmp_path / "a") if path in whole}
+    assert files(tmp_path / "a") == sorted([*whole, "count.json"])
+
+
 def test_what_early_looks_were_worth_is_carried_from_image_to_image(t2i, tmp_path):
     more = ("apples", 200, "--method", "best_of", "--early-look", "--steps", 8, "--budget", 3, "--output", "a")
     assert t2i(*more, "--number", 2)[0] == 0
@@ -225,6 +236,9 @@ def test_what_early_looks_were_worth_is_carried_from_image_to_image(t2i, tmp_pat
     (record,) = summary["looks"].values()
     looks = [step["look"] for image in summary["images"] for step in image["history"] if step.get("look")]
     assert sum(record["seen"]) == len(looks) >= len(summary["images"])
+    gone = (tmp_path / "a" / summary["images"][0]["file"]).rename(tmp_path / "gone.png")
+    complains(t2i(*more, "--number", 2), "is gone: put it back, or start again in another folder")
+    gone.rename(tmp_path / "a" / summary["images"][0]["file"])
     (tmp_path / "a" / "count.json").write_text(json.dumps({**summary, "looks": {"of": {"seen": 1}}}))
     complains(t2i(*more, "--number", 2), "cannot read the early looks in a/count.json")
 

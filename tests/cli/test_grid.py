@@ -52,6 +52,16 @@ def test_what_is_there_is_not_made_again(t2i, tmp_path):
     assert (tmp_path / "g" / "grid.png").read_bytes() == picture
 
 
+@pytest.mark.parametrize("kept", [0, 200, -30])
+def test_a_cell_that_is_damaged_is_made_again(t2i, tmp_path, kept):
+    t2i(*OPTIONS, "--output", "g", "--quiet")
+    path = min((tmp_path / "g" / "cells").iterdir())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:kept])
+    assert t2i(*OPTIONS, "--output", "g", "--quiet") == (0, "", "")
+    assert path.read_bytes() == whole
+
+
 def test_a_cell_is_the_image_that_generate_makes(t2i, tiny_folder, tmp_path):
     t2i("a cat", "--axis", "seed=3,4", "--steps", 1, "--size", "16x16", "--output", "g", "--quiet")
     with pytest.raises(SystemExit):
