@@ -204,3 +204,25 @@ def test_killed_at_random_moments(name, tiny_folder, judge, tmp_path):
             done = [(note["stage"], note["batch"]) for note in notes]
             assert len(set(done)) == 36  # twelve batches in three stages
             assert len(done) - 36 <= 3 * kills  # what was in work when it was killed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs /proc")
+@pytest.mark.parametrize("part", ["raylet", "gcs_server"])
+def test_a_lost_ray_ends_the_run_in_one_line(part, tiny_folder, judge, tmp_path):
+    """Without its raylet Ray waits for ever; without its head it ends the process after a minute."""
+    pytest.importorskip("ray")
+    rows = [{"prompt": f"{i} cats", "class": "cat", "count": i} for i in range(24)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    verb = verbs(tiny_folder, judge, tmp_path / "p.jsonl", [])["ray"]
+    command = [sys.executable, "-m", "t2i_tools", *map(str, verb.arguments), "--output", str(tmp_path / "out")]
+    with open(tmp_path / "errors", "w") as errors, subprocess.Popen(command, stdout=errors, stderr=errors) as run:
+        while not list(tmp_path.glob("out/images/*.png")):
+            assert run.poll() is None, (tmp_path / "errors").read_text()
+            time.sleep(0.05)
+        named = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] for pid in children(run.pid)}
+        (victim,) = (pid for pid, name in named.items() if name.endswith(part.encode()))
+        os.kill(victim, signal.SIGKILL)
+        assert run.wait(MOST_SECONDS) != 0
+    ours = [line for line in (tmp_path / "errors").read_text().splitlines() if line.startswith("t2i: ")]
+    assert ours == ["t2i: Ray's processes were lost: run the same command again to go on"]

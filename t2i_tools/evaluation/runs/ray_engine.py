@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections import Counter, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_LOSSES = 3  # of actors over one batch: more is no accident
+LOOK_SECONDS = 10  # between two looks whether the cluster is still there
 
 
 def run_ray(
@@ -90,7 +92,7 @@ def _run_stage(
         while idle and todo:
             actor, batch = idle.pop(), todo.popleft()
             running[actor.do.remote(stage, batch)] = actor, batch
-        (finished,), _ = ray.wait(list(running), num_returns=1)
+        finished = _first_of(ray, list(running))
         actor, batch = running.pop(finished)
         try:
             ray.get(finished)
@@ -109,3 +111,24 @@ def _run_stage(
             raise
         idle.append(actor)
         on_batch(stage, sum(size[one] for one in batches if store.done(stage, one)), sum(size.values()))
+
+
+def _first_of(ray: Any, running: list[Any]) -> Any:
+    """The first to finish. Raises ModelError when Ray on this machine is lost, which `wait` alone never notices."""
+    here = ray.get_runtime_context().get_node_id()
+    while True:
+        finished, _ = ray.wait(running, num_returns=1, timeout=LOOK_SECONDS)
+        if finished:
+            return finished[0]
+        if not _answers(ray) or not any(node["Alive"] for node in ray.nodes() if node["NodeID"] == here):
+            raise ModelError(f"Ray's processes were lost: {AGAIN}")
+
+
+def _answers(ray: Any) -> bool:
+    """Whether the head of the cluster is there; without it, Ray ends this process after a minute, in pages of text."""
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_SECONDS).close()
+    except OSError:
+        return False
+    return True
