@@ -4,7 +4,7 @@
     python examples/evaluations/sizes/strength.py outputs/strength-test --split test --rows
         examples/evaluations/sizes/strength_rows.csv --results examples/evaluations/sizes/strength_results.md
     python examples/evaluations/sizes/strength.py outputs/above --split test --sizes 192x192,256x128,192x320,256x256
-        --methods plain,entropy_auto,two_pass --without-control
+        --methods plain,entropy_auto,deep_shrink,two_pass --without-control
         --protocol examples/evaluations/sizes/above_protocol.json
 
 Stopped at any moment, it goes on where it was. The prompts are drawn in parts of 40; `--parts 3` ends after three of
