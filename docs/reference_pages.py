@@ -38,9 +38,10 @@ def families_page() -> str:
 
 
 def _reasons(family: Family) -> list[str]:
-    """Why plugins do not act on a family, those of one reason together; that long prompts want CLIP goes without it."""
+    """Why plugins do not act on a family, those of one reason together; that long prompts want CLIP and deep
+    shrink a UNet goes without it."""
     why: dict[str, list[str]] = {}
     for plugin, key in PLUGINS.items():
-        if key != "longclip" and (reason := family.refusal(key)):
+        if key not in ("longclip", "shrink") and (reason := family.refusal(key)):
             why.setdefault(reason, []).append(plugin)
     return [f"{', '.join(plugins)}: {reason}" for reason, plugins in why.items()]

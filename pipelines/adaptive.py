@@ -18,6 +18,7 @@ from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.handle import Handle, active_handle
 from t2i_tools.longclip import long_prompts
 from t2i_tools.models.compiled import unwrapped
+from t2i_tools.shrink import deep_shrink
 
 if TYPE_CHECKING:
     from t2i_tools.counting import CountToken
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 # Argument -> the verb, and what leaves the plugin off.
 VERBS: dict[str, Callable[..., Handle]] = {
     "entropy_scaling": entropy_scaling,
+    "deep_shrink": deep_shrink,
     "long_prompts": long_prompts,
     "count_token": count_token,
 }
-PLUGINS = {"entropy_scaling": False, "long_prompts": None, "count_token": None}
+PLUGINS = {"entropy_scaling": False, "deep_shrink": False, "long_prompts": None, "count_token": None}
 ANNOTATIONS = {
     "entropy_scaling": "bool | dict",
+    "deep_shrink": "bool | dict",
     "long_prompts": "str | dict | None",
     "count_token": "CountToken | path",
 }
@@ -49,6 +52,7 @@ class Adaptive:
 
     - entropy_scaling: True, or a dict of `t2i_tools.entropy_scaling`'s arguments such as {"native": (1024, 1024)};
       False by default.
+    - deep_shrink: True, or a dict of `t2i_tools.deep_shrink`'s arguments such as {"share": 0.35}; False by default.
     - long_prompts: "stretch", "chunk" or "truncate", or a dict of `t2i_tools.long_prompts`' arguments; none by default.
     - count_token: A `CountToken` or the file that its `save` wrote; "{count}" in the prompt becomes its word and
       number; none by default.

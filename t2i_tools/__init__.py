@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # what editors and type checkers see of the names below
         pad_policy as pad_policy,
         probe_padding as probe_padding,
     )
+    from t2i_tools.shrink import deep_shrink as deep_shrink
     from t2i_tools.workflows.model_check import check_model as check_model
 
 # Public name -> the module that holds it, imported when the name is first used: torch takes seconds.
@@ -73,6 +74,7 @@ _PUBLIC = {
     "best_of": "t2i_tools.counting",
     "check_model": "t2i_tools.workflows.model_check",
     "count_token": "t2i_tools.counting",
+    "deep_shrink": "t2i_tools.shrink",
     "diffusion_intervention": "t2i_tools.padding",
     "encoder_intervention": "t2i_tools.padding",
     "entropy_processors": "t2i_tools.entropy",

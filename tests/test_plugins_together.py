@@ -26,7 +26,9 @@ PLUGINS = {
     "stretch": lambda pipe, token: t2i.long_prompts(pipe, "stretch"),
     "count": t2i.count_token,
     "padding": lambda pipe, token: t2i.diffusion_intervention(pipe, "eos"),
+    "shrink": lambda pipe, token: t2i.deep_shrink(pipe, native=half(pipe)),
 }
+UNETS = ("stable_diffusion", "stable_diffusion_xl", "deepfloyd_if")
 CLIP = ("stable_diffusion", "stable_diffusion_xl", "stable_diffusion_3", "flux")
 PAIRS = [pair for pair in combinations(PLUGINS, 2) if pair != ("chunk", "stretch")]  # one and the same plugin
 # Every pair in a UNet, in the denoisers with three and with two encoders, and in one without CLIP; elsewhere two pairs.
@@ -39,6 +41,12 @@ def prompt(name):
     """Longer than a window of CLIP where there is one, with the token in the first and in the last."""
     more = " red cats on the photo" * 16 + " <count-7> cats" if name in CLIP else ""
     return f"two <count-7> cats{more}"
+
+
+def half(pipe):
+    """(height, width) for which the images made here are twice as large as in training."""
+    values = pipezoo.settings(pipe)
+    return values["height"] // 2, values["width"] // 2
 
 
 def make(name, pipe):
@@ -89,6 +97,8 @@ def supported(name, *plugins):
     """A context that expects what is not possible to be refused."""
     if name in UNWEIGHTED and {"chunk", "stretch"} & set(plugins):
         return pytest.raises(t2i.UnsupportedModelError, match="cannot weight words")
+    if name not in UNETS and "shrink" in plugins:
+        return pytest.raises(t2i.UnsupportedModelError, match="deep shrink works on")
     if name in CLIP and name != "flux" and plugins in REFUSED:  # Flux's other encoder gives the rows
         return pytest.raises(t2i.UnsupportedModelError, match=REFUSED[plugins])
     return nullcontext()
@@ -167,26 +177,28 @@ def test_what_does_not_go_together_is_refused_in_either_order(name, pair, messag
     assert torch.equal(make(name, pipe), plain)
 
 
-ALL = ("entropy", "stretch", "count", "padding")
+def all_of(name):
+    """The plugins that act on a family together."""
+    return ("entropy", "stretch", "count", "padding", *(["shrink"] if name in UNETS else []))
 
 
 @pytest.mark.parametrize("name", CLIP)
-def test_all_four_in_any_order(name):
-    (pipe, token), plain, together = family(name), alone(name), alone(name, *ALL)
+def test_all_in_any_order(name):
+    (pipe, token), plain, together = family(name), alone(name), alone(name, *all_of(name))
     before = traces(pipe)
-    for order in random.Random(0).sample(list(permutations(ALL)), 4):
+    for order in random.Random(0).sample(list(permutations(all_of(name))), 4):
         handles = [PLUGINS[plugin](pipe, token) for plugin in order]
         assert torch.equal(make(name, pipe), together)
         for handle in handles:  # the first first: none lies on top of another
             handle.remove()
         assert traces(pipe) == before
     assert torch.equal(make(name, pipe), plain)
-    assert all(not torch.equal(together, alone(name, plugin)) for plugin in ALL)
+    assert all(not torch.equal(together, alone(name, plugin)) for plugin in all_of(name))
 
 
 @pytest.mark.parametrize("name", ["flux", pytest.param("stable_diffusion", marks=pytest.mark.slow)])
-def test_all_four_compiled(name):
-    (pipe, token), plain, together = family(name), alone(name), alone(name, *ALL)
+def test_all_compiled(name):
+    (pipe, token), plain, together = family(name), alone(name), alone(name, *all_of(name))
     part = "unet" if hasattr(pipe, "unet") else "transformer"
     model = getattr(pipe, part)
     torch.compiler.reset()
@@ -194,7 +206,7 @@ def test_all_four_compiled(name):
         stack.callback(setattr, pipe, part, model)
         setattr(pipe, part, torch.compile(model, backend="eager"))
         with ExitStack() as plugins:
-            for plugin in ALL:
+            for plugin in all_of(name):
                 plugins.enter_context(PLUGINS[plugin](pipe, token))
             assert close(make(name, pipe), together)
         assert close(make(name, pipe), plain)
@@ -210,7 +222,7 @@ def test_batches_guidance_and_callbacks(name):
     options["callback_on_step_end"] = lambda pipe, step, time, tensors: seen.append(step) or tensors
     seeds = [torch.Generator().manual_seed(seed) for seed in (3, 0, 1, 2)]
     with ExitStack() as stack:
-        for plugin in ("entropy", "chunk", "count"):
+        for plugin in ("entropy", "chunk", "count", "shrink"):
             stack.enter_context(PLUGINS[plugin](pipe, token))
         batch = pipezoo.call(pipe, prompts, generator=seeds, num_images_per_prompt=2, **options)
         one = {"negative_prompt": ["red"], "seed": 3}

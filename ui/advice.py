@@ -13,7 +13,8 @@ from .objects import counted_prompt
 
 # Advice -> what it sets in the form of Generate.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "two_pass": {"two_pass": True},
+    "two_pass": {"two_pass": True, "deep_shrink": False},
+    "deep_shrink": {"deep_shrink": True, "two_pass": False},
     "entropy_scaling": {"entropy_scaling": "on", "entropy_rule": "sqrt_log", "entropy_strength": 1},
     "entropy_log": {"entropy_scaling": "on", "entropy_rule": "log", "entropy_strength": 1},
     "entropy_half": {"entropy_scaling": "on", "entropy_rule": "sqrt_log", "entropy_strength": 0.5},
@@ -21,6 +22,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 WORDS = {
     "two_pass": "two passes",
+    "deep_shrink": "deep shrink",
     "entropy_scaling": "entropy scaling",
     "entropy_log": "logarithmic entropy scaling",
     "entropy_half": "entropy scaling of half the strength",

@@ -30,7 +30,7 @@ CORE = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "nump
 # Distribution -> another one of the same modules, which will do as well.
 ALTERNATIVES = {"ultralytics-opencv-headless": "ultralytics"}
 EXTRAS = ("count", "app", "metrics", "lora", "xformers")
-PLUGINS = ("entropy", "longclip", "padding", "counting")
+PLUGINS = ("entropy", "shrink", "longclip", "padding", "counting")
 MODEL_PARTS = ("clip", "scheduler", "tokenizer", "unet", "vae")
 DETECTORS = {  # and the package that each kind needs
     "YOLO, YOLO-World, YOLOE": "ultralytics",

@@ -129,6 +129,10 @@ def _as_options(row: Mapping[str, Any]) -> dict[str, Any]:
         row["two_pass"] = True
         row |= {"two_pass_strength": details["strength"]} if "strength" in details else {}
         row |= {name: details[name] for name in ("native",) if name in details}
+    if isinstance(details := row.get("deep_shrink"), dict):
+        row["deep_shrink"] = True
+        row |= {f"deep_shrink_{name}": details[name] for name in ("share", "level") if name in details}
+        row |= {name: details[name] for name in ("native",) if name in details}
     if isinstance(details := row.get("long_prompts"), dict):
         row["long_prompts"] = details.get("method")
         row |= {name: details[name] for name in ("long_clip",) if name in details}

@@ -231,6 +231,33 @@ TwoPassStrength = Annotated[
         rich_help_panel=PLUGINS,
     ),
 ]
+DeepShrink = Annotated[
+    bool,
+    flag(
+        "--deep-shrink",
+        "Shrink the deep maps of a UNet to their native size in the first steps, so that larger images repeat less.",
+        rich_help_panel=PLUGINS,
+    ),
+]
+DeepShrinkShare = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        min=0,
+        max=1,
+        help="Share of the steps, from the first on, in which --deep-shrink acts; 0.5 by default.",
+        rich_help_panel=PLUGINS,
+    ),
+]
+DeepShrinkLevel = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="The downsampler, counted from 1, whose output --deep-shrink makes smaller; 1 by default.",
+        rich_help_panel=PLUGINS,
+    ),
+]
 LongPrompts = Annotated[
     str | None,
     choice(
@@ -363,6 +390,9 @@ OPTIONS: dict[str, Any] = {
     "entropy_layers": EntropyLayers,
     "two_pass": TwoPass,
     "two_pass_strength": TwoPassStrength,
+    "deep_shrink": DeepShrink,
+    "deep_shrink_share": DeepShrinkShare,
+    "deep_shrink_level": DeepShrinkLevel,
     "long_prompts": LongPrompts,
     "long_clip": LongClip,
     "count_token": CountTokenFiles,

@@ -22,6 +22,12 @@ from t2i_tools.workflows.plugins import PluginOptions, maker, own_scaling_note
 
 SHAPES = ((0.5, 0.5), (1, 1), (1, 2), (1.5, 1.5), (2, 1), (2, 2))  # height and width in native sides
 
+# Column -> the options of its own.
+COLUMNS = {
+    "two-pass": ("two_pass", "two_pass_strength"),
+    "deep shrink": ("deep_shrink", "deep_shrink_share", "deep_shrink_level"),
+}
+
 
 @options.with_options(
     ModelOptions,
@@ -48,7 +54,7 @@ def sizes(
     quiet: options.Quiet = False,
     **option_values: Any,
 ) -> None:
-    """Compare sizes in one labelled image: the same seed without and with entropy scaling, and with --two-pass."""
+    """Compare sizes in one labelled image: one seed without and with entropy scaling, --two-pass and --deep-shrink."""
     from t2i_tools.evaluation.grid import Axis, Cell, draw_grid, make_cell, read_cells
     from t2i_tools.images.metadata import save_image
     from t2i_tools.workflows.grid import count_in, image_context, write_json
@@ -56,10 +62,11 @@ def sizes(
     from t2i_tools.workflows.settings import image_settings, with_defaults
 
     chosen, plugins = options.pick(ModelOptions, option_values), options.pick_values(PluginOptions, option_values)
-    passes = {name: plugins.pop(name) for name in ("two_pass", "two_pass_strength")}
+    groups = {title: {name: plugins.pop(name) for name in names} for title, names in COLUMNS.items()}
     columns = {"off": PluginOptions(), "entropy scaling": PluginOptions(True, **plugins)}
-    if passes != {"two_pass": False, "two_pass_strength": None}:
-        columns["two-pass"] = PluginOptions(native=plugins["native"], **passes)
+    for title, values in groups.items():
+        if any(value is not None and value is not False for value in values.values()):
+            columns[title] = PluginOptions(native=plugins["native"], **values)
     asked = [] if sizes is None else parse_sizes(sizes)
     fixed: dict[str, Any] = {"fit": fit, "negative": negative, "steps": steps, "guidance": guidance}
     fixed["seed"] = random.randrange(2**32) if seed is None else seed
@@ -116,7 +123,8 @@ def size_and_plugins(file: Path) -> dict[str, Any]:
     from t2i_tools.images.metadata import read_settings
 
     settings = read_settings(file)
-    return {name: settings[name] for name in ("width", "height", "entropy_scaling", "two_pass") if name in settings}
+    names = ("width", "height", "entropy_scaling", "two_pass", "deep_shrink")
+    return {name: settings[name] for name in names if name in settings}
 
 
 def caption(row: dict[str, Any], label: str | None) -> str:
@@ -126,6 +134,8 @@ def caption(row: dict[str, Any], label: str | None) -> str:
         lines.append("gain 1: as without" if gain == [1.0, 1.0] else f"gain {gain[0]:.2f} to {gain[1]:.2f}")
     if first := row.get("two_pass", {}).get("first"):
         lines.append(f"first {first}")
+    if shrunk := row.get("deep_shrink"):
+        lines.append(f"{shrunk['steps']} steps small" if shrunk["steps"] else "as without")
     return "\n".join([*lines, *([f"{label}: {row[label]}"] if label else [])])
 
 

@@ -15,10 +15,10 @@ from t2i_tools.entropy.formula import Rule, Strength, find_rule, find_strength, 
 from t2i_tools.entropy.hooks import KeyGain, Layer, Scaling, check_processors, find_layers
 from t2i_tools.errors import InputError
 from t2i_tools.handle import Handle
-from t2i_tools.models.anatomy import controlnets, denoiser, native_size, other_denoisers, token_pixels
-from t2i_tools.models.calls import Grid, token_side
+from t2i_tools.models.anatomy import controlnets, denoiser, other_denoisers
 from t2i_tools.models.compiled import forget_compiled, unwrapped
 from t2i_tools.models.families import find_family, find_layout
+from t2i_tools.models.native import native_grid
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -128,21 +128,6 @@ def select(roots: Mapping[str, nn.Module], pattern: str | None) -> dict[nn.Modul
         example = next(iter(found.values()))[0].name
         raise InputError(f"layers={pattern!r} matches none, for instance not {example}")
     return chosen
-
-
-def native_grid(pipe: DiffusionPipeline | nn.Module, native: tuple[int, int] | None) -> Grid:
-    """The image tokens in training, (rows, columns). Raises InputError."""
-    model = unwrapped(denoiser(pipe))
-    native = native or native_size(pipe)
-    if native is None:
-        raise InputError(
-            f"{type(model).__name__} does not say at which size it was trained: pass native=(height, width)"
-        )
-    side = token_side(model) if isinstance(pipe, nn.Module) else token_pixels(pipe)
-    match native:
-        case [int(height), int(width)] if min(height, width) >= side:
-            return height // side, width // side
-    raise InputError(f"native={native!r} is not a size: pass (height, width), each at least {side}")
 
 
 def report(scalings: Sequence[Scaling]) -> list[dict[str, Any]]:

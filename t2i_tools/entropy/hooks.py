@@ -14,6 +14,7 @@ from torch import nn
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.models.calls import Grid, StepClock, read_call
 from t2i_tools.models.families import AttentionLayout, find_layout
+from t2i_tools.models.small_maps import SmallMaps, small_maps
 
 Streams: TypeAlias = tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...]
 # Of each stream: norms, after which a gain lasts; projections; fused ones. Fusion decides which projection runs.
@@ -33,13 +34,24 @@ class Layer:
     level: int
     joint: bool
 
-    def image_tokens(self, grid: Grid) -> int:
-        """The image tokens of this layer, for those of the whole denoiser on a grid."""
-        return math.prod(-(-side // 2**self.level) for side in grid)
+    def image_tokens(self, grid: Grid, small: SmallMaps | None = None) -> int:
+        """The image tokens of this layer, for those of the whole denoiser on a grid. small: maps made smaller."""
+        halvings = self.level
+        if small is not None and halvings >= small.level:
+            grid, halvings = small.size, halvings - small.level
+        return math.prod(-(-side // 2**halvings) for side in grid)
 
-    def tokens(self, layout: AttentionLayout, grid: Grid, text: int, references: int = 0, images: int = 1) -> int:
+    def tokens(
+        self,
+        layout: AttentionLayout,
+        grid: Grid,
+        text: int,
+        references: int = 0,
+        images: int = 1,
+        small: SmallMaps | None = None,
+    ) -> int:
         """The keys of this layer for generated images on a grid, text tokens, and tokens of reference images."""
-        streams = [images * self.image_tokens(grid) + references]
+        streams = [images * self.image_tokens(grid, small) + references]
         streams += [text + layout.extra] if self.joint else []
         return sum(-(-tokens // layout.multiple) * layout.multiple for tokens in streams)
 
@@ -104,10 +116,11 @@ class Scaling:
                 "take the pipeline without a cache"
             )
         beside = (call.seen_text + call.extra_text, call.references, call.layers)
+        small = small_maps(call)
         for key in self.keys:
-            key.n = key.layer.tokens(self.layout, call.grid, *beside)
+            key.n = key.layer.tokens(self.layout, call.grid, *beside, small)
             key.t = key.layer.tokens(self.layout, self.native, *beside)
-            key.queries = key.layer.image_tokens(call.grid)
+            key.queries = key.layer.image_tokens(call.grid, small)
             key.gain = self.gain(key.n, key.t) if active else 1.0
             key.ran = False
 

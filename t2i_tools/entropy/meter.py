@@ -16,6 +16,7 @@ from t2i_tools.handle import Handle
 from t2i_tools.models.anatomy import denoiser
 from t2i_tools.models.calls import Attention, AttentionWatcher, DenoiserCall, StepClock, spread
 from t2i_tools.models.compiled import is_compiled, unwrapped
+from t2i_tools.models.small_maps import small_maps
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -64,8 +65,9 @@ class EntropyMeter:
 
     def read(self, layer: Layer, call: DenoiserCall, attention: Attention) -> None:
         """Measure one call of torch's attention."""
+        small = small_maps(call)
         image, queries, keys = (
-            call.layers * layer.image_tokens(call.grid),
+            call.layers * layer.image_tokens(call.grid, small),
             attention.query.shape[-2],
             attention.key.shape[-2],
         )
@@ -80,7 +82,7 @@ class EntropyMeter:
             # Where texts of a batch differ in length, padding stands among the last queries as among the keys.
             middle = mask[..., int(chosen[len(chosen) // 2]), :]
             entropy = entropy[middle[..., chosen.to(mask.device)]]
-        tokens = layer.tokens(call.layout, call.grid, text, call.references, call.layers)
+        tokens = layer.tokens(call.layout, call.grid, text, call.references, call.layers, small)
         self.entropies[layer.name, self.clock.tick(call.time), tokens].append(entropy.detach().mean())
 
     def report(self) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import Tensor, nn
 
-from t2i_tools.entropy.api import PLUGIN, native_grid, select
+from t2i_tools.entropy.api import PLUGIN, select
 from t2i_tools.entropy.formula import Rule, Strength, find_rule, find_strength, gain
 from t2i_tools.entropy.hooks import KeyGain, Scaling, check_processors
 from t2i_tools.errors import InputError, UnsupportedModelError
@@ -24,6 +24,7 @@ from t2i_tools.handle import active_handle
 from t2i_tools.models.anatomy import denoiser
 from t2i_tools.models.compiled import forget_compiled, unwrapped
 from t2i_tools.models.families import find_layout
+from t2i_tools.models.native import native_grid
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

@@ -8,7 +8,7 @@ ENTROPY_RULES = ("sqrt_log", "log")
 READINGS = ("stretch", "chunk", "truncate")
 GENERATORS = (
     *("plain", "entropy_scaling", "entropy_auto", "entropy_half", "entropy_log", "entropy_opposite", "entropy_extreme"),
-    *("two_pass", "shifted", "chunk", "stretch"),
+    *("two_pass", "deep_shrink", "shifted", "chunk", "stretch"),
 )
 SEARCHES = ("best_of", "bisection+best_of")  # further methods of an evaluation, which a counter steers
 CLEAN = ("empty", "pad", "zeros")

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 OnStep: TypeAlias = Callable[[int, int], None]
 # Option -> the plugins of which one must be on for it to mean anything.
 OWNERS = {
-    "native": ("entropy_scaling", "two_pass"),
-    "compare": ("entropy_scaling", "two_pass", "long_prompts"),
+    "native": ("entropy_scaling", "two_pass", "deep_shrink"),
+    "compare": ("entropy_scaling", "two_pass", "deep_shrink", "long_prompts"),
     "entropy_rule": ("entropy_scaling",),
     "entropy_strength": ("entropy_scaling",),
     "entropy_layers": ("entropy_scaling",),
     "two_pass_strength": ("two_pass",),
+    "deep_shrink_share": ("deep_shrink",),
+    "deep_shrink_level": ("deep_shrink",),
     "long_clip": ("long_prompts",),
 }
 
@@ -49,6 +51,9 @@ class PluginOptions:
     entropy_layers: str | None = None
     two_pass: bool = False
     two_pass_strength: float | None = None
+    deep_shrink: bool = False
+    deep_shrink_share: float | None = None
+    deep_shrink_level: int | None = None
     long_prompts: str | None = None
     long_clip: str | None = None
     count_token: list[str] | None = None
@@ -65,6 +70,15 @@ class PluginOptions:
 
             find_rule(self.entropy_rule)
             find_strength(cast("Any", self.entropy_strength))
+        if self.deep_shrink and self.two_pass:
+            raise InputError(
+                "--deep-shrink does not go with --two-pass, which takes the first steps near the native size already: "
+                "leave one of the two out"
+            )
+        if self.deep_shrink and self.deep_shrink_share is not None and not 0 <= self.deep_shrink_share <= 1:
+            raise InputError(f"--deep-shrink-share {self.deep_shrink_share:g} is out of range: use 0 to 1")
+        if self.deep_shrink and self.deep_shrink_level is not None and self.deep_shrink_level < 1:
+            raise InputError(f"--deep-shrink-level {self.deep_shrink_level} is out of range: use 1 or more")
         if self.long_prompts:
             from t2i_tools.longclip import check_method
 
@@ -104,16 +118,20 @@ class PluginOptions:
         """A note on each plugin that changes nothing at this size. Raises InputError."""
         from t2i_tools.images.img2img import first_size
 
-        if not (self.entropy_scaling or self.two_pass):
+        if not (self.entropy_scaling or self.two_pass or self.deep_shrink):
             return []
         native = self.native_of(pipe)
         size = size or native_size(pipe) or native
         idle = {"entropy_scaling": size == native, "two_pass": first_size(pipe, size, native) == size}
-        return [
+        notes = [
             f"{_flag(name)} changes nothing at {format_size(size)}, the size that the model was trained at"
             for name, nothing in idle.items()
             if nothing and getattr(self, name)
         ]
+        if self.deep_shrink and size[0] <= native[0] and size[1] <= native[1]:
+            trained = f"the {format_size(native)} that the model was trained at"
+            notes.append(f"--deep-shrink changes nothing at {format_size(size)}, which is no larger than {trained}")
+        return notes
 
     def worded(self, request: Request) -> Request:
         """The request with the tokens' words in its prompt. Raises InputError where one has no place in it."""
@@ -183,8 +201,8 @@ def maker(chosen: PluginOptions) -> "Make":
 def plugins_on(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[dict[str, Any]]:
     """While it lasts, the chosen plugins act; yields the settings that record them, complete at the end."""
     with ExitStack() as stack:
-        acting = {"entropy_scaling": _entropy_scaling, "long_prompts": _long_prompts, "count_token": _count_token}
-        acting["embedding"] = _embedding
+        acting = {"entropy_scaling": _entropy_scaling, "deep_shrink": _deep_shrink, "long_prompts": _long_prompts}
+        acting |= {"count_token": _count_token, "embedding": _embedding}
         settings = {name: stack.enter_context(act(pipe, chosen)) for name, act in acting.items()}
         yield {name: value for name, value in settings.items() if value is not None}
 
@@ -209,6 +227,25 @@ def _entropy_scaling(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterat
             warnings.simplefilter("ignore")
             gains = [row["gain"] for row in handle.report()]
         settings["gain"] = [round(min(gains), 4), round(max(gains), 4)]
+
+
+@contextmanager
+def _deep_shrink(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[dict[str, Any] | None]:
+    if not chosen.deep_shrink:
+        yield None
+        return
+    from t2i_tools.shrink import deep_shrink
+    from t2i_tools.shrink.formula import LEVEL, SHARE
+
+    native = chosen.native_of(pipe)
+    share = SHARE if chosen.deep_shrink_share is None else chosen.deep_shrink_share
+    level = chosen.deep_shrink_level or LEVEL
+    settings: dict[str, Any] = {"share": share, "level": level, "native": format_size(native)}
+    with deep_shrink(pipe, native=native, level=level, share=share) as handle:
+        yield settings
+        with warnings.catch_warnings():  # at the native size it warns that nothing was done
+            warnings.simplefilter("ignore")
+            settings["steps"] = max(row["steps"] if row["acted"] else 0 for row in handle.report())
 
 
 @contextmanager
@@ -291,8 +328,9 @@ def _reader(kind: Any) -> Callable[[str], Any]:
         return lambda text: ("off", "on").index(text) == 1
     if {float, str} <= set(get_args(kind)):
         return number_or_text
-    if float in (kind, *get_args(kind)):
-        return float
+    for number in (float, int):
+        if number in (kind, *get_args(kind)):
+            return number
     if list[str] in get_args(kind):
         return lambda text: None if text == "off" else [text]
     return (lambda text: None if text == "off" else text) if get_args(kind) else str

@@ -93,6 +93,7 @@ def test_a_plugin_off_and_on(t2i, tiny_folder, tmp_path):
     ("arguments", "says"),
     [
         (["a cat", "--axis", "entropy-scaling=off,maybe"], "'maybe' is not a valid value"),
+        (["a cat", "--axis", "deep-shrink=on", "--axis", "deep-shrink-level=one"], "'one' is not a valid value"),
         (["a cat", "--axis", "seed=1", "--entropy-strength", "2"], "goes with --entropy-scaling"),
         (["a cat", "--axis", "entropy-scaling=on", "--axis", "entropy-rule=magic"], "magic"),
         (["a {native} cat", "--axis", "native=8x8"], "cannot name an axis"),

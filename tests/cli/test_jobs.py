@@ -31,10 +31,22 @@ def t2i(tiny_folder, tmp_path, monkeypatch, capsys):
         ["a cat", "--steps", "2", "--size", "45x33"],
         ["a cat", "--steps", "2", "--size", "96x64", "--entropy-scaling", "--entropy-rule", "log", "--compare"],
         ["a cat", "--steps", "4", "--size", "96x96", "--two-pass", "--two-pass-strength", "0.7", "--native", "48x48"],
+        [
+            "a cat",
+            "--steps",
+            "4",
+            "--size",
+            "96x96",
+            "--deep-shrink",
+            "--deep-shrink-share",
+            "0.3",
+            "--native",
+            "48x48",
+        ],
         ["a (red:1.3) cat " + "on a mat " * 40, "--steps", "2", "--long-prompts", "chunk", "--dtype", "bf16"],
         ["a {red|blue|green} cat", "--steps", "2", "--number", "3", "--scheduler", "Euler a"],
     ],
-    ids=["scheduler", "number", "snap", "crop", "entropy", "two passes", "long", "wildcards"],
+    ids=["scheduler", "number", "snap", "crop", "entropy", "two passes", "deep shrink", "long", "wildcards"],
 )
 def test_what_json_prints_makes_the_same_bytes_again(t2i, tmp_path, arguments):
     code, out, err = t2i(*arguments, "--output", "first/", "--json")

@@ -96,6 +96,24 @@ def test_two_passes(t2i):
     assert "two_pass" not in read_settings("native.png")
 
 
+def test_deep_shrink(t2i):
+    code, out, err = t2i("--size", "96x131", "--deep-shrink", "--output", "small.png", "--json")
+    assert (code, err) == (0, "")
+    (told,) = json.loads(out)
+    assert told["deep_shrink"] == {"share": 0.5, "level": 1, "native": "64x64", "steps": 1}
+    t2i("--size", "96x64", "--output", "off.png")
+    options = ("--deep-shrink-share", "1", "--deep-shrink-level", "1", "--native", "48x48")
+    t2i("--size", "96x64", "--output", "both.png", "--deep-shrink", *options, "--compare")
+    assert read_settings("both.png")["deep_shrink"] == {"share": 1.0, "level": 1, "native": "48x48", "steps": 2}
+    with Image.open("both.png") as both:
+        assert both.crop((0, 0, 96, 64)).tobytes() == pixels("off.png")
+        assert both.crop((96, 0, 192, 64)).tobytes() != pixels("off.png")
+    code, _, err = t2i("--size", "64x48", "--output", "native.png", "--deep-shrink")
+    assert (code, err.count("\n")) == (0, 1)
+    assert "--deep-shrink changes nothing at 64x48, which is no larger than the 64x64" in err
+    assert read_settings("native.png")["deep_shrink"]["steps"] == 0
+
+
 def test_long_prompts(t2i, tmp_path):
     t2i("--output", "off.png")
     t2i("--output", "chunk.png", "--long-prompts", "chunk")
@@ -180,6 +198,9 @@ def test_count_tokens_that_cannot_be_read(t2i, saved_token, files, prompt, says)
         (["--long-clip", "folder"], "goes with --long-prompts"),
         (["--long-prompts", "chunk", "--long-clip", "folder"], "go with method 'stretch'"),
         (["--two-pass-strength", "0.4"], "goes with --two-pass"),
+        (["--deep-shrink-share", "0.4"], "goes with --deep-shrink"),
+        (["--deep-shrink", "--two-pass"], "leave one of the two out"),
+        (["--deep-shrink", "--deep-shrink-level", "9", "--size", "96x64"], "this UNet has the downsamplers 1 to"),
         (["--two-pass", "--two-pass-strength", "0.1", "--size", "96x64"], "with 2 steps use 0.5 to 1"),
     ],
 )

@@ -9,7 +9,7 @@ import diffusers
 import pytest
 from support import zoo
 
-from t2i_tools import counting, entropy, longclip, padding
+from t2i_tools import counting, entropy, longclip, padding, shrink
 from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.models.families import FAMILIES, UNSUPPORTED, find_family, find_layout, supported_families
 
@@ -74,12 +74,13 @@ def test_each_family_is_named_once():
 
 
 def test_supported_lists_come_from_the_records():
-    for plugin, module in (("entropy", entropy), ("padding", padding), ("counting", counting), ("longclip", longclip)):
+    modules = {"entropy": entropy, "padding": padding, "counting": counting, "longclip": longclip, "shrink": shrink}
+    for plugin, module in modules.items():
         assert supported_families(plugin) == module.FAMILIES
         assert module.FAMILIES
 
 
-@pytest.mark.parametrize("plugin", ["entropy", "padding", "counting"])
+@pytest.mark.parametrize("plugin", ["entropy", "padding", "counting", "shrink"])
 def test_what_is_not_supported_has_a_reason(plugin):
     for family in FAMILIES:
         assert family.supports(plugin) != bool(family.refused.get(plugin)), family.name

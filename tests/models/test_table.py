@@ -34,6 +34,17 @@ def scales(pipe):
     return all(row["acted"] for row in handle.report())
 
 
+def shrinks(pipe):
+    """And at the native size not at all, to the bit."""
+    settings = pipezoo.settings(pipe)
+    native = settings["height"], settings["width"]
+    with t2i.deep_shrink(pipe, native=native):
+        assert torch.equal(image(pipe), image.plain)
+    with t2i.deep_shrink(pipe, native=(native[0] // 2, native[1] // 2)) as handle:
+        image(pipe)
+    return all(row["acted"] for row in handle.report())
+
+
 def measures(pipe):
     with t2i.attention_entropy(pipe, queries=4) as handle:
         image(pipe)
@@ -77,6 +88,7 @@ def weighs(pipe):
 RUNS = {
     "entropy scaling": scales,
     "entropy meter": measures,
+    "deep shrink": shrinks,
     "token spans": spans,
     "encoder intervention": exchanges_embeddings,
     "diffusion intervention": exchanges_rows,
@@ -96,7 +108,8 @@ def test_every_cell_of_a_family_with_a_pipeline(name):
         if family.supports(PLUGINS[plugin]):
             assert run(pipe), plugin
         else:
-            why = "no CLIP" if plugin == "long prompts" else re.escape(family.refusal(PLUGINS[plugin]))
+            other = {"long prompts": "no CLIP", "deep shrink": "deep shrink works on UNet2DConditionModel"}
+            why = other.get(plugin, re.escape(family.refusal(PLUGINS[plugin])))
             with pytest.raises(UnsupportedModelError, match=why):
                 run(pipe)
     assert torch.equal(image(pipe), image.plain)

@@ -18,7 +18,7 @@ from t2i_tools.pipelines import Adaptive
 from .conftest import MODULES
 
 LONG = "two red cats and a red photo " * 14  # more than 77 tokens
-PLUGINS = ["entropy_scaling", "long_prompts", "count_token"]
+PLUGINS = ["entropy_scaling", "deep_shrink", "long_prompts", "count_token"]
 # Of each family and of each kind of task one is in the fast suite.
 FAST = ("stable_diffusion", "stable_diffusion_xl_img2img", "stable_diffusion_3_inpaint", "flux", "pixart_sigma")
 SOME = sample(MODULES, FAST)
@@ -51,14 +51,27 @@ def test_without_a_plugin_it_is_the_stock_pipeline(pair):
     ours, stock = pair
     assert isinstance(ours, type(stock)) and isinstance(ours, Adaptive)
     assert torch.equal(call(ours), call(stock))
-    off = {"entropy_scaling": False, "long_prompts": None, "count_token": None}
+    off = {"entropy_scaling": False, "deep_shrink": False, "long_prompts": None, "count_token": None}
     assert torch.equal(call(ours, **off), call(stock))
 
 
-def test_the_signature_is_upstreams_with_three_more(pair):
+def test_the_signature_is_upstreams_with_one_more_per_plugin(pair):
     ours, stock = (inspect.signature(pipe.__call__).parameters for pipe in pair)
     assert list(ours) == [*(n for n in stock if n != "kwargs"), *PLUGINS, *(n for n in stock if n == "kwargs")]
     assert all(ours[name] == stock[name] for name in stock)
+
+
+@pytest.mark.parametrize("module", SOME, indirect=True)
+def test_deep_shrink(pair):
+    ours, stock = pair
+    if not hasattr(stock, "unet"):
+        with pytest.raises(t2i.UnsupportedModelError, match="deep shrink works on"):
+            call(ours, deep_shrink=True)
+        return
+    with t2i.deep_shrink(stock, native=(32, 32), share=1.0):
+        expected = call(stock)
+    assert torch.equal(call(ours, deep_shrink={"native": (32, 32), "share": 1.0}), expected)
+    assert not torch.equal(call(ours), expected)
 
 
 @pytest.mark.parametrize("module", SOME, indirect=True)
@@ -211,7 +224,9 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize("name", PLUGINS)
     def test_a_plugin_that_is_installed_already(self, pair, token, name):
         ours, stock = pair
-        value = {"entropy_scaling": True, "long_prompts": "chunk", "count_token": token}[name]
+        if name == "deep_shrink" and not hasattr(stock, "unet"):
+            pytest.skip("no UNet")
+        value = {"entropy_scaling": True, "deep_shrink": True, "long_prompts": "chunk", "count_token": token}[name]
         with getattr(t2i, name)(stock, *([] if value is True else [value])) as installed:
             before = call(stock, prompt="<count-7> cats")
             with pytest.raises(t2i.InputError, match="already in"):

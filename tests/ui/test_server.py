@@ -103,6 +103,7 @@ VARIANTS = {
     "entropy scaling": {"entropy_scaling": "on", "size": "96x64"},
     "large seed": {"seed": 2**63 - 1},
     "two passes": {"two_pass": True, "size": "96x96", "steps": 4},
+    "deep shrink": {"deep_shrink": True, "deep_shrink_share": 0.75, "size": "96x96", "steps": 4},
     "long prompt": {"prompt": "three stars and " * 40, "long_prompts": "chunk", "guidance": 2.0},
     "stretched": {"prompt": "three stars and " * 40, "long_prompts": "stretch", "negative": "cats"},
     "Long-CLIP": {"prompt": "three stars and " * 40, "long_prompts": "stretch", "long_clip": "long"},

@@ -88,6 +88,7 @@ def test_page_to_values_and_back(server):
     values |= {"number": 1, "model": "tiny", "scheduler": "EulerDiscreteScheduler", "loras": ["a:0.5"]}
     values |= {"entropy_scaling": "on", "native": "128x128", "entropy_rule": "log", "entropy_strength": 0.5}
     values |= {"entropy_layers": "up", "two_pass": True, "two_pass_strength": 0.4, "strength": 0.3, "vae": "loud"}
+    values |= {"deep_shrink": True, "deep_shrink_share": 0.35, "deep_shrink_level": 2}
     values |= {
         "long_prompts": "stretch",
         "long_clip": "long",
@@ -145,6 +146,10 @@ def test_settings_of_the_shell_are_understood():
     expected = {"prompt": "a", "seed": 3, "size": "64x32", "loras": ["s:0.5"], "native": "64x64"}
     assert {name: values[name] for name in expected} == expected
     assert values["entropy_scaling"] == "on"
+    shrunk = {"share": 0.35, "level": 2, "native": "64x64", "steps": 4}
+    values = values_of_settings({**settings, "deep_shrink": shrunk})
+    expected = {"deep_shrink": True, "deep_shrink_share": 0.35, "deep_shrink_level": 2, "native": "64x64"}
+    assert {name: values[name] for name in expected} == expected
 
 
 def test_searches_of_the_shell_are_understood_as_far_as_they_can_be():

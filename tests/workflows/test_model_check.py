@@ -41,6 +41,11 @@ def test_a_sound_model_has_no_fault(name):
     assert card.failed == []
     own_sizes = name in ("hidream", "kandinsky5")
     assert outcome(card, "entropy scaling", "acts").status == ("unsupported" if own_sizes else "ok")
+    shrunk = {check.name: check.status for check in card.checks if check.plugin == "deep shrink"}
+    if name in ("stable_diffusion", "stable_diffusion_xl", "deepfloyd_if"):
+        assert shrunk == dict.fromkeys(("acts", "removal", "native size", "cost"), "ok")
+    else:
+        assert shrunk == {"applies": "unsupported"}
     assert outcome(card, "count token", "acts").status == "ok"
     assert outcome(card, "padding", "null").status == "ok"
 

@@ -74,6 +74,9 @@ class GenerateValues(JobValues):
     embeddings: Annotated[list[Name], Field(max_length=16)] = []
     two_pass: bool = False
     two_pass_strength: Strength | None = None
+    deep_shrink: bool = False
+    deep_shrink_share: Strength | None = None
+    deep_shrink_level: int | None = None
     image: Hash | None = None
     strength: Strength = 0.6
     noise: Hash | None = None
@@ -116,6 +119,10 @@ class GenerateValues(JobValues):
                 check_prompt(prompt)
         with at_field("native"):
             size_of(self.native)
+        if self.deep_shrink and self.two_pass:
+            raise FieldError(
+                "deep_shrink", "two passes take the first steps near the native size already: leave one of the two out"
+            )
         self._check_start(options.output.expanduser().resolve())
         list(self.variants(registry))
         registry.check(self.choice)
@@ -131,11 +138,13 @@ class GenerateValues(JobValues):
         """The plugins of each image that one request makes."""
         strength = self.two_pass_strength if self.two_pass else None
         common: dict[str, Any] = {"two_pass": self.two_pass, "two_pass_strength": strength}
+        if self.deep_shrink:
+            common |= {name: getattr(self, name) for name in ("deep_shrink", "deep_shrink_share", "deep_shrink_level")}
         common |= registry.with_files(
             {"long_prompts": self.long_prompts, "long_clip": self.long_clip, "embedding": self.embeddings or None}
         )
         if self.entropy_scaling != "on":
-            yield PluginOptions(native=self.native if self.two_pass else None, **common)
+            yield PluginOptions(native=self.native if self.two_pass or self.deep_shrink else None, **common)
         if self.entropy_scaling != "off":
             names = ("entropy_rule", "entropy_strength", "entropy_layers")
             details: dict[str, Any] = {name: getattr(self, name) for name in names}
@@ -244,6 +253,9 @@ def _values_of_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         values["embeddings"] = [Path(one["file"]).stem for one in embeddings]
     if passes := settings.get("two_pass"):
         values |= {"two_pass": True, "two_pass_strength": passes.get("strength")}
+    if shrunk := settings.get("deep_shrink"):
+        values |= {"deep_shrink": True, "native": shrunk.get("native")}
+        values |= {f"deep_shrink_{name}": shrunk[name] for name in ("share", "level") if name in shrunk}
     if start := settings.get("image"):
         values |= {"image": start["sha256"], "strength": start["strength"]}
     return values | _searched(settings)

@@ -31,6 +31,7 @@ METHODS = {
     "bisection+best_of": "count search: between number words, then other seeds",
     "best_of": "count search: other seeds only (best of N)",
     "two_pass": "two passes",
+    "deep_shrink": "deep shrink",
     "entropy_scaling": "entropy scaling",
     "entropy_auto": "entropy scaling, as strong as each layer asks for",
     "entropy_half": "entropy scaling, half as strong",

@@ -31,10 +31,16 @@ from .size_controls import SizeControls, whole
 
 OPENING = 60.0  # seconds that a page's first ruler waits for the model
 ACTED = {"entropy_scaling": "entropy scaling", "two_pass": "two passes", "long_prompts": "long prompt"}
-ACTED |= {"count_token": "count token", "noise": "learned noise", "image": "from an image"}
+ACTED |= {
+    "deep_shrink": "deep shrink",
+    "count_token": "count token",
+    "noise": "learned noise",
+    "image": "from an image",
+}
 TOLD = {"size": "size", "seed": "seed", "steps": "steps", "guidance": "guidance", "scheduler": "scheduler"}
 SWITCHED = {"negative": "negative prompt", "model": "model", "vae": "VAE", "loras": "LoRA", "noise": "learned noise"}
 SWITCHED |= {"entropy_scaling": "entropy scaling", "two_pass": "two passes", "long_prompts": "way to read long prompts"}
+SWITCHED |= {"deep_shrink": "deep shrink"}
 SWITCHED |= {"count_tokens": "count tokens", "embeddings": "textual inversions", "image": "the image to start from"}
 EXAMPLE = "seven apples on a blue background"
 
@@ -136,6 +142,8 @@ def read_fields(service: Service, shown: dict[str, Any]) -> dict[str, Any]:
     values["loras"] = [name if ":" in name else f"{name}:{shown['lora_scale']}" for name in shown["loras"] or ()]
     if not shown["two_pass"]:
         values["two_pass_strength"] = None
+    if not shown["deep_shrink"]:
+        values["deep_shrink_share"] = values["deep_shrink_level"] = None
     texts = [*(values["prompts"] or [shown["prompt"]]), shown["negative"] or ""]
     values["long_prompts"] = reading_of(shown["long_prompts"], texts)
     if shown["long_prompts"] != "stretch":

@@ -31,7 +31,12 @@ SUGGESTED = {
     "size": "128x128, 256x128",
     "colour": "red, blue",
 }
-SUGGESTED |= {"entropy-scaling": "off, on", "two-pass": "off, on", "long-prompts": "truncate, chunk"}
+SUGGESTED |= {
+    "entropy-scaling": "off, on",
+    "two-pass": "off, on",
+    "deep-shrink": "off, on",
+    "long-prompts": "truncate, chunk",
+}
 AXES = ["steps", "guidance", "seed", "size", "negative", "prompt"]
 Fields = dict[str, gr.components.Component]
 USUAL_CLIP = ("the bundled one, for the bundled model", "")

@@ -16,6 +16,7 @@ from t2i_tools.images.img2img import two_pass
 from t2i_tools.images.signature import call_default
 from t2i_tools.longclip import long_prompts
 from t2i_tools.models.anatomy import denoiser, native_size
+from t2i_tools.shrink import deep_shrink
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -38,6 +39,12 @@ def scaled(pipe: DiffusionPipeline, items: Sequence[Item], **options: Any) -> li
 def in_two_passes(pipe: DiffusionPipeline, items: Sequence[Item]) -> list[Image.Image]:
     """Generated near the model's own size, resized, and its details redrawn."""
     return two_pass(pipe, [item.request() for item in items])
+
+
+def shrunk(pipe: DiffusionPipeline, items: Sequence[Item]) -> list[Image.Image]:
+    """With deep shrink, which acts above the model's own size."""
+    with deep_shrink(pipe):
+        return plain(pipe, items)
 
 
 def with_long_prompts(pipe: DiffusionPipeline, items: Sequence[Item], method: Any) -> list[Image.Image]:
@@ -66,6 +73,7 @@ GENERATORS: dict[str, Method] = {
     "entropy_opposite": partial(scaled, strength=-1.0),
     "entropy_extreme": partial(scaled, strength=16.0),
     "two_pass": in_two_passes,
+    "deep_shrink": shrunk,
     "shifted": shifted,
     "chunk": partial(with_long_prompts, method="chunk"),
     "stretch": partial(with_long_prompts, method="stretch"),

@@ -30,6 +30,7 @@ OPTIONS = {
     "entropy_extreme": "--entropy-scaling --entropy-strength 16",
     "entropy_auto": "--entropy-scaling --entropy-strength auto",
     "two_pass": "--two-pass",
+    "deep_shrink": "--deep-shrink",
 }
 CONTROLS = ("entropy_log", "entropy_half", "entropy_opposite", "entropy_extreme")  # compared, and never advised
 REACH = math.log(1.5)  # a measured size speaks for sizes up to half as large again

@@ -88,6 +88,7 @@ def _all_checks(
     yield from checks.finite(runner, plain)
     parts: dict[str, Callable[[], Iterator[Check]]] = {
         "entropy scaling": partial(checks.check_entropy, runner, pairs),
+        "deep shrink": partial(checks.check_deep_shrink, runner, pairs),
         "long prompts": partial(checks.check_long_prompts, runner),
         "padding": partial(checks.check_padding, runner),
         "count token": partial(checks.check_count_token, runner),

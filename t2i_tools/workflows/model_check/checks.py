@@ -20,6 +20,7 @@ from t2i_tools.longclip import long_prompts, token_ruler
 from t2i_tools.longclip.api import clip_encoders
 from t2i_tools.models.anatomy import text_encoders
 from t2i_tools.padding import encoder_intervention
+from t2i_tools.shrink import deep_shrink
 from t2i_tools.workflows.model_check.card import Check, Status
 from t2i_tools.workflows.model_check.runner import Runner, distance
 
@@ -99,11 +100,7 @@ def check_entropy(runner: Runner, pairs: int) -> Iterator[Check]:
             break
     yield _entropy_acts(name, runner, trial, format_size(size))
     yield removal(name, runner, trial)
-    at_home = attempt(runner, plugin)
-    same = runner.same(at_home.before, at_home.acted)
-    message = "nothing changes at the native size" if same else "the image changes at the native size"
-    figures = {"distance": distance(at_home.before, at_home.acted)}
-    yield Check(name, "native size", "ok" if same else "failed", message, figures)
+    yield at_native_size(name, runner, plugin)
     cost = runner.paired_cost(plugin, pairs, size=size)
     message = ", ".join(f"{figure} x {value:.3f}" for figure, value in cost.items())
     yield Check(name, "cost", "ok", f"{message} (median of {pairs} pairs)", cost)
@@ -136,6 +133,54 @@ def _entropy_acts(name: str, runner: Runner, trial: Trial, size: str) -> Check:
 def formula_gain(n: int, t: int) -> float:
     """sqrt(log_T N), written apart from the plugin that it checks (Jin et al. 2023, equation 5)."""
     return math.sqrt(math.log(n) / math.log(t))
+
+
+def check_deep_shrink(runner: Runner, pairs: int) -> Iterator[Check]:
+    """Deep shrink: acts above the native size, not at it, and comes off."""
+    name = "deep shrink"
+
+    def plugin() -> Handle:
+        return deep_shrink(runner.pipe, native=runner.native)
+
+    if runner.native is None:
+        yield Check(name, "acts", "skipped", "the model does not say its native size: pass native=(height, width)")
+        return
+    with plugin():  # complains where the denoiser is none that it acts on
+        sizes = [size for size in runner.other_sizes() if size[0] > runner.native[0]]
+    if not sizes:
+        yield Check(name, "acts", "unsupported", "the model takes no size above its own")
+        return
+    trial = attempt(runner, plugin, size=sizes[0])
+    yield _shrink_acts(name, runner, trial, format_size(sizes[0]))
+    yield removal(name, runner, trial)
+    yield at_native_size(name, runner, plugin)
+    cost = runner.paired_cost(plugin, pairs, size=sizes[0])
+    message = ", ".join(f"{figure} x {value:.3f}" for figure, value in cost.items())
+    yield Check(name, "cost", "ok", f"{message} (median of {pairs} pairs)", cost)
+
+
+def _shrink_acts(name: str, runner: Runner, trial: Trial, size: str) -> Check:
+    moved, small = distance(trial.before, trial.acted), [row for row in trial.report if row["acted"]]
+    figures = {"distance": moved, "axes": len(small)}
+    if not small:
+        return Check(name, "acts", "failed", f"no map was shrunk at {size}", figures)
+    if runner.same(trial.before, trial.acted):
+        return Check(name, "acts", "failed", f"maps were shrunk, but the image at {size} stays the same", figures)
+    row = small[0]
+    message = (
+        f"at {size} the deep maps are {row['small']} instead of {row['side']} high in {row['steps']} of {row['of']} "
+        f"steps, the image moves by {moved:.2g}"
+    )
+    return Check(name, "acts", "ok", message, figures)
+
+
+def at_native_size(name: str, runner: Runner, plugin: Callable[[], Handle]) -> Check:
+    """Whether a plugin changes nothing at the native size."""
+    at_home = attempt(runner, plugin)
+    same = runner.same(at_home.before, at_home.acted)
+    message = "nothing changes at the native size" if same else "the image changes at the native size"
+    figures = {"distance": distance(at_home.before, at_home.acted)}
+    return Check(name, "native size", "ok" if same else "failed", message, figures)
 
 
 def check_long_prompts(runner: Runner) -> Iterator[Check]:

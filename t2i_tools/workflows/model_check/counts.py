@@ -12,6 +12,7 @@ from t2i_tools.entropy import entropy_scaling
 from t2i_tools.errors import T2IError
 from t2i_tools.images.img2img import two_pass
 from t2i_tools.images.sizes import format_size
+from t2i_tools.shrink import deep_shrink
 from t2i_tools.workflows.model_check.card import Check, to_image
 from t2i_tools.workflows.model_check.runner import Runner
 
@@ -41,7 +42,7 @@ def check_counts(runner: Runner, counter: Counter, label: str, seeds: Sequence[i
 
 
 def check_larger(runner: Runner, counter: Counter, label: str, seeds: Sequence[int]) -> Iterator[Check]:
-    """What one object becomes at twice the native size: plain, with entropy scaling, in two passes."""
+    """What one object becomes at twice the native size: plain, with either plugin, in two passes."""
     name = "twice the size"
     if runner.native is None:
         return
@@ -55,11 +56,20 @@ def check_larger(runner: Runner, counter: Counter, label: str, seeds: Sequence[i
         with entropy_scaling(runner.pipe, native=runner.native):
             return plain()
 
+    def shrunk() -> list[int]:
+        with deep_shrink(runner.pipe, native=runner.native):
+            return plain()
+
     def passes() -> list[int]:
         images = [two_pass(runner.pipe, [request], native=runner.native)[0] for request in requests]
         return [counter.detect([image], label)[0].count for image in images]
 
-    for title, run in (("plain", plain), ("entropy scaling", scaled), ("two passes", passes)):
+    for title, run in (
+        ("plain", plain),
+        ("entropy scaling", scaled),
+        ("deep shrink", shrunk),
+        ("two passes", passes),
+    ):
         try:
             found = run()
         except T2IError as error:
