@@ -80,7 +80,7 @@ def test_supported_lists_come_from_the_records():
         assert module.FAMILIES
 
 
-@pytest.mark.parametrize("plugin", ["entropy", "padding", "counting", "shrink"])
+@pytest.mark.parametrize("plugin", ["entropy", "padding", "counting"])
 def test_what_is_not_supported_has_a_reason(plugin):
     for family in FAMILIES:
         assert family.supports(plugin) != bool(family.refused.get(plugin)), family.name
