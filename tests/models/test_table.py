@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from support import pipezoo
+from support import pipezoo, zoo
 from support.newer_pipelines import EVERY, LETTERS, NEWER, PARTLY
 from support.pipezoo import PIPELINES
 from support.shared import copied, shared
@@ -117,8 +117,8 @@ def test_every_cell_of_a_family_with_a_pipeline(name):
 
 def test_each_cell_runs_or_has_a_reason():
     assert list(RUNS) == list(PLUGINS)
-    tested = {find_family(denoiser(shared(name))).denoiser for name in [*EVERY, *PARTLY]}
-    for family in FAMILIES:
+    tested = {find_family(denoiser(shared(name))).denoiser for name in filter(zoo.present, [*EVERY, *PARTLY])}
+    for family in (one for one in FAMILIES if zoo.present(one.name)):
         for key in PLUGINS.values():
             reason = family.refusal(key)
             assert reason is None or (reason and "\n" not in reason and reason != "not looked into"), (family.name, key)

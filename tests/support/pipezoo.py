@@ -22,6 +22,7 @@ def build(name: str) -> Any:
     """A pipeline; the same seed gives the same weights."""
     from support.newer_pipelines import NEWER, PARTLY
 
+    zoo.needs(name)
     torch.manual_seed(0)
     pipe = {**PIPELINES, **NEWER, **PARTLY}[name]()
     for part in pipe.components.values():
