@@ -49,7 +49,7 @@
   // Gradio puts the button that chooses files into another button, which nobody can reach by keyboard or by ear.
   function unnest(outer) {
     const own = outer.cloneNode(true);
-    own.querySelector(".upload-container").remove();
+    own.querySelector("button").remove();
     own.ariaLabel = own.title = "Choose files";
     own.addEventListener("click", () => outer.querySelector("input").click());
     outer.style.display = "none";
@@ -58,7 +58,7 @@
   }
 
   new MutationObserver(() => {
-    document.querySelectorAll(".icon-button:has(.upload-container):not([data-replaced])").forEach(unnest);
+    document.querySelectorAll("button.icon-button:has(button):not([data-replaced])").forEach(unnest);
     for (const one of [...marks]) if (!one.alert.isConnected) clear(one);
     document.querySelectorAll("[role=alert][data-field]:not([data-marked])").forEach(mark);
   }).observe(document.documentElement, { childList: true, subtree: true });

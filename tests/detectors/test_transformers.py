@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from PIL import Image
 from support import tiny_detectors
 from transformers import ViTConfig, ViTModel
@@ -14,6 +16,7 @@ from t2i_tools.detectors import (
     open_counter,
     to_batch,
 )
+from t2i_tools.detectors.transformers import ALIASED
 from t2i_tools.errors import InputError, ModelError, UnsupportedModelError
 from t2i_tools.workflows.detectors import open_detector
 
@@ -40,6 +43,8 @@ def test_boxes_and_scores_agree_with_the_processors_own(counter):
 
 
 def test_pictures_are_prepared_as_the_processor_does(counter):
+    if type(counter.processor).__name__ in ALIASED and Version(transformers.__version__) < Version("5.18"):
+        pytest.skip("this release of transformers smooths the pictures, which RF-DETR's weights were not trained on")
     picture = Image.effect_noise((96, 64), 60).convert("RGB").resize((192, 128), Image.Resampling.BICUBIC)
     own = counter.processor(images=picture, return_tensors="pt").pixel_values
     (found,) = counter.detect([picture])
