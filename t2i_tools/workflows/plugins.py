@@ -201,8 +201,8 @@ def maker(chosen: PluginOptions) -> "Make":
 def plugins_on(pipe: "DiffusionPipeline", chosen: PluginOptions) -> Iterator[dict[str, Any]]:
     """While it lasts, the chosen plugins act; yields the settings that record them, complete at the end."""
     with ExitStack() as stack:
-        acting = {"entropy_scaling": _entropy_scaling, "deep_shrink": _deep_shrink, "long_prompts": _long_prompts}
-        acting |= {"count_token": _count_token, "embedding": _embedding}
+        acting: dict[str, Any] = {"entropy_scaling": _entropy_scaling, "deep_shrink": _deep_shrink}
+        acting |= {"long_prompts": _long_prompts, "count_token": _count_token, "embedding": _embedding}
         settings = {name: stack.enter_context(act(pipe, chosen)) for name, act in acting.items()}
         yield {name: value for name, value in settings.items() if value is not None}
 

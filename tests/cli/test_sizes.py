@@ -47,6 +47,17 @@ def test_a_sheet(run):
     assert [pixels("s/sizes.png"), *map(pixels, off)] == before
 
 
+def test_a_column_of_deep_shrink(run):
+    options = ("--deep-shrink", "--deep-shrink-share", "1")
+    assert run("sizes", "a cat", "--sizes", "64x64,96x64", "--output", "s", *options) == (0, "s/sizes.png\n", "")
+    with open("s/sizes.json") as file:
+        images = json.load(file)["images"]
+    assert [one["method"] for one in images[:3]] == ["off", "entropy scaling", "deep shrink"]
+    assert [one["deep_shrink"]["steps"] for one in images[2::3]] == [0, 2]
+    off, on = ([pixels(f"s/{one['file']}") for one in images[column::3]] for column in (0, 2))
+    assert [a == b for a, b in zip(off, on, strict=True)] == [True, False]
+
+
 def test_sizes_by_default():
     """The native one is among them, and each can be made."""
     found = usual_sizes((1024, 768), 16)
