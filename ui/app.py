@@ -24,6 +24,7 @@ def launch(options: AppOptions | None = None, *, block: bool = True) -> Any:
     files = str(options.output.expanduser().resolve() / "files")
     # Gradio reads these while it is imported: what it keeps and serves lies in the output folder, and it calls nobody.
     os.environ |= {"GRADIO_TEMP_DIR": files, "GRADIO_ANALYTICS_ENABLED": "False"}
+    _let_threads_sleep()
     logging.basicConfig(format="%(message)s")
     with _gc_paused():
         from .server import serve
@@ -43,6 +44,16 @@ def launch(options: AppOptions | None = None, *, block: bool = True) -> Any:
         if block:
             service.close()
     return None
+
+
+def _let_threads_sleep() -> None:
+    """Have torch's threads sleep while they wait for each other, unless the user says how they are to wait.
+
+    By default they spin for milliseconds, which takes the core from the thread that they wait for where a browser runs
+    on the same machine. It changes no number, and is read when torch is imported.
+    """
+    if not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 @contextmanager
@@ -73,7 +84,9 @@ def build(service: Any) -> Any:
     from .pages.probe import probe_tab
 
     with page_class()(title=TITLE, fill_width=True) as page:
-        gr.HTML("<h1>t2i-tools</h1><p>This size, this many, all of the prompt.</p>", elem_id="title", padding=False)
+        title = gr.HTML(
+            "<h1>t2i-tools</h1><p>This size, this many, all of the prompt.</p>", elem_id="title", padding=False
+        )
         history, panels = History(service), {}
         kinds = {"Generate": generate_tab, "Count": count_tab, "Probe": probe_tab, "Grid": grid_tab}
         kinds |= {"Evaluate": evaluate_tab, "Detect": detect_tab}
@@ -94,7 +107,19 @@ def build(service: Any) -> Any:
         history.connect(page, [change for panel in panels.values() for change in panel.changes])
         PageActions(service, panels, history).connect(page)
         add_endpoints(service)
+        _show_no_progress(page, title)
     return page
+
+
+def _show_no_progress(page: Any, place: Any) -> None:
+    """Name one component as the place at which Gradio would show the progress of the page's quiet events.
+
+    By default that is each output, of which a page has hundreds, and at every event Gradio tells each of those that it
+    has met how far the event is: on this page a quarter of a core for as long as a job runs.
+    """
+    for event in page.fns.values():
+        if event.show_progress == "hidden":
+            event.show_progress_on = [place]
 
 
 def page_class() -> Any:

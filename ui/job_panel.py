@@ -1,5 +1,6 @@
 """What every tab has in common: a status line, a button that cancels, and results that appear as they are made."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from .kept_form import KeptForm, Known
 from .queue import Job
 from .service import Service
 
-TICK = 0.4
+TICK = 0.4  # seconds between two looks at a job
+LATER, LATER_TICK = 10.0, 1.0  # seconds after which a job is looked at less often, and how often
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # of an event of the page's own
 LATEST = {**QUIET, "trigger_mode": "always_last"}  # of one that follows what is being typed
 ASKED = {**QUIET, "queue": True}  # of a user's: Gradio shows what goes wrong in its queue, and nothing outside of it
@@ -127,11 +129,15 @@ class JobPanel:
             except InputError:  # it was deleted
                 opened = ""
         job, waiting = render.current(jobs), any(job.open for job in jobs)
-        stamp = self._stamp(job) + opened if job else ""
-        updates = {
-            self.status: render.status(self.service, jobs, self.idle),
+        progress = self.service.progress(job) if job else None
+        tick = LATER_TICK if progress and time.monotonic() - progress.since > LATER else TICK
+        stamp = f"{self._stamp(job)} {waiting} {tick} {opened}" if job else ""
+        updates: Updates = {self.status: render.status(self.service, jobs, self.idle)}
+        if job and stamp == shown:  # most ticks: what else they would write, the browser pays for, changed or not
+            return updates
+        updates |= {
             self.cancel: gr.Button(interactive=waiting),
-            self.timer: gr.Timer(active=waiting),
+            self.timer: gr.Timer(tick, active=waiting),
             self.shown: stamp,
             self.opened: opened,
         }

@@ -55,7 +55,7 @@ def count_objects(
 
     judge: the bundled one.
     """
-    judge, records = judge or _judge(), []
+    judge, records = judge or bundled_judge(), []
     for label, n in asked.items():
         found = judge.detect([image], label)[0]
         boxes = [[round(side) for side in box] for box in found.boxes.tolist()]
@@ -65,7 +65,8 @@ def count_objects(
 
 
 @cache
-def _judge() -> "Counter":
+def bundled_judge() -> "Counter":
+    """Opened once."""
     from t2i_tools.bundled import load_bundled_judge
 
     return load_bundled_judge()

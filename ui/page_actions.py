@@ -23,7 +23,7 @@ from .service import Service
 from .uploads import IMAGE_SUFFIXES, keep_image, uploaded
 
 STRIP, LISTED = 24, 60
-TICK = 1.0
+TICK = 2.0
 # Hands on what page.js has to say; Gradio finds the names of the events in this text.
 BRIDGE = """
 document.addEventListener("t2i-act", (event) => trigger("act", event.detail));

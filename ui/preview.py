@@ -17,20 +17,22 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 log = logging.getLogger("t2i_tools.ui")
-SHARE = 0.08
+SHARE = 0.08  # of the time, at most
+PAUSE = 0.4  # seconds between two: a page looks no sooner
 SIDE = 384
 
 
 @contextmanager
 def previewed(pipe: "DiffusionPipeline", show: Callable[[Image.Image], None]) -> Iterator[None]:
     """While it lasts, `show` gets an image after as many denoising steps as a fixed share of the time allows."""
-    start, spent = time.perf_counter(), 0.0
+    start, spent, latest = time.perf_counter(), 0.0, float("-inf")
 
     def look(model: torch.nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-        nonlocal spent
+        nonlocal spent, latest
         now = time.perf_counter()
-        if spent > SHARE * (now - start):
+        if spent > SHARE * (now - start) or now - latest < PAUSE:
             return
+        latest = now
         try:
             if (clean := estimate(pipe, args, kwargs, output)) is not None:
                 show(decode(pipe, clean))

@@ -14,6 +14,7 @@ from .job_context import SLICE, JobContext, Progress
 from .jobs import KINDS
 from .options import AppOptions
 from .pace import Pace, work_of
+from .prepare import preparations
 from .queue import Job, Jobs
 from .registry import Registry
 from .secret import keyed, read_secret
@@ -40,7 +41,7 @@ class Service:
         self.secret = read_secret(self.output / ".secret")
         self.pace = Pace(self.output / ".pace.json")
         clean, minutes = partial(clean_up, self), options.limits.job_minutes
-        self.worker = Worker(self.jobs, self.registry, self.output, self._run, clean, minutes)
+        self.worker = Worker(self.jobs, self.registry, self.output, self._run, clean, minutes, preparations(options))
 
     def submit(self, owner: str, kind: str, fields: Mapping[str, Any], source: str = "") -> Job:
         """Queue a job of checked values. source: the login or address that asks. Raises InputError."""

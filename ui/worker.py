@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -34,10 +34,12 @@ class Worker(threading.Thread):
         run: Callable[[Job, JobContext], None],
         clean: Callable[[], object] = lambda: None,
         minutes: int | None = None,
+        ahead: Sequence[Callable[[], object]] = (),
     ):
+        """ahead: what jobs will need, done one after the other while there is none; it may fail without a word."""
         super().__init__(name="worker", daemon=True)
         self._jobs, self._registry, self._output, self._run = jobs, registry, output, run
-        self._clean, self._minutes = clean, minutes
+        self._clean, self._minutes, self._ahead = clean, minutes, list(ahead)
         self._wake, self._ended, self._opened = threading.Event(), threading.Event(), threading.Event()
         self._context: JobContext | None = None
         self._error: T2IError | None = None
@@ -59,6 +61,8 @@ class Worker(threading.Thread):
             job = self._until_written(self._jobs.take)
             if job is not None:
                 self._work(job)
+            elif self._ahead:
+                self._prepare(self._ahead.pop(0))
             else:
                 self._tidy()
                 self._wake.wait(CLEANING)
@@ -107,6 +111,13 @@ class Worker(threading.Thread):
                 log.error("%s", error)
                 self._tidy()
                 self._ended.wait(RETRY)
+
+    def _prepare(self, step: Callable[[], object]) -> None:
+        """Do what a job would have to; where it fails, that job says so."""
+        try:
+            step()
+        except Exception:
+            log.debug("cannot prepare", exc_info=True)
 
     def _tidy(self) -> None:
         """Clean, where that is due; a failure must not end the server."""

@@ -104,7 +104,7 @@ def encoder_intervention(
         raise InputError("there is no prompt")
     check_windows(pipe, prompts)
     layered = known_family(pipe).layered
-    made = joined([_intervened(pipe, one, condition, clean, pooled, other, options) for one in prompts], layered)
+    made = joined([intervened(pipe, one, [condition], clean, pooled, other, options)[0] for one in prompts], layered)
     return {name: repeated(name, value, num_images_per_prompt, layered) for name, value in made.items()}
 
 
@@ -259,35 +259,41 @@ def pad_policy(
     return handle
 
 
-def _intervened(
+def intervened(
     pipe: DiffusionPipeline,
     prompt: str,
-    condition: Condition,
+    conditions: Sequence[Condition],
     clean: Clean,
     pooled: Pooled,
     other: str | None,
     options: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
+    """The embeddings of a prompt under each of several conditions, for which each text is read once."""
     length, family = options.get("max_sequence_length"), known_family(pipe)
     full, base = encode(pipe, prompt, **options), encode_clean(pipe, prompt, clean, **options)
     rows = text_rows(pipe, prompt, max_sequence_length=length)
     whole, spare = text_parts(family, full), text_parts(family, base)  # (rows, d) or (rows, layers, d) each
     rows = fitted(rows, sum(map(len, whole)))
-    texts = _exchanged(whole, spare, kept_rows(condition, rows))
-    if condition == "noise":
-        noise = [directions(*one.flatten(1).shape).to(one) * one.flatten(1).norm(dim=-1, keepdim=True) for one in whole]
-        texts = _exchanged(noise, texts, rows.pads)
-    if condition == "swapped":
-        assert other is not None  # its options were checked
-        lent = text_parts(family, encode(pipe, other, **options))
-        places = swapped_rows(rows, fitted(text_rows(pipe, other, max_sequence_length=length), sum(map(len, lent))))
-        texts = _exchanged(lent, texts, places)
-    embeds = with_parts(family, full, [text.view_as(one) for text, one in zip(texts, whole, strict=True)])
+    shared: dict[str, Any] = {}
     if pooled == "clean" and family.pooled in base:
-        embeds[family.pooled] = base[family.pooled]
+        shared[family.pooled] = base[family.pooled]
     if family.both_embeds:
-        embeds |= encode_negative(pipe, "", **options)
-    return embeds
+        shared |= encode_negative(pipe, "", **options)
+    made = []
+    for condition in conditions:
+        texts = _exchanged(whole, spare, kept_rows(condition, rows))
+        if condition == "noise":
+            sizes = [one.flatten(1).norm(dim=-1, keepdim=True) for one in whole]
+            noise = [directions(*one.flatten(1).shape).to(one) * size for one, size in zip(whole, sizes, strict=True)]
+            texts = _exchanged(noise, texts, rows.pads)
+        if condition == "swapped":
+            assert other is not None  # its options were checked
+            lent = text_parts(family, encode(pipe, other, **options))
+            places = swapped_rows(rows, fitted(text_rows(pipe, other, max_sequence_length=length), sum(map(len, lent))))
+            texts = _exchanged(lent, texts, places)
+        parts = [text.view_as(one) for text, one in zip(texts, whole, strict=True)]
+        made.append({**with_parts(family, full, parts), **shared})
+    return made
 
 
 def _exchanged(own: Sequence[torch.Tensor], spare: Sequence[torch.Tensor], rows: np.ndarray) -> list[torch.Tensor]:

@@ -102,6 +102,40 @@ def test_conditions_in_one_call_are_those_one_by_one(clip, name, more):
         probe_padding(pipe, PROMPTS, clip=clip, batch=0)
 
 
+@pytest.mark.parametrize("batch", [1, 8])
+def test_no_image_is_drawn_twice(clip, batch):
+    """Under "clean" the text says nothing of the prompt: there is one image per seed, the same for all prompts."""
+    pipe, rows, texts = shared("stable_diffusion"), [], []
+    hooks = [
+        pipe.unet.register_forward_pre_hook(lambda _, args: rows.append(len(args[0]))),
+        pipe.text_encoder.register_forward_pre_hook(lambda *_: texts.append(1)),
+    ]
+    try:
+        found = probe_padding(pipe, PROMPTS, (0, 1), clip=clip, batch=batch, **CALL)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    drawn = sum(rows) // (2 * CALL["num_inference_steps"])  # guidance draws against the empty prompt
+    assert drawn == 2 * (3 * 4 + 1)
+    calls = 2 * (3 if batch > 1 else 3 * 4 + 1)
+    assert len(texts) == 2 * 3 * 3 + calls  # the prompt, the empty one and another's pads, and what guidance reads
+    clean = next(cell for cell in found.cells if cell.condition == "clean").pictures
+    assert len({picture.tobytes() for picture in clean}) == 2
+    if batch == 1:
+        embeds = encoder_intervention(pipe, PROMPTS[2], "clean")
+        alone = pipe(**embeds, generator=[torch.Generator().manual_seed(1)], **CALL).images[0]
+        assert clean[5].tobytes() == alone.tobytes()
+
+
+def test_a_pooled_vector_of_the_prompt_makes_clean_images_differ(clip):
+    pipe = shared("stable_diffusion_xl")
+    found = probe_padding(pipe, PROMPTS[:2], clip=clip, conditions=("full",), **CALL)
+    embeds = encoder_intervention(pipe, PROMPTS[1], "clean")
+    alone = pipe(**embeds, generator=[torch.Generator().manual_seed(0)], **CALL).images[0]
+    clean = next(cell for cell in found.cells if cell.condition == "clean").pictures
+    assert clean[1].tobytes() == alone.tobytes() != clean[0].tobytes()
+
+
 def test_one_prompt_has_figures_and_no_verdict(clip):
     found = probe_padding(shared("stable_diffusion"), "two cats", clip=clip, **CALL)
     assert found.verdict.word == "undecided"
