@@ -14,6 +14,7 @@ BUNDLED = ROOT / "t2i_tools" / "bundled"
 TABLES = {
     "sizes/results.md": "Any size",
     "sizes/strength_results.md": "Any size: the strength of entropy scaling",
+    "sizes/above_results.md": "Any size: above the native size, and what the advice costs",
     "counts/results.md": "Exact counts",
     "count_reuse/results.md": "A count token used again",
 }
