@@ -70,7 +70,8 @@ def main() -> None:
     parser.add_argument("rows", type=Path, nargs="+", help="CSV files of strength.py")
     exact = read(parser.parse_args().rows)
     prompts = sorted({unit for methods in exact.values() for unit in methods[OFF]})
-    mixed = np.random.default_rng(0).permutation(prompts).tolist()
+    # Not of seed 0, as the protocol says: that is the order in which strength.py draws its parts.
+    mixed = np.random.default_rng(1).permutation(prompts).tolist()
     halves = set(mixed[: len(mixed) // 2]), set(mixed[len(mixed) // 2 :])
     rows = [*judged(exact, *halves), *judged(exact, *reversed(halves))]
     lost, units = [x for row in rows for x in row["lost"]], [x for row in rows for x in row["units"]]
