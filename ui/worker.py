@@ -19,6 +19,7 @@ from .registry import Registry
 
 log = logging.getLogger("t2i_tools.ui")
 CLEANING = 600.0  # seconds between two looks at what may go
+QUIET = 2.0  # seconds without a job before anything is prepared, which would slow down the showing of a result
 RETRY = 2.0  # seconds between two tries to write the queue where the disk is full
 Written = TypeVar("Written")
 
@@ -62,7 +63,8 @@ class Worker(threading.Thread):
             if job is not None:
                 self._work(job)
             elif self._ahead:
-                self._prepare(self._ahead.pop(0))
+                if not self._wake.wait(QUIET):
+                    self._prepare(self._ahead.pop(0))
             else:
                 self._tidy()
                 self._wake.wait(CLEANING)
