@@ -38,8 +38,10 @@ def families_page() -> str:
 
 
 def _reasons(family: Family) -> list[str]:
-    """Why plugins do not act on a family, those of one reason together; that long prompts want CLIP and deep
-    shrink a UNet goes without it."""
+    """Why plugins do not act on a family, grouped by reason.
+
+    Two reasons are left out, because they hold for whole classes of models: long prompts need CLIP, deep shrink a UNet.
+    """
     why: dict[str, list[str]] = {}
     for plugin, key in PLUGINS.items():
         if key not in ("longclip", "shrink") and (reason := family.refusal(key)):

@@ -15,7 +15,7 @@ from t2i_tools.errors import InputError, first_line
 
 FULL = {errno.ENOSPC, *({errno.EDQUOT} if hasattr(errno, "EDQUOT") else ())}  # Windows has no quota of its own
 UNUSABLE = FULL | {errno.EROFS, errno.EFBIG, errno.EIO}  # what is wrong with a disk, whichever file met it first
-WRITABLE = "give another place, or have it mounted to be written"
+WRITABLE = "choose another folder, or remount it read-write"
 LONGEST = 100  # characters of a name that its part keeps, so that the part's own name is not too long
 
 
@@ -46,17 +46,17 @@ def unwritable(path: str | Path, error: OSError) -> InputError:
 
 
 def reason(error: OSError) -> str:
-    """Why a file cannot be written, and what to do where the disk is to blame."""
+    """Explain why a file cannot be written and, where the disk is to blame, what to do."""
     why = error.strerror or first_line(error)
     if error.errno in FULL:
         return f"{why}: free some space and try again"
     if error.errno == errno.EROFS:
-        return f"it is read-only; {WRITABLE}"
+        return f"the file system is read-only; {WRITABLE}"
     return why
 
 
 def is_read_only(folder: Path) -> bool:
-    """Whether a folder's file system takes no writing from anybody."""
+    """Return whether a folder's file system is mounted read-only."""
     return hasattr(os, "statvfs") and bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 

@@ -34,10 +34,10 @@ BY_KIND: dict[str, dict[str, str]] = {
         "embeddings": "Names of textual inversions of this server, up to 16; none by default.",
         "two_pass": "Whether to compose at the model's own size and then enlarge; false by default.",
         "two_pass_strength": "Share of the steps that the second pass runs, above 0 and up to 1; left out, 0.5.",
-        "deep_shrink": "Whether a UNet's deep maps are small in the first steps, so that larger images repeat less; "
-        "false by default.",
-        "deep_shrink_share": "Share of the steps with small maps, above 0 and up to 1; left out, 0.5.",
-        "deep_shrink_level": "The downsampler after which maps are small, from 1; left out, 1.",
+        "deep_shrink": "Whether to shrink a UNet's deep feature maps in the first steps, so that larger images repeat "
+        "less; false by default.",
+        "deep_shrink_share": "Share of the steps in which maps are shrunk, from 0 to 1; left out, 0.5.",
+        "deep_shrink_level": "The downsampler whose output is shrunk, counted from 1; left out, 1.",
         "image": "File to start from; left out, from noise.",
         "strength": "Share of the start image that is redrawn, above 0 and up to 1; 0.6 by default.",
         "noise": "Hash of a noise that /count has learned, 32 hexadecimal digits; left out, the seed's.",

@@ -22,6 +22,6 @@ MODULES = (
 
 
 def preparations(options: AppOptions) -> list[Callable[[], object]]:
-    """One step after the other."""
+    """Return what to import and open for first jobs, as steps to run one after the other."""
     judge: list[Callable[[], object]] = [bundled_judge] if options.model in BUNDLED_FORMS else []
     return judge + [partial(import_module, name) for name in MODULES]

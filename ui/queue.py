@@ -63,13 +63,13 @@ class Job:
 
 @contextmanager
 def usable_queue() -> Iterator[None]:
-    """Turn what SQLite says of its file into an InputError: a full disk, one that cannot be written, a broken file."""
+    """Turn errors of SQLite and of the disk into an InputError: a full or read-only disk, or a damaged file."""
     try:
         yield
     except (sqlite3.DatabaseError, OSError) as error:
         raise InputError(
-            f"the server cannot use its queue, jobs.sqlite3 ({error}): its operator has to free some space or mend "
-            "the file; then try again"
+            f"the server cannot use its queue, jobs.sqlite3 ({error}): its operator has to free some space, make "
+            "the file writable or repair it; then try again"
         ) from error
 
 

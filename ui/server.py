@@ -108,6 +108,6 @@ async def _one_line(request: Request, error: Exception) -> Any:
     if isinstance(error, KeyError):
         return JSONResponse({"detail": f"unknown endpoint {first_line(error)}"}, status_code=404)
     if isinstance(error, OSError) and error.errno in UNUSABLE:  # an upload's, whose path is nobody's business
-        message = f"the server cannot write a file ({error.strerror}): its operator has to free some space"
+        message = f"the server cannot write a file ({error.strerror}): ask its operator to fix the disk"
         return JSONResponse({"detail": message}, status_code=507)
     return JSONResponse({"detail": first_line(error)}, status_code=422)

@@ -37,7 +37,7 @@ class Worker(threading.Thread):
         minutes: int | None = None,
         ahead: Sequence[Callable[[], object]] = (),
     ):
-        """ahead: what jobs will need, done one after the other while there is none; it may fail without a word."""
+        """ahead: What jobs will need, prepared one step at a time while no job waits; failures are only logged."""
         super().__init__(name="worker", daemon=True)
         self._jobs, self._registry, self._output, self._run = jobs, registry, output, run
         self._clean, self._minutes, self._ahead = clean, minutes, list(ahead)

@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = 141
     except OSError as error:
         if "temporary directory" in str(error):  # of Python's own, which looks for one that it can write
-            code = _complain("no folder for temporary files can be written: free some space, or set TMPDIR to another")
+            code = _complain("no writable folder for temporary files: free some space, or set TMPDIR to another folder")
         elif error.errno in UNUSABLE:
             code = _complain(str(unwritable(error.filename or "what is printed", error)))
             _drop_output()

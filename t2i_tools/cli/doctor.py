@@ -5,6 +5,7 @@ import platform
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -87,8 +88,13 @@ def doctor(
             raise InputError("--label and --number say what a detector is to count: add --detector")
         _try_model(chosen, name, range(number or 3), output, as_json, settings)
         return
-    if chosen != ModelOptions() or any((output, detector, label, number, native, steps, guidance)):
-        raise InputError("these options go with --try, which tries every plugin on a model")
+    usual = ModelOptions()
+    names = [one.name for one in fields(chosen) if getattr(chosen, one.name) != getattr(usual, one.name)]
+    others: dict[str, Any] = {"output": output, "detector": detector, "label": label, "number": number}
+    others |= {"native": native, "steps": steps, "guidance": guidance}
+    if names := [*names, *(name for name, value in others.items() if value)]:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        raise InputError(f"{flags} go{'es' * (len(names) == 1)} with --try, which tries every plugin on a model")
     report = examine()
     if as_json:
         print(json.dumps(report, indent=2))

@@ -235,7 +235,7 @@ DeepShrink = Annotated[
     bool,
     flag(
         "--deep-shrink",
-        "Shrink the deep maps of a UNet to their native size in the first steps, so that larger images repeat less.",
+        "Shrink a UNet's deep feature maps to native size in the first steps, so that larger images repeat less.",
         rich_help_panel=PLUGINS,
     ),
 ]
@@ -245,7 +245,7 @@ DeepShrinkShare = Annotated[
         metavar="X",
         min=0,
         max=1,
-        help="Share of the steps, from the first on, in which --deep-shrink acts; 0.5 by default.",
+        help="Share of the steps, starting with the first, in which --deep-shrink acts; 0.5 by default.",
         rich_help_panel=PLUGINS,
     ),
 ]
@@ -254,7 +254,7 @@ DeepShrinkLevel = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="The downsampler, counted from 1, whose output --deep-shrink makes smaller; 1 by default.",
+        help="Downsampler whose output --deep-shrink shrinks, counted from 1; 1 by default.",
         rich_help_panel=PLUGINS,
     ),
 ]
@@ -410,9 +410,9 @@ OPTIONS: dict[str, Any] = {
 
 
 def with_options(*kinds: type, without: Collection[str] = ()) -> Callable[[Verb], Verb]:
-    """Let a verb that ends in `**option_values` take the fields of dataclasses as options, see `pick`.
+    """Give a command that ends in `**option_values` the fields of dataclasses as options; `pick` reads them back.
 
-    Typer reads signatures: there they stand behind the verb's own parameters, and before its keyword-only ones.
+    Typer reads the signature: the options come after the command's own parameters and before its keyword-only ones.
     """
     options = [
         inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=option_of(one))
@@ -444,10 +444,10 @@ def option_of(one: Field) -> Any:
 
 
 def pick(kind: type[Options], option_values: Mapping[str, Any]) -> Options:
-    """The dataclass, made of a verb's options."""
+    """Return the dataclass built from a command's options."""
     return kind(**pick_values(kind, option_values))
 
 
 def pick_values(kind: type, option_values: Mapping[str, Any]) -> dict[str, Any]:
-    """A verb's options that are fields of a dataclass."""
+    """Return those of a command's options that are fields of a dataclass."""
     return {one.name: option_values[one.name] for one in fields(kind) if one.name in option_values}

@@ -29,7 +29,7 @@ class Work:
     limit: int | None = None
     retry_errors: bool = False
     show: bool = False
-    is_part: bool = False  # items that no folder has are nothing wrong
+    is_part: bool = False  # a partial result: items that no folder has are not an error
 
     def run(self, engine: str, workers: int, openers: "Openers", opened: "Openers") -> bool:
         """Do it; returns whether this process is the one that reports.
@@ -58,7 +58,7 @@ class Work:
         return True
 
     def leave(self) -> None:
-        """Say how many items failed, or are another process', and leave with 1 if any are."""
+        """Print how many items failed or are still being processed by another run; exit with code 1 if any are."""
         from t2i_tools.evaluation.runs.runner import chosen_batches
         from t2i_tools.evaluation.runs.store import Store
 
@@ -73,8 +73,8 @@ class Work:
             raise typer.Exit(1)
         if not self.is_part and (left := sum(row["status"] == "missing" for row in rows)):
             print(
-                f"t2i: {left} of {len(rows)} items are still in work by another process on {self.folder}: run the "
-                "same command again when that has ended",
+                f"t2i: {left} of {len(rows)} items in {self.folder} are still being processed by another run: run "
+                "the same command again when it has ended",
                 file=sys.stderr,
             )
             raise typer.Exit(1)

@@ -54,7 +54,7 @@ def sizes(
     quiet: options.Quiet = False,
     **option_values: Any,
 ) -> None:
-    """Compare sizes in one labelled image: one seed without and with entropy scaling, --two-pass and --deep-shrink."""
+    """Compare sizes in one labelled image on one seed: off, entropy scaling, and --two-pass, --deep-shrink if given."""
     from t2i_tools.evaluation.grid import Axis, Cell, draw_grid, make_cell, read_cells
     from t2i_tools.images.metadata import save_image
     from t2i_tools.workflows.grid import count_in, image_context, write_json
@@ -135,7 +135,7 @@ def caption(row: dict[str, Any], label: str | None) -> str:
     if first := row.get("two_pass", {}).get("first"):
         lines.append(f"first {first}")
     if shrunk := row.get("deep_shrink"):
-        lines.append(f"{shrunk['steps']} steps small" if shrunk["steps"] else "as without")
+        lines.append(f"shrunk in {shrunk['steps']} steps" if shrunk["steps"] else "as without")
     return "\n".join([*lines, *([f"{label}: {row[label]}"] if label else [])])
 
 

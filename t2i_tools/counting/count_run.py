@@ -114,8 +114,8 @@ def run_searches(
     for place, row in enumerate(list(rows)):
         if lost := lost_file(folder, row):
             if run.options.get("early_look"):  # what it had learned from earlier searches by then is not known any more
-                raise InputError(f"{folder / lost} is gone: put it back, or start again in another folder")
-            logger.warning("%s is gone: it is searched for again", folder / lost)
+                raise InputError(f"{folder / lost} is missing: restore it, or start over in another folder")
+            logger.warning("%s is missing: running its search again", folder / lost)
             row = search(place, left(run, rows[:place]))
         yield row
         if row["stopped"] == "interrupted":

@@ -188,7 +188,7 @@ class Family:
             one of them.
         position_limit: tokens of a side beyond which the denoiser has no position embeddings, of its config.
         single_file: name of a tensor that only this family's checkpoints hold, and the pipeline that opens them.
-        halves: whether its denoiser is a UNet, whose downsamplers halve its maps and whose upsamplers double them.
+        is_unet: whether its denoiser is a UNet, whose downsamplers halve its maps and whose upsamplers double them.
         own_scaling: how its pipeline already scales its attention by size.
         refused: plugin -> why it does not act on this family.
     """
@@ -236,7 +236,7 @@ class Family:
     sides: Callable[[Any], int] | None = None
     position_limit: Callable[[Any], int] | None = None
     single_file: tuple[str, str] | None = None
-    halves: bool = False
+    is_unet: bool = False
     own_scaling: OwnScaling | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
 
@@ -250,8 +250,8 @@ class Family:
             return self.refused[plugin]
         if plugin == "longclip" and not self.windows:
             return "its text encoders are no CLIP, and keep their length"
-        if plugin == "shrink" and not self.halves:
-            return "its denoiser is no UNet, and has no deep maps that could be shrunk"
+        if plugin == "shrink" and not self.is_unet:
+            return "its denoiser is not a UNet, so it has no deep feature maps to shrink"
         return None if self._has[plugin] else "not looked into"
 
     def has_denoiser(self, name: str, model: Any) -> bool:
@@ -273,7 +273,7 @@ class Family:
             "padding policy": bool(self.returns) and self.masking is not None,
             "counting": text,
             "longclip": self.windows,
-            "shrink": self.halves,
+            "shrink": self.is_unet,
         }
 
 
@@ -437,7 +437,7 @@ STABLE_DIFFUSION = Family(
     masking=TextMasking("encoder_attention_mask"),
     returns=GUIDED,
     windows=True,
-    halves=True,
+    is_unet=True,
     single_file=("cond_stage_model.", "StableDiffusionPipeline"),
 )
 
@@ -528,7 +528,7 @@ FAMILIES = (
             refused={"trim": "its pipeline pads up to a length of its own, whatever its call says"},
         ),
         returns=GUIDED,
-        halves=True,
+        is_unet=True,
         reading=fixed_lengths({"text_encoder": 77}),
         sides=lambda config: 2 ** (len(config.block_out_channels) - 1),  # its latents are pixels
     ),

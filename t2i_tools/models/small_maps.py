@@ -24,7 +24,7 @@ class SmallMaps:
 
 
 def announce(model: nn.Module, read: Callable[[Any], SmallMaps | None]) -> Callable[[], object]:
-    """Say of each call of a denoiser which maps are small; what is returned takes this back.
+    """Announce which maps are small in each call of a denoiser. Returns a function that withdraws this.
 
     read: called with the `DenoiserCall`; it may not depend on what a hook sets, for hooks ask it in any order.
     """

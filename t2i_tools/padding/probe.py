@@ -164,8 +164,8 @@ def probe_padding(
         pooled: As of `encoder_intervention`; "full" by default.
         pictures: Prompts whose images are kept; 8 by default.
         batch: Conditions of one prompt that are drawn in one call; 1 by default. More are faster on a small model and
-            take more memory; the last bits of an image differ with it. An image whose text says nothing of its
-            prompt, as under "clean" in most families, is drawn once per seed.
+            take more memory; the last bits of an image may depend on it. The image under "clean", where it does not
+            depend on the prompt, as in most families, is drawn once per seed.
         on_image: Called with (images made, images in all).
         call: Further arguments of the pipeline's call, such as guidance_scale.
 

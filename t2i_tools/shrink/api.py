@@ -33,24 +33,26 @@ def deep_shrink(
 ) -> Handle:
     """Shrink the deep maps of a UNet to their native size in the first steps, so that large images repeat less.
 
-    In the first part of the steps it is decided how many objects are where. There, what the downsampler `level` gives
-    is made as small as it is at the native size, per axis, and what the upsampler that mirrors it gives is enlarged
-    again; later steps see everything at its own size. Along an axis that is no larger than the native one nothing is
-    shrunk: at the native size nothing changes, to the bit. The steps with small maps cost less. What ControlNets and
-    T2I-Adapters add to small maps is shrunk like them. Other plugins, LoRAs, offloading, img2img and inpainting (which
-    begin at a later step) and compilation may come before or after it. `two_pass` takes the first steps near the native
-    size already: use one of the two.
+    The first steps decide how many objects there are and where. In these steps the output of downsampler `level` is
+    shrunk, per axis, to its size at the native image size, and the output of the matching upsampler is enlarged again;
+    later steps see every feature map at full size. An axis no larger than the native one is left alone: at the native
+    size the image is unchanged, bit for bit. Steps with shrunk maps cost less. What ControlNets and T2I-Adapters add to
+    shrunk maps is shrunk with them. Other plugins, LoRAs, offloading, img2img and inpainting (which begin at a later
+    step) and compilation may come before or after it. `two_pass` already draws its first steps near the native size:
+    use one of the two.
 
     Args:
         pipe: A pipeline with a UNet, whose scheduler says which steps come first.
-        native: The size it was trained at, (height, width) in pixels, where the configuration does not say.
-        level: After which of the UNet's downsamplers, from 1; 1 by default. Deeper ones act less.
-        share: The share of the scheduler's steps with small maps, from 0 (none) to 1 (all); 0.5 by default. A
-            step counts where it begins.
+        native: The size that the model was trained at, (height, width) in pixels; by default read from its
+            configuration.
+        level: The downsampler whose output is shrunk, counted from 1; 1 by default. Deeper ones have less effect.
+        share: The share of the scheduler's steps, starting with the first, in which maps are shrunk, from 0 (none) to
+            1 (all); 0.5 by default. Rounded up to whole steps.
 
     Returns:
-        A handle, whose `report()` gives, per axis, the side of the deep map, that of the small one and in how many of
-        the last image's steps it was there.
+        A handle, whose `report()` has one row per axis: `side` and `small`, the side of the deep feature map without
+        and with the plugin, in positions of the map; `steps`, in how many steps of the last image any axis was shrunk;
+        `of`, the number of steps in the scheduler's whole schedule; `acted`, whether this axis was shrunk.
 
     Raises:
         InputError: The native size is not known, an argument is out of range, or this is no pipeline.
@@ -87,7 +89,7 @@ def check_unet(model: nn.Module) -> None:
     able = [family for family in FAMILIES if family.supports("shrink")]
     kinds = ", ".join(dict.fromkeys(family.denoiser for family in able))
     names = ", ".join(family.name for family in able)
-    raise UnsupportedModelError(f"{type(model).__name__} has no deep maps: deep shrink works on {kinds} ({names})")
+    raise UnsupportedModelError(f"deep shrink works on {kinds} ({names}), not on {type(model).__name__}")
 
 
 def report(shrinking: Shrinking) -> Sequence[dict[str, Any]]:
@@ -100,7 +102,7 @@ def report(shrinking: Shrinking) -> Sequence[dict[str, Any]]:
 
 def _why(rows: Sequence[dict[str, Any]]) -> str:
     if rows[0]["side"] is None:
-        return "the model has not been called since"
+        return "the pipeline has not been called since it was applied"
     if all(row["side"] == row["small"] for row in rows):
         return "no side is larger than the native size"
-    return "no step of the last image is among the first ones that it acts in"
+    return "none of the last image's steps is one of those in which it acts"

@@ -51,7 +51,7 @@ def halved(side: int, times: int) -> int:
 
 
 def small_side(side: int, native: int, level: int, deeper: int) -> int:
-    """The side of a deep map with the plugin on: that at the native size, and never more than it would be.
+    """Return the side of a deep map with the plugin on: about that at the native size, never above the plain one.
 
     Args:
         side: of the latents.

@@ -180,6 +180,6 @@ def _check_masks(arguments: Mapping[str, Any], plain: Grid, small: Grid) -> None
     masks = (arguments.get("cross_attention_kwargs") or {}).get("ip_adapter_masks")
     if masks is not None and plain[0] * small[1] != plain[1] * small[0]:
         raise InputError(
-            "masks of an IP-Adapter take the image's shape, and deep shrink gives deep maps the native one: make an "
-            "image of the native shape, or leave out one of the two"
+            "an IP-Adapter's masks have the image's aspect ratio, and deep shrink gives deep feature maps the native "
+            "one: make an image of the native aspect ratio, or use the masks without deep shrink"
         )

@@ -34,7 +34,7 @@ def check_place(folder: Path, asked: str | None = None) -> None:
     if not place.is_dir():
         raise InputError(f"cannot write {asked}: {place} is not a folder")
     if not os.access(place, os.W_OK | os.X_OK):
-        why = f"it is read-only; {WRITABLE}" if is_read_only(place) else f"no permission in {place}"
+        why = f"the file system is read-only; {WRITABLE}" if is_read_only(place) else f"no permission in {place}"
         raise InputError(f"cannot write {asked}: {why}")
 
 

@@ -72,8 +72,8 @@ class PluginOptions:
             find_strength(cast("Any", self.entropy_strength))
         if self.deep_shrink and self.two_pass:
             raise InputError(
-                "--deep-shrink does not go with --two-pass, which takes the first steps near the native size already: "
-                "leave one of the two out"
+                "--deep-shrink cannot be combined with --two-pass, which already draws its first steps near the native "
+                "size: leave one of them out"
             )
         if self.deep_shrink and self.deep_shrink_share is not None and not 0 <= self.deep_shrink_share <= 1:
             raise InputError(f"--deep-shrink-share {self.deep_shrink_share:g} is out of range: use 0 to 1")
@@ -322,10 +322,16 @@ def side_by_side(left: "Image.Image", right: "Image.Image") -> "Image.Image":
     return both
 
 
+def _switch(text: str) -> bool:
+    if text not in ("off", "on"):
+        raise InputError(f"{text!r} is not a valid value: use on or off")
+    return text == "on"
+
+
 def _reader(kind: Any) -> Callable[[str], Any]:
-    """What makes a value of an option's type from its text. Raises ValueError."""
+    """What makes a value of an option's type from its text. Raises ValueError or InputError."""
     if kind is bool:
-        return lambda text: ("off", "on").index(text) == 1
+        return _switch
     if {float, str} <= set(get_args(kind)):
         return number_or_text
     for number in (float, int):

@@ -237,7 +237,7 @@ def test_what_early_looks_were_worth_is_carried_from_image_to_image(t2i, tmp_pat
     looks = [step["look"] for image in summary["images"] for step in image["history"] if step.get("look")]
     assert sum(record["seen"]) == len(looks) >= len(summary["images"])
     gone = (tmp_path / "a" / summary["images"][0]["file"]).rename(tmp_path / "gone.png")
-    complains(t2i(*more, "--number", 2), "is gone: put it back, or start again in another folder")
+    complains(t2i(*more, "--number", 2), "is missing: restore it, or start over in another folder")
     gone.rename(tmp_path / "a" / summary["images"][0]["file"])
     (tmp_path / "a" / "count.json").write_text(json.dumps({**summary, "looks": {"of": {"seen": 1}}}))
     complains(t2i(*more, "--number", 2), "cannot read the early looks in a/count.json")

@@ -119,12 +119,19 @@ def test_a_model_is_tried(tiny_folder, tmp_path, capsys):
     assert json.loads((tmp_path / "card" / "card.json").read_text())["model"]["native size"] == "64x64"
 
 
-@pytest.mark.parametrize("option", [["--output", "x"], ["--model", "y"], ["--native", "64x64"]])
-def test_options_of_a_try_without_it_are_refused(option, capsys):
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (["--output", "x"], "--output goes"),
+        (["--model", "y", "--steps", "2"], "--model, --steps go"),
+        (["--native", "64x64"], "--native goes"),
+    ],
+)
+def test_options_of_a_try_without_it_are_refused(option, says, capsys):
     with pytest.raises(SystemExit) as end:
         main(["doctor", *option])
     assert end.value.code == 2
-    assert capsys.readouterr().err == "t2i: these options go with --try, which tries every plugin on a model\n"
+    assert capsys.readouterr().err == f"t2i: {says} with --try, which tries every plugin on a model\n"
 
 
 def test_what_installs_an_extra_works_from_the_checkout():

@@ -92,7 +92,7 @@ def test_a_plugin_off_and_on(t2i, tiny_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["a cat", "--axis", "entropy-scaling=off,maybe"], "'maybe' is not a valid value"),
+        (["a cat", "--axis", "entropy-scaling=off,maybe"], "'maybe' is not a valid value: use on or off"),
         (["a cat", "--axis", "deep-shrink=on", "--axis", "deep-shrink-level=one"], "'one' is not a valid value"),
         (["a cat", "--axis", "seed=1", "--entropy-strength", "2"], "goes with --entropy-scaling"),
         (["a cat", "--axis", "entropy-scaling=on", "--axis", "entropy-rule=magic"], "magic"),

@@ -199,7 +199,7 @@ def test_count_tokens_that_cannot_be_read(t2i, saved_token, files, prompt, says)
         (["--long-prompts", "chunk", "--long-clip", "folder"], "go with method 'stretch'"),
         (["--two-pass-strength", "0.4"], "goes with --two-pass"),
         (["--deep-shrink-share", "0.4"], "goes with --deep-shrink"),
-        (["--deep-shrink", "--two-pass"], "leave one of the two out"),
+        (["--deep-shrink", "--two-pass"], "leave one of them out"),
         (["--deep-shrink", "--deep-shrink-level", "9", "--size", "96x64"], "this UNet has the downsamplers 1 to"),
         (["--two-pass", "--two-pass-strength", "0.1", "--size", "96x64"], "with 2 steps use 0.5 to 1"),
     ],

@@ -108,7 +108,7 @@ def test_a_rank_does_not_wait_for_ever(start, rows_of):
     )
     done = subprocess.run([sys.executable, "-c", code, start(rows_of(2))], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr.startswith("t2i: rank 3 was ended, because no rank has finished a batch for")
+    assert done.stderr.startswith("t2i: rank 3 stopped, because no rank has finished a batch for")
     assert done.stderr.endswith("run the same command again to go on\n")
     assert done.stderr.count("\n") == 1
 
@@ -126,7 +126,9 @@ def test_items_that_another_process_has_are_no_success(start, rows_of, capsys):
     with pytest.raises(typer.Exit) as left:
         Work(folder).leave()
     assert left.value.exit_code == 1
-    assert re.match("t2i: 3 of 3 items are still in work by another process on .*again when", capsys.readouterr().err)
+    assert re.match(
+        "t2i: 3 of 3 items in .* are still being processed by another run: .*again when", capsys.readouterr().err
+    )
 
 
 def test_a_file_system_without_locks_is_refused(start, tiny_models, rows_of, monkeypatch):
@@ -136,7 +138,7 @@ def test_a_file_system_without_locks_is_refused(start, tiny_models, rows_of, mon
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("fcntl.lockf", refuse)
-    with pytest.raises(InputError, match="cannot lock .*give a folder on a file system with locks"):
+    with pytest.raises(InputError, match="cannot lock .*use a file system that supports locks"):
         run_shard(start(rows_of(2)), tiny_models)
 
 

@@ -83,14 +83,14 @@ def test_a_full_disk(name, known, capsys, tmp_path):
 def test_a_disk_that_cannot_be_written(name, known, capsys, tmp_path):
     with mounted(tmp_path / "disk", "size=64m") as disk:
         remount(disk, "ro")
-        complains(attempt(capsys, known[name], disk / "out"), "cannot write .*disk.*: it is read-only")
+        complains(attempt(capsys, known[name], disk / "out"), "cannot write .*disk.*: the file system is read-only")
         remount(disk, "rw")
         assert attempt(capsys, known[name], disk / "out")[0] == 0
         whole = tree(disk / "out")
         for path in list((disk / "out").glob("score/*")):  # there is something left to do
             path.unlink()
         remount(disk, "ro")
-        complains(attempt(capsys, known[name], disk / "out"), "cannot write .*disk.*: it is read-only")
+        complains(attempt(capsys, known[name], disk / "out"), "cannot write .*disk.*: the file system is read-only")
         remount(disk, "rw")
         assert attempt(capsys, known[name], disk / "out")[0] == 0
         assert tree(disk / "out") == whole

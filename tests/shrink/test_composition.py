@@ -246,5 +246,5 @@ def test_residuals_by_position_and_by_name():
 def test_masks_of_an_ip_adapter():
     model = zoo.build("unet")
     masks = {"cross_attention_kwargs": {"ip_adapter_masks": [torch.ones(1, 1, 12, 16)]}}
-    with t2i.deep_shrink(StandIn(model)), pytest.raises(t2i.InputError, match="masks of an IP-Adapter"):
+    with t2i.deep_shrink(StandIn(model)), pytest.raises(t2i.InputError, match="an IP-Adapter's masks"):
         model(**zoo.inputs("unet", 12, 16), **masks)

@@ -235,7 +235,7 @@ def test_report_of_what_has_not_run():
         assert [row["axis"] for row in handle.report()] == ["height", "width"]
     with t2i.deep_shrink(pipe, share=0) as handle:
         pipezoo.call(pipe, **SIZE)
-        with pytest.warns(UserWarning, match="no step of the last image"):
+        with pytest.warns(UserWarning, match="none of the last image's steps"):
             handle.report()
 
 

@@ -121,7 +121,7 @@ class GenerateValues(JobValues):
             size_of(self.native)
         if self.deep_shrink and self.two_pass:
             raise FieldError(
-                "deep_shrink", "two passes take the first steps near the native size already: leave one of the two out"
+                "deep_shrink", "two passes already draw their first steps near the native size: turn one of them off"
             )
         self._check_start(options.output.expanduser().resolve())
         list(self.variants(registry))

@@ -108,8 +108,8 @@ def _other_sizes() -> Fields:
     )
     about = "Keeps the number and place of things at larger sizes; takes the time of about two images"
     two_pass = gr.Checkbox(False, label="Two passes: compose at the model's own size, then enlarge", info=about)
-    about = "Keeps larger images from repeating things, in less time than without; on UNets, in place of two passes"
-    shrink = gr.Checkbox(False, label="Deep shrink: small deep maps in the first steps", info=about)
+    about = "Larger images repeat fewer objects, in less time than a plain image; UNets only, not with two passes"
+    shrink = gr.Checkbox(False, label="Deep shrink: smaller deep feature maps in the first steps", info=about)
     with gr.Accordion("Details", open=False):
         native = gr.Textbox("", label="Trained at", placeholder="WxH, where the model does not say")
         with gr.Row():
@@ -118,8 +118,8 @@ def _other_sizes() -> Fields:
         layers = gr.Textbox("", label="Layers", placeholder="all; or a part of their names")
         second = gr.Slider(0.05, 1, 0.5, step=0.05, label="Strength of the second pass")
         with gr.Row():
-            share = gr.Slider(0.05, 1, SHARE, step=0.05, label="Share of the steps with small maps", min_width=140)
-            level = gr.Slider(1, 3, LEVEL, step=1, label="Small from downsampler", min_width=140)
+            share = gr.Slider(0.05, 1, SHARE, step=0.05, label="Share of the steps with shrunk maps", min_width=140)
+            level = gr.Slider(1, 3, LEVEL, step=1, label="Downsampler whose output is shrunk", min_width=140)
     fields = {"entropy_scaling": scaling, "entropy_rule": rule, "entropy_strength": strength, "native": native}
     fields |= {"deep_shrink": shrink, "deep_shrink_share": share, "deep_shrink_level": level}
     return fields | {"entropy_layers": layers, "two_pass": two_pass, "two_pass_strength": second}

@@ -125,7 +125,7 @@ def read_fields(shown: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_axis(shown: Mapping[str, Any], name: str) -> bool:
-    """Whether an axis is asked for. Raises FieldError for one without values, and for values of nothing."""
+    """Return whether an axis is set. Raises FieldError for an axis without values, and for values without an axis."""
     axis, values = shown[name], shown[f"{name}_values"]
     if axis and not values:
         raise FieldError(f"{name}_values", f"give the values of {axis}, separated by commas, or clear {axis}")

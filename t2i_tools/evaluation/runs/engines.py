@@ -95,10 +95,9 @@ def run_accelerate(
 
 
 def accelerate_rank() -> tuple[int, str]:
-    """This process's number among those of `accelerate launch`, from 0, and the device that it was given.
+    """Return this process's rank among those of `accelerate launch`, from 0, and the device assigned to it.
 
-    From here on the rank ends with its launcher, and says so: what the launcher prints of a lost rank says not what
-    to do.
+    From here on the rank ends when its launcher does, and says what to do, which the launcher's own message does not.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         _end_with_launcher(int(os.environ.get("RANK", 0)))  # before torch is here, which takes seconds
@@ -141,7 +140,7 @@ def _end_with_launcher(rank: int) -> None:
         while os.getppid() == launcher:
             if wait([mouth], POLL_SECONDS) and signal.SIGTERM in os.read(mouth, 64):
                 break
-        _end(rank, "was ended, because another rank was lost or accelerate was stopped")
+        _end(rank, "stopped, because another rank was lost or the accelerate launcher has ended")
 
     threading.Thread(target=listen, daemon=True).start()
 
@@ -155,7 +154,7 @@ def _end_when_stuck(store: Store, rank: int) -> None:
         batches = range(len(store.manifest.batches))
         now = sum(store.done(stage, batch) for stage in STAGES for batch in batches)
         done, since = now, since if now == done else time.monotonic()
-    _end(rank, f"was ended, because no rank has finished a batch for {STUCK_SECONDS / 3600:g} h")
+    _end(rank, f"stopped, because no rank has finished a batch for {STUCK_SECONDS / 3600:g} h")
 
 
 def _end(rank: int, why: str) -> None:

@@ -100,8 +100,8 @@ def _run_stage(
             losses[batch] += 1
             if losses[batch] == MOST_LOSSES:
                 raise ModelError(
-                    f"{MOST_LOSSES} actors of Ray were lost over batch {batch} of {stage}, perhaps for want of memory: "
-                    f"{AGAIN}, with a smaller --batch in a new folder where it recurs"
+                    f"{MOST_LOSSES} Ray actors were lost on batch {batch} of {stage}, perhaps out of memory: {AGAIN}; "
+                    "if it happens again, start in a new folder with a smaller --batch"
                 ) from error
             actor = hire()
             todo.appendleft(batch)

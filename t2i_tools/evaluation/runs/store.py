@@ -155,7 +155,7 @@ class Store:
 
     @contextmanager
     def claim(self, stage: str, batch: int) -> Iterator[bool]:
-        """Whether the batch is this process' own, until the end of the block or of the process, however it ends.
+        """Yield whether this process has claimed the batch, until the block or the process ends, however it ends.
 
         Raises InputError where the folder cannot be written, or its file system has no locks.
         """
@@ -168,7 +168,7 @@ class Store:
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN):  # else it would seem to be another process', for ever
                 raise InputError(
-                    f"cannot lock {self.folder / LOCK} ({error.strerror}): give a folder on a file system with locks"
+                    f"cannot lock {self.folder / LOCK} ({error.strerror}): use a file system that supports locks"
                 ) from error
             yield False
             return

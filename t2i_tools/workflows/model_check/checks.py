@@ -145,10 +145,10 @@ def check_deep_shrink(runner: Runner, pairs: int) -> Iterator[Check]:
     if runner.native is None:
         yield Check(name, "acts", "skipped", "the model does not say its native size: pass native=(height, width)")
         return
-    with plugin():  # complains where the denoiser is none that it acts on
+    with plugin():  # raises where the plugin does not support the denoiser
         sizes = [size for size in runner.other_sizes() if size[0] > runner.native[0]]
     if not sizes:
-        yield Check(name, "acts", "unsupported", "the model takes no size above its own")
+        yield Check(name, "acts", "unsupported", "the model accepts no size above its native one")
         return
     trial = attempt(runner, plugin, size=sizes[0])
     yield _shrink_acts(name, runner, trial, format_size(sizes[0]))
