@@ -19,6 +19,7 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Steps = Annotated[int, Field(ge=1)]
 Guidance = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 Strength = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 ScalingStrength = Annotated[
     float,
     Field(ge=-10, le=10),

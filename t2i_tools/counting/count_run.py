@@ -112,7 +112,10 @@ def run_searches(
         return row
 
     for place, row in enumerate(list(rows)):
-        if lost := lost_file(folder, row):
+        lost, begun = lost_file(folder, row), (folder / SEARCH.format(place + 1)).is_file()
+        if begun and not lost:  # by a run that was stopped when it searched again: the files are its best so far
+            row = search(place, left(run, rows[:place]))
+        elif lost:
             if run.options.get("early_look"):  # what it had learned from earlier searches by then is not known any more
                 raise InputError(f"{folder / lost} is missing: restore it, or start over in another folder")
             logger.warning("%s is missing: running its search again", folder / lost)

@@ -238,7 +238,9 @@ class ConditionRunner:
     ) -> None:
         self.pipe, self.options, self.call, self.batch = pipe, options, call, batch
         self.conditions = [condition for condition in conditions if condition != "full"]
-        self._blanks: dict[tuple[int, str], Image.Image] = {}  # by seed and embeddings, those under "clean"
+        self._blanks: dict[int, tuple[str, Image.Image]] = {}  # seed -> the latest text under "clean", and its image
+        self._read: tuple[str, list[dict[str, Any]]] | None = None  # the latest prompt, and its texts
+        check_supported(known_family(pipe), pipe)
         self.cross = find_family(unwrapped(denoiser(pipe))).cross_attention
         routes = ("encoder",) if self.cross else ("encoder", "diffusion")
         self.cells = [ConditionScores("plain", "full")]
@@ -262,28 +264,33 @@ class ConditionRunner:
         self, prompt: str, conditions: Sequence[Condition], seed: int, others: Mapping[str, Any]
     ) -> list[Image.Image]:
         """One image per condition of the encoder's output."""
-        family = known_family(self.pipe)
-        check_supported(family, self.pipe)
-        check_windows(self.pipe, [prompt])
-        made = intervened(self.pipe, prompt, conditions, options=reading_of(self.call), **others)
-        images: dict[int, Image.Image] = {}
-        blank = conditions.index("clean")  # among those that are always run; of most families the same for all prompts
-        key = seed, _fingerprint(made[blank])
-        if key in self._blanks:
-            images[blank] = self._blanks[key]
-        missing = [index for index in range(len(conditions)) if index not in images]
-        for start in range(0, len(missing), self.batch):
-            chosen = missing[start : start + self.batch]
-            embeds = [made[index] for index in chosen]
-            noise = [torch.Generator().manual_seed(seed) for _ in embeds]
-            text, call = embeds[0], dict(self.call)
-            if len(embeds) > 1:
-                text = joined(embeds, family.layered)
-                call |= {name: [value] * len(embeds) for name, value in call.items() if _is_negative(name, value)}
-            drawn = to_images(self.pipe(**text, **call, generator=noise, output_type="np").images)
-            images |= zip(chosen, drawn, strict=True)
-        self._blanks[key] = images[blank]
-        return [images[index] for index in range(len(conditions))]
+        made = self._texts(prompt, conditions, others)
+        blank = conditions.index("clean")  # always run; for most families its text is the same for all prompts
+        rest = [embeds for index, embeds in enumerate(made) if index != blank]
+        parts = [rest[start : start + self.batch] for start in range(0, len(rest), self.batch)]
+        images = [image for part in parts for image in self._drawn(part, seed)]
+        text = _fingerprint(made[blank])
+        if self._blanks.get(seed, ("",))[0] != text:  # in a call of its own, so that no batch depends on it
+            self._blanks[seed] = text, self._drawn([made[blank]], seed)[0]
+        images.insert(blank, self._blanks[seed][1])
+        return images
+
+    def _texts(self, prompt: str, conditions: Sequence[Condition], others: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The embeddings under each condition, read once for all seeds of a prompt."""
+        if self._read is None or self._read[0] != prompt:
+            check_windows(self.pipe, [prompt])
+            made = intervened(self.pipe, prompt, conditions, options=reading_of(self.call), **others)
+            self._read = prompt, made
+        return self._read[1]
+
+    def _drawn(self, embeds: Sequence[dict[str, Any]], seed: int) -> list[Image.Image]:
+        """One image for each of these texts, in one call."""
+        noise = [torch.Generator().manual_seed(seed) for _ in embeds]
+        text, call = embeds[0], dict(self.call)
+        if len(embeds) > 1:
+            text = joined(embeds, known_family(self.pipe).layered)
+            call |= {name: [value] * len(embeds) for name, value in call.items() if _is_negative(name, value)}
+        return to_images(self.pipe(**text, **call, generator=noise, output_type="np").images)
 
 
 def _fingerprint(embeds: Mapping[str, Any]) -> str:

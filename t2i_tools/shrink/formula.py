@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from t2i_tools.errors import InputError
 
 LEVEL = 1  # which of the downsamplers, from 1
+ROUNDING = 0.01  # of the schedule's span: a timestep further from all of its is another schedule's
 SHARE = 0.5  # of the steps. Both were chosen on dev prompts of the bundled model.
 
 
@@ -41,8 +42,16 @@ def place(time: float, timesteps: Sequence[float]) -> int:
     By place and not by noise level, which schedulers write in different units (0 to 1000, 0 to 1, the logarithm of
     sigma). By timestep and not by counting calls: then the denoiser stays one function of latents and timestep, which
     every solver integrates as it does without the plugin, and img2img begins where its first timestep stands.
+
+    Raises InputError for a timestep of another schedule.
     """
-    return min(range(len(timesteps)), key=lambda index: abs(timesteps[index] - time))
+    nearest = min(range(len(timesteps)), key=lambda index: abs(timesteps[index] - time))
+    if abs(timesteps[nearest] - time) > ROUNDING * max(map(abs, timesteps)):
+        raise InputError(
+            f"timestep {time:g} is none of the scheduler's of the pipeline that deep shrink was applied to: apply it "
+            "to the pipeline that you call"
+        )
+    return nearest
 
 
 def halved(side: int, times: int) -> int:

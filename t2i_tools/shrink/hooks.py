@@ -14,7 +14,9 @@ from torch.utils._pytree import tree_map_only
 
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.handle import Handle
+from t2i_tools.models.anatomy import denoiser
 from t2i_tools.models.calls import DenoiserCall, Grid, parameters, read_call
+from t2i_tools.models.compiled import unwrapped
 from t2i_tools.models.small_maps import SmallMaps, announce
 from t2i_tools.shrink.formula import check_level, distinct, halved, place, small_side, small_steps
 
@@ -42,16 +44,18 @@ class Schedule:
 
     def __init__(self, pipe: Any) -> None:
         self._pipe = weakref.ref(pipe)  # its scheduler may be exchanged
-        self._scheduler = pipe.scheduler  # which pipelines of the same parts share, when the first is gone
+        self._scheduler = pipe.scheduler  # of a copy of the pipeline, or when it is gone
         self._source: Any = None
         self._timesteps: list[float] = []
 
-    def timesteps(self) -> list[float]:
-        """Without those that are there twice; a new list for each image."""
-        self._scheduler = getattr(self._pipe(), "scheduler", self._scheduler)
+    def timesteps(self, model: nn.Module) -> list[float]:
+        """Without those that are there twice; a new list for each image. model: the denoiser that is called."""
+        pipe = self._pipe()
+        if pipe is not None and unwrapped(denoiser(pipe)) is model:  # a copy's is another, as is the copied scheduler
+            self._scheduler = pipe.scheduler
         source = self._scheduler.timesteps
         if source is not self._source:
-            self._source, self._timesteps = source, distinct([float(time) for time in source])
+            self._source, self._timesteps = source, distinct(source.tolist())
         return self._timesteps
 
 
@@ -83,8 +87,10 @@ class Shrinking:
 
     def small_maps(self, call: DenoiserCall) -> SmallMaps | None:
         """Which maps of a call are small, and how small; None where none is."""
-        timesteps = self.schedule.timesteps()
-        if self.ended or place(call.time, timesteps) >= small_steps(self.share, len(timesteps)):
+        if self.ended:
+            return None
+        timesteps = self.schedule.timesteps(call.model)
+        if place(call.time, timesteps) >= small_steps(self.share, len(timesteps)):
             return None
         sides = zip(call.grid, self.native, strict=True)
         rows, columns = (small_side(side, native, self.level, self.deeper) for side, native in sides)
@@ -145,7 +151,7 @@ class Shrinking:
         return rows
 
     def _note(self, call: DenoiserCall) -> None:
-        timesteps = self.schedule.timesteps()
+        timesteps = self.schedule.timesteps(call.model)
         if timesteps is not self._timesteps:
             self._timesteps, self._small = timesteps, set()
         self._grid = call.grid

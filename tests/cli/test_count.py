@@ -228,6 +228,30 @@ def test_a_finished_image_that_is_gone_is_searched_for_again(t2i, tmp_path, name
     assert files(tmp_path / "a") == sorted([*whole, "count.json"])
 
 
+def test_searching_again_may_be_interrupted(t2i, tmp_path, monkeypatch):
+    from t2i_tools.counting.search import Search
+
+    command = ("apples", 100, "--method", "best_of", "--budget", 6, "--output", "a")
+    first = t2i(*command)
+    image = tmp_path / "a" / json.loads((tmp_path / "a" / "count.json").read_text())["images"][0]["file"]
+    whole = {path: (tmp_path / "a" / path).read_bytes() for path in files(tmp_path / "a") if path != "count.json"}
+    image.unlink()
+    go_on = Search.__next__
+
+    def interrupted(search):
+        if len(search.history) == 1:
+            raise KeyboardInterrupt
+        return go_on(search)
+
+    monkeypatch.setattr(Search, "__next__", interrupted)
+    assert t2i(*command)[0] == 130
+    assert image.read_bytes() != whole[image.name]
+    monkeypatch.setattr(Search, "__next__", go_on)
+    assert t2i(*command)[:2] == first[:2]
+    assert whole == {path: (tmp_path / "a" / path).read_bytes() for path in files(tmp_path / "a") if path in whole}
+    assert files(tmp_path / "a") == sorted([*whole, "count.json"])
+
+
 def test_what_early_looks_were_worth_is_carried_from_image_to_image(t2i, tmp_path):
     more = ("apples", 200, "--method", "best_of", "--early-look", "--steps", 8, "--budget", 3, "--output", "a")
     assert t2i(*more, "--number", 2)[0] == 0

@@ -117,14 +117,25 @@ def test_no_image_is_drawn_twice(clip, batch):
             hook.remove()
     drawn = sum(rows) // (2 * CALL["num_inference_steps"])  # guidance draws against the empty prompt
     assert drawn == 2 * (3 * 4 + 1)
-    calls = 2 * (3 if batch > 1 else 3 * 4 + 1)
-    assert len(texts) == 2 * 3 * 3 + calls  # the prompt, the empty one and another's pads, and what guidance reads
+    calls = 2 * ((3 if batch > 1 else 3 * 4) + 1)
+    assert len(texts) == 3 * 3 + calls  # the prompt, the empty one and another's pads, and what guidance reads
     clean = next(cell for cell in found.cells if cell.condition == "clean").pictures
     assert len({picture.tobytes() for picture in clean}) == 2
     if batch == 1:
         embeds = encoder_intervention(pipe, PROMPTS[2], "clean")
         alone = pipe(**embeds, generator=[torch.Generator().manual_seed(1)], **CALL).images[0]
         assert clean[5].tobytes() == alone.tobytes()
+
+
+def test_the_images_of_a_prompt_do_not_depend_on_those_before_it(clip):
+    """Batches are the same with and without a clean image that is there already."""
+    pipe = shared("stable_diffusion")
+    after, alone = (probe_padding(pipe, prompts, clip=clip, batch=3, **CALL) for prompts in (PROMPTS[:2], PROMPTS[1:2]))
+    first = {cell.condition: cell.pictures[0] for cell in alone.cells}  # but "swapped", which takes two prompts
+    assert len(first) > 3
+    for cell in after.cells:
+        if cell.condition in first:
+            assert cell.pictures[1].tobytes() == first[cell.condition].tobytes(), cell.condition
 
 
 def test_a_pooled_vector_of_the_prompt_makes_clean_images_differ(clip):

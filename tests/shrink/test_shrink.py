@@ -13,6 +13,7 @@ from support.shared import copied, traces
 from support.stand_in import StandIn
 
 import t2i_tools as t2i
+from t2i_tools.errors import InputError
 from t2i_tools.shrink.formula import halved
 
 SIZE = {"height": 96, "width": 128}
@@ -200,6 +201,26 @@ def test_a_copy_of_the_pipeline_has_a_handle_of_its_own():
     twin.unet.t2i_handles["deep shrink"].remove()
     assert torch.equal(pipezoo.call(twin, **SIZE), plain)
     assert not any(traces(twin)["handles"]) and "t2i_small_maps" not in vars(twin.unet)
+
+
+def test_a_copy_goes_by_its_own_scheduler():
+    pipe = pipezoo.build("stable_diffusion")
+    handle = t2i.deep_shrink(pipe)
+    expected = pipezoo.call(pipe, **SIZE, num_inference_steps=7)
+    twin = copy.deepcopy(pipe)
+    pipezoo.call(pipe, **SIZE, num_inference_steps=3)
+    assert torch.equal(pipezoo.call(twin, **SIZE, num_inference_steps=7), expected)
+    handle.remove()
+
+
+def test_another_pipeline_of_the_same_parts_is_refused_while_its_schedule_differs():
+    pipe = copied("stable_diffusion")
+    other = type(pipe)(**pipe.components)
+    other.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
+    with t2i.deep_shrink(pipe):
+        pipezoo.call(pipe, **SIZE, num_inference_steps=3)
+        with pytest.raises(InputError, match="apply it to the pipeline that you call"):
+            pipezoo.call(other, **SIZE, num_inference_steps=8)
 
 
 def test_a_batch_and_one_by_one():

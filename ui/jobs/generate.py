@@ -31,6 +31,7 @@ from ..values import (
     Prompt,
     ScalingStrength,
     Seed,
+    Share,
     Steps,
     Strength,
     check_at_most,
@@ -75,7 +76,7 @@ class GenerateValues(JobValues):
     two_pass: bool = False
     two_pass_strength: Strength | None = None
     deep_shrink: bool = False
-    deep_shrink_share: Strength | None = None
+    deep_shrink_share: Share | None = None
     deep_shrink_level: int | None = None
     image: Hash | None = None
     strength: Strength = 0.6

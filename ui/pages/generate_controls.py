@@ -118,7 +118,7 @@ def _other_sizes() -> Fields:
         layers = gr.Textbox("", label="Layers", placeholder="all; or a part of their names")
         second = gr.Slider(0.05, 1, 0.5, step=0.05, label="Strength of the second pass")
         with gr.Row():
-            share = gr.Slider(0.05, 1, SHARE, step=0.05, label="Share of the steps with shrunk maps", min_width=140)
+            share = gr.Slider(0, 1, SHARE, step=0.05, label="Share of the steps with shrunk maps", min_width=140)
             level = gr.Slider(1, 3, LEVEL, step=1, label="Downsampler whose output is shrunk", min_width=140)
     fields = {"entropy_scaling": scaling, "entropy_rule": rule, "entropy_strength": strength, "native": native}
     fields |= {"deep_shrink": shrink, "deep_shrink_share": share, "deep_shrink_level": level}
