@@ -92,7 +92,7 @@ def doctor(
     names = [one.name for one in fields(chosen) if getattr(chosen, one.name) != getattr(usual, one.name)]
     others: dict[str, Any] = {"output": output, "detector": detector, "label": label, "number": number}
     others |= {"native": native, "steps": steps, "guidance": guidance}
-    if names := [*names, *(name for name, value in others.items() if value)]:
+    if names := [*names, *(name for name, value in others.items() if value is not None)]:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
         raise InputError(f"{flags} go{'es' * (len(names) == 1)} with --try, which tries every plugin on a model")
     report = examine()

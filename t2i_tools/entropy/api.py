@@ -143,7 +143,7 @@ def report(scalings: Sequence[Scaling]) -> list[dict[str, Any]]:
 
 def _why(rows: list[dict[str, Any]]) -> str:
     if all(row["N"] is None for row in rows):
-        return "the model has not been called since"
+        return "the model has not been called since it was applied"
     if all(row["N"] == row["T"] for row in rows):
         return "this is the native size, N = T in every layer"
     if all(row["gain"] == 1.0 for row in rows):

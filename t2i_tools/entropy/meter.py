@@ -88,7 +88,7 @@ class EntropyMeter:
     def report(self) -> list[dict[str, Any]]:
         """layer, step, N, H, normalised; warns when there is nothing to report."""
         if not self.entropies:
-            warnings.warn("no attention was measured: the model has not been called since", stacklevel=3)
+            warnings.warn("no attention was measured: the model has not been called since it was applied", stacklevel=3)
         means = {key: float(torch.stack(values).mean()) for key, values in self.entropies.items()}
         return [
             {"layer": layer, "step": step, "N": n, "H": mean, "normalised": mean / math.log(max(n, 2))}

@@ -232,7 +232,10 @@ class RowExchange:
     def report(self) -> list[dict[str, Any]]:
         """layer, calls in which rows of its text were exchanged, and how many; warns when none were."""
         if not any(hook.calls for hook in self.chosen):
-            warnings.warn("the padding intervention did nothing: the pipeline has not been called since", stacklevel=3)
+            warnings.warn(
+                "the padding intervention did nothing: the pipeline has not been called since it was applied",
+                stacklevel=3,
+            )
         return [{"layer": one.name, "calls": one.calls, "rows": one.exchanged} for one in self.chosen]
 
 

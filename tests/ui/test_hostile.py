@@ -43,7 +43,7 @@ VALUES = [
     {**OK, "loras": "abc"},
     {**OK, "two_pass": "perhaps"},
     {**OK, "deep_shrink": True, "two_pass": True},
-    *({**OK, "deep_shrink": True, "deep_shrink_share": value} for value in (0, 2, "half")),
+    *({**OK, "deep_shrink": True, "deep_shrink_share": value} for value in (-0.1, 2, "half")),
     *({**OK, "deep_shrink": True, "deep_shrink_level": value} for value in (0, -1, "deep")),
     {**OK, "entropy_scaling": "on", "entropy_rule": "__import__('os')"},
     {**OK, "entropy_scaling": "on", "native": "1e9x1"},
