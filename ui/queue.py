@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from t2i_tools.errors import InputError
+from t2i_tools.errors import InputError, T2IError
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = STATES = ("queued", "running", "done", "failed", "cancelled")
 ATTEMPTS = 3
@@ -25,6 +25,7 @@ TABLE = """CREATE TABLE IF NOT EXISTS jobs (
 ADDED = ("started REAL", "worked REAL NOT NULL DEFAULT 0", "source TEXT NOT NULL DEFAULT ''")
 COLUMNS = "number, id, owner, kind, asked, state, attempts, result, error, created, finished, worked, source"
 JSON_COLUMNS = ("asked", "result")
+SQLITE_ERROR = 1  # a wrong statement or table; Python has the name from 3.11 on
 RECENT = 20  # jobs of a kind, whose mean is the time that the next is expected to take
 
 
@@ -61,16 +62,27 @@ class Job:
         return f"{self.number:05}-{self.id}"
 
 
+class BrokenQueueError(T2IError):
+    """The file of the queue is malformed, or no database."""
+
+
 @contextmanager
 def usable_queue() -> Iterator[None]:
-    """Turn errors of SQLite and of the disk into an InputError: a full or read-only disk, or a damaged file."""
+    """Turn what SQLite says of its disk into an InputError, which is worth another try, and of a broken file into a
+    BrokenQueueError, which is not. What it says of a statement is an error of ours, and stays as it is."""
+    unusable = "the server cannot use its queue, jobs.sqlite3 ({}): its operator has to {}"
     try:
         yield
-    except (sqlite3.DatabaseError, OSError) as error:
-        raise InputError(
-            f"the server cannot use its queue, jobs.sqlite3 ({error}): its operator has to free some space, make "
-            "the file writable or repair it; then try again"
-        ) from error
+    except (sqlite3.OperationalError, OSError) as error:
+        if getattr(error, "sqlite_errorcode", None) == SQLITE_ERROR:
+            raise
+        mend = "free some space or make the file writable; then try again"
+        raise InputError(unusable.format(error, mend)) from error
+    except sqlite3.DatabaseError as error:
+        if type(error) is not sqlite3.DatabaseError:
+            raise
+        mend = "restore the file or move it away, and restart the server"  # malformed, or no database
+        raise BrokenQueueError(unusable.format(error, mend)) from error
 
 
 class Jobs:

@@ -104,13 +104,16 @@ class Worker(threading.Thread):
 
     def _until_written(self, write: Callable[[], Written]) -> Written | None:
         """What changes the queue, tried until its disk takes it; None when the server ends before."""
+        logged = ""
         while True:
             try:
                 return write()
             except InputError as error:
                 if self._ended.is_set():
                     return None  # the next start takes up what is not written
-                log.error("%s", error)
+                if str(error) != logged:
+                    logged = str(error)
+                    log.error("%s", logged)
                 self._tidy()
                 self._ended.wait(RETRY)
 
@@ -142,7 +145,7 @@ class Worker(threading.Thread):
             self._until_written(partial(self._jobs.put_back, job, context.result, context.worked))
             self._context = None
             if context.stop.is_set() and not self._ended.is_set():  # cancelled at the last moment
-                self._jobs.drop(job)
+                self._until_written(partial(self._jobs.drop, job))
             return
         except Cancelled:
             if self._ended.is_set():

@@ -13,7 +13,7 @@ import typer
 
 from t2i_tools._version import __version__
 from t2i_tools.cli.commands import Group, Verb
-from t2i_tools.errors import DEBUG, T2IError, debugging, first_line
+from t2i_tools.errors import DEBUG, InputError, T2IError, debugging, first_line
 from t2i_tools.files import UNUSABLE, unwritable
 
 VERBS = (
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = _debug_first(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(words, prog_name="t2i", standalone_mode=False)
-        print(end="", flush=True)  # not at exit, where nobody could say what is wrong with it
+        _flush()
     except T2IError as error:
         code = _complain(str(error))
     except ImportError as error:
@@ -107,17 +107,31 @@ def main(arguments: list[str] | None = None) -> None:
         if "temporary directory" in str(error):  # of Python's own, which looks for one that it can write
             code = _complain("no writable folder for temporary files: free some space, or set TMPDIR to another folder")
         elif error.errno in UNUSABLE:
-            code = _complain(str(unwritable(error.filename or "what is printed", error)))
-            _drop_output()
+            code = _complain(str(_full_disk(error)))
         else:
             raise
     sys.exit(code or 0)
 
 
-def _drop_output() -> None:
-    """Let Python's end find no output that it would fail to write once more."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _full_disk(error: OSError) -> InputError:
+    """What to say of a verb's error, with the file if that can be known: one of write() does not name it."""
+    try:
+        _flush()
+    except InputError as printed:
+        return unwritable(error.filename, error) if error.filename else printed
+    return unwritable(error.filename or "a file or what is printed", error)
+
+
+def _flush() -> None:
+    """Write what is printed now: at exit nobody could say what is wrong with it. Raises InputError on a full disk."""
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        if error.errno not in UNUSABLE:
+            raise
+        with suppress(OSError):  # Python's end is to find no output that it would fail to write once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise unwritable("what is printed", error) from error
 
 
 def _with_hint(message: str) -> str:

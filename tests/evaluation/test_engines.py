@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import typer
+from support.waiting import wait_until
 
 from t2i_tools.cli.running import Work
 from t2i_tools.errors import InputError, ModelError
@@ -99,18 +101,51 @@ def test_ranks_of_accelerate_try_an_error_again_once(launch, rows_of, tmp_path):
     assert [row["status"] for row in rows] == ["error", "ok", "ok", "ok", "ok"]
 
 
-def test_a_rank_does_not_wait_for_ever(start, rows_of):
-    """Another machine that is off closes no connection, so that only the want of batches tells."""
-    code = (
-        "import sys, time; from t2i_tools.evaluation.runs import engines\n"
-        "engines.STUCK_SECONDS = 0.5\n"
-        "engines._end_when_stuck(engines.Store(sys.argv[1]), 3)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, start(rows_of(2))], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert done.stderr.startswith("t2i: rank 3 stopped, because no rank has finished a batch for")
-    assert done.stderr.endswith("run the same command again to go on\n")
-    assert done.stderr.count("\n") == 1
+WAITING_RANK = """
+import sys, threading
+from types import SimpleNamespace
+from t2i_tools.evaluation.runs import engines
+
+wait = threading.Event().wait
+state = SimpleNamespace(num_processes=2, process_index=1, is_main_process=False, wait_for_everyone=wait)
+engines._ranks = lambda: state
+engines.BEAT_SECONDS, engines.LOST_BEATS = 0.1, 20
+engines.run_accelerate(sys.argv[1], None)
+"""
+
+
+def test_a_rank_waits_for_one_that_is_slow_and_not_for_one_that_is_gone(start, rows_of):
+    """Another machine that is off closes no connection, so that only the want of a sign of life tells."""
+    folder = start(rows_of(2))
+    command = [sys.executable, "-c", WAITING_RANK, folder]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as rank:
+        wait_until((folder / ".rank-1").exists, 60)
+        until = time.monotonic() + 6  # three times as long as one that is gone is waited for
+        while time.monotonic() < until:
+            (folder / ".rank-0").touch()
+            time.sleep(0.05)
+        assert rank.poll() is None
+        _, err = rank.communicate(timeout=60)
+    assert rank.returncode == 2
+    assert err.startswith("t2i: rank 1 stopped, because rank 0 has given no sign of life for")
+    assert err.endswith("run the same command again to go on\n")
+    assert err.count("\n") == 1
+
+
+def test_a_rank_that_has_met_the_others_waits_for_none(start, rows_of, tiny_models, monkeypatch):
+    """They may leave while the first one writes its report."""
+    folder, ended = start(rows_of(2)), []
+    state = SimpleNamespace(num_processes=2, process_index=0, is_main_process=True, device="cpu")
+    state.wait_for_everyone = lambda: None
+    monkeypatch.setattr(engines, "_ranks", lambda: state)
+    monkeypatch.setattr(engines, "_end", lambda *why: ended.append(why))
+    monkeypatch.setattr(engines, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(engines, "LOST_BEATS", 10**6)
+    assert engines.run_accelerate(folder, tiny_models)
+    monkeypatch.setattr(engines, "LOST_BEATS", 1)
+    time.sleep(0.2)
+    assert ended == []
+    assert not list(folder.glob(".rank-*"))
 
 
 def test_a_rank_that_has_lost_another_says_what_to_do():
@@ -162,6 +197,15 @@ def test_ray(whole, cluster, start, spawned_models, rows_of, tree, world):
     assert tree(folder) == whole
     notes = read_log(folder / "timings.jsonl")
     assert len(notes) == len({(note["stage"], note["batch"]) for note in notes}) == 9
+
+
+def test_a_cluster_behind_the_client_of_ray_is_refused(start, spawned_models, rows_of, monkeypatch):
+    pytest.importorskip("ray")
+    from t2i_tools.evaluation.runs.ray_engine import run_ray
+
+    monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:10001")
+    with pytest.raises(InputError, match=r"^a cluster behind ray:// cannot be used: run this on a machine of the"):
+        run_ray(start(rows_of(2)), spawned_models, 1)
 
 
 @pytest.mark.slow

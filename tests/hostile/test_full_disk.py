@@ -104,6 +104,37 @@ def test_a_full_disk_behind_what_is_printed(tmp_path):
     assert done.stderr == b"t2i: cannot write what is printed: No space left on device: free some space and try again\n"
 
 
+FULL_VERB = """
+import errno, os
+from t2i_tools import cli
+
+def verb(*arguments, **options):
+    print({printed})
+    if {fails}:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as write() of any file does, which names none
+
+cli.app = verb
+cli.main([])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /dev/full")
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_full_disk_behind_more_than_python_keeps_of_what_is_printed(fails):
+    code = FULL_VERB.format(printed="'x' * 99999", fails=fails)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith("t2i: cannot write what is printed: No space left on device: free some space")
+
+
+def test_a_full_disk_behind_a_file_that_is_not_named():
+    code = FULL_VERB.format(printed="'made'", fails=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "made\n", 1)
+    assert done.stderr.startswith("t2i: cannot write a file or what is printed: No space left on device: free some")
+
+
 def test_a_line_that_a_full_disk_tore_takes_no_other_with_it(tmp_path):
     from t2i_tools.evaluation.rows_io import append_row, read_log
 

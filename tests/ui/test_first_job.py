@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from t2i_tools.errors import InputError
 from t2i_tools.ui import app
 from t2i_tools.ui.job_panel import LATER, LATER_TICK, JobPanel
 from t2i_tools.ui.service import Service
@@ -58,14 +59,22 @@ def test_a_preparation_that_fails_ends_no_server(options, tmp_path):
 
 
 @pytest.mark.parametrize("chosen", [None, *WAITING])
-def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(chosen, monkeypatch):
-    for name in WAITING:
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(chosen, options, tmp_path, monkeypatch):
+    for name in (*WAITING, "GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
         monkeypatch.setenv(name, "0")  # so that it is as it was afterwards
         monkeypatch.delenv(name)
     if chosen:
         monkeypatch.setenv(chosen, "1")
-    app._let_threads_sleep()
-    said = {name: os.environ[name] for name in WAITING if name in os.environ}
+    said = {}
+
+    def serve(page, service):
+        said.update({name: os.environ[name] for name in WAITING if name in os.environ})
+        raise InputError("the port is taken")
+
+    monkeypatch.setattr("t2i_tools.ui.server.serve", serve)
+    monkeypatch.setattr(app, "build", lambda service: None)
+    with pytest.raises(InputError, match="the port is taken"):
+        app.launch(replace(options, output=tmp_path))
     assert said == ({chosen: "1"} if chosen else {"OMP_WAIT_POLICY": "PASSIVE"})
 
 

@@ -6,7 +6,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from multiprocessing.connection import wait
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 3
-STUCK_SECONDS = 24 * 3600  # longer than any batch takes
+BEAT_SECONDS = 60
+LOST_BEATS = 60  # so many looks in which a rank gave no sign, an hour: its process is gone
 AGAIN = "run the same command again to go on"
 
 
@@ -81,16 +83,15 @@ def run_accelerate(
 
     retry_errors: have every batch with an error in it done again.
     """
-    state, store = _ranks(), Store(folder)
-    if state.num_processes > 1:
-        threading.Thread(target=_end_when_stuck, args=(store, state.process_index), daemon=True).start()
-    if retry_errors and state.is_main_process:
-        forget_errors(folder, chosen_batches(store, limit=limit))
-    _meet(state)  # or a later rank would forget what an earlier one has done again
-    shard = (state.process_index, state.num_processes)
-    first = on_batch if state.is_main_process else None
-    run_shard(folder, openers, shard=shard, limit=limit, device=str(state.device), on_batch=first)
-    _meet(state)
+    state = _ranks()
+    with _looking_after_others(Path(folder), state.process_index, state.num_processes):
+        if retry_errors and state.is_main_process:
+            forget_errors(folder, chosen_batches(Store(folder), limit=limit))
+        _meet(state)  # or a later rank would forget what an earlier one has done again
+        shard = (state.process_index, state.num_processes)
+        first = on_batch if state.is_main_process else None
+        run_shard(folder, openers, shard=shard, limit=limit, device=str(state.device), on_batch=first)
+        _meet(state)
     return state.is_main_process
 
 
@@ -145,16 +146,45 @@ def _end_with_launcher(rank: int) -> None:
     threading.Thread(target=listen, daemon=True).start()
 
 
-def _end_when_stuck(store: Store, rank: int) -> None:
-    """End this rank when no rank has finished a batch for STUCK_SECONDS: another machine may be off, which no signal
-    tells."""
-    done, since = -1, time.monotonic()
-    while time.monotonic() - since < STUCK_SECONDS:
-        time.sleep(min(60, STUCK_SECONDS / 10))
-        batches = range(len(store.manifest.batches))
-        now = sum(store.done(stage, batch) for stage in STAGES for batch in batches)
-        done, since = now, since if now == done else time.monotonic()
-    _end(rank, f"stopped, because no rank has finished a batch for {STUCK_SECONDS / 3600:g} h")
+@contextmanager
+def _looking_after_others(folder: Path, rank: int, ranks: int) -> Iterator[None]:
+    """End this rank when another is lost, inside the block: its machine may be off, which no signal tells.
+
+    Lost is a rank whose process is gone, however long a batch takes: each one touches a file of its own for as long
+    as it lives. A rank that lives and hangs is not noticed.
+    """
+    if ranks == 1:
+        yield
+        return
+    left = threading.Event()
+    thread = threading.Thread(target=_end_when_one_is_lost, args=(folder, rank, ranks, left), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join(GRACE_SECONDS)
+
+
+def _end_when_one_is_lost(folder: Path, rank: int, ranks: int, left: threading.Event) -> None:
+    signs = [folder / f".rank-{number}" for number in range(ranks)]
+    seen, missed = [0] * ranks, [0] * ranks
+    while not left.is_set():
+        for other, sign in enumerate(signs):
+            changed = seen[other]
+            with suppress(OSError):  # of a file system that is away for a while
+                if other == rank:
+                    sign.touch()
+                changed = sign.stat().st_mtime_ns  # compared with itself only: clocks of machines differ
+            # Looks are counted, not seconds, which also pass while this process is stopped.
+            missed[other] = missed[other] + 1 if changed == seen[other] else 0
+            seen[other] = changed
+            if other != rank and missed[other] >= LOST_BEATS:
+                minutes = LOST_BEATS * BEAT_SECONDS / 60
+                _end(rank, f"stopped, because rank {other} has given no sign of life for {minutes:g} min")
+        left.wait(BEAT_SECONDS)
+    with suppress(OSError):
+        signs[rank].unlink(missing_ok=True)
 
 
 def _end(rank: int, why: str) -> None:

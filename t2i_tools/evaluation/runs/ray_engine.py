@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections import Counter, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2i_tools.errors import ModelError, T2IError, UnsupportedModelError, first_line, install
+from t2i_tools.errors import InputError, ModelError, T2IError, UnsupportedModelError, first_line, install
 from t2i_tools.evaluation.runs.engines import AGAIN
 from t2i_tools.evaluation.runs.manifest import check_versions
 from t2i_tools.evaluation.runs.runner import OnBatch, chosen_batches, fixed_machine, run_batch
@@ -34,12 +35,18 @@ def run_ray(
     """Hand a shard's batches to `workers` actors; one that is lost is replaced and its batch done again.
 
     The cluster is the one of RAY_ADDRESS, or one started on this machine for the while. Raises InputError for what an
-    actor complains of, ModelError when a batch loses every actor, UnsupportedModelError without Ray.
+    actor complains of and for a cluster behind Ray's client, ModelError when a batch loses every actor,
+    UnsupportedModelError without Ray.
     """
     try:
         import ray
     except ImportError as error:
         raise UnsupportedModelError(f"no Ray here ({first_line(error)}): {install('ray')}") from error
+    if "://" in os.environ.get("RAY_ADDRESS", "") or ray.util.client.ray.is_connected():
+        # From there the cluster's head, for which `_answers` looks, may be out of reach, and so may be this folder.
+        raise InputError(
+            "a cluster behind ray:// cannot be used: run this on a machine of the cluster, with RAY_ADDRESS=auto"
+        )
     store = Store(folder)
     batches = chosen_batches(store, shard, limit)
     store.forget_lost(batches)
