@@ -39,6 +39,7 @@ def launch(options: AppOptions | None = None, *, block: bool = True) -> Any:
             if not block:
                 return page, service
             service.worker.wait_for_model()
+            gc.freeze()  # nothing of what is open now is garbage: let no collection during a job scan it
         page.block_thread()
     finally:
         if block:

@@ -1,6 +1,7 @@
 """The models and their parts that there are, by name: a page names them and never gives a path."""
 
 import copy
+import gc
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -215,6 +216,8 @@ class Registry:
         opened = self._opened
         if opened.pipe is None or opened.source != options.model:
             opened.pipe = opened.reader = None  # before the next is opened: two may not fit
+            gc.unfreeze()  # the first model was open when `launch` froze what there was
+            gc.collect()
             opened.pipe = open_model(replace(options, lora=None, vae=None))
             opened.source, opened.reader = options.model, _with_own_tokenizers(opened.pipe)
             opened.sizes.learn(opened.source, opened.pipe)
