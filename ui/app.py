@@ -24,6 +24,7 @@ def launch(options: AppOptions | None = None, *, block: bool = True) -> Any:
     files = str(options.output.expanduser().resolve() / "files")
     # Gradio reads these while it is imported: what it keeps and serves lies in the output folder, and it calls nobody.
     os.environ |= {"GRADIO_TEMP_DIR": files, "GRADIO_ANALYTICS_ENABLED": "False"}
+    os.environ.setdefault("MPLBACKEND", "agg")  # Gradio's own choice, which it would import all of pyplot to make
     _let_threads_sleep()
     logging.basicConfig(format="%(message)s")
     with _gc_paused():

@@ -215,9 +215,10 @@ class Registry:
     def _base(self, options: ModelOptions) -> "DiffusionPipeline":
         opened = self._opened
         if opened.pipe is None or opened.source != options.model:
-            opened.pipe = opened.reader = None  # before the next is opened: two may not fit
-            gc.unfreeze()  # the first model was open when `launch` froze what there was
-            gc.collect()
+            if opened.pipe is not None:  # two may not fit: this one goes first
+                opened.pipe = opened.reader = None
+                gc.unfreeze()  # of what `launch` froze when it was open
+                gc.collect()
             opened.pipe = open_model(replace(options, lora=None, vae=None))
             opened.source, opened.reader = options.model, _with_own_tokenizers(opened.pipe)
             opened.sizes.learn(opened.source, opened.pipe)

@@ -1,8 +1,10 @@
 """What makes first results come soon: little that the browser is told, nothing that a first job has to import."""
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from t2i_tools.errors import InputError
 from t2i_tools.ui import app
 from t2i_tools.ui.job_panel import LATER, LATER_TICK, JobPanel
+from t2i_tools.ui.registry import Choice, Registry
 from t2i_tools.ui.service import Service
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -33,6 +36,41 @@ for kind, values in asked.items():
     assert service.jobs.get(job.id).state == "done", service.jobs.get(job.id).error
 print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
 """
+
+EVENT = """
+import sys
+from pathlib import Path
+from gradio_client import Client
+from t2i_tools.ui import AppOptions, launch
+
+page, service = launch(AppOptions(output=Path(sys.argv[1]), device="cpu"), block=False)
+Client(page.local_url, verbose=False).predict(prompt="two cats", steps=1, api_name="/generate")
+service.close()
+print("matplotlib.pyplot" in sys.modules)
+"""
+
+
+@pytest.mark.slow
+def test_no_event_imports_pyplot(tmp_path):
+    """Gradio asks matplotlib for its backend at each event; where none is set, that imports pyplot: half a second."""
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    ran = subprocess.run([sys.executable, "-c", EVENT, str(tmp_path)], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split()[-1] == "False"
+
+
+def test_a_model_that_is_frozen_goes_before_another_is_opened(options):
+    registry = Registry(options)
+    with registry.pipeline(Choice("tiny")) as (pipe, _):
+        pipe.itself = pipe  # a circle, which only a collection ends
+        model = weakref.ref(pipe.unet)
+        del pipe
+    gc.freeze()
+    try:
+        with registry.pipeline(Choice("bundled")):
+            assert model() is None
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.slow
