@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from t2i_tools.metrics import (
     METRICS,
@@ -9,9 +10,11 @@ from t2i_tools.metrics import (
     equivalence,
     nested_bootstrap,
     paired_bootstrap,
+    paired_shares,
     paired_test,
     share,
 )
+from t2i_tools.metrics.intervals import RarePairs
 
 ROOT = METRICS["rmse"].value
 
@@ -101,3 +104,28 @@ def test_two_levels_are_never_too_short():
         return covers(nested_bootstrap(x.ravel(), [np.repeat(np.arange(40), 4)], resamples=499), 0.5)
 
     assert coverage(case, 1000) > 0.95
+
+
+@pytest.mark.parametrize("n", [12, 40, 150])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_bounds_of_rare_pairs_are_exact(n, level):
+    """Each bound alone, over all outcomes in which few pairs differ: missed no more often than it says."""
+    few = range(10)
+    outcomes = [(i, j) for i in few for j in few if i + j < 10 and i + j <= n]
+    bounds = [RarePairs((i - j) / n, i, j, n, single=True).interval(level) for i, j in outcomes]
+    shares = [0, 0.001, 0.01, 0.03, 0.1, 0.3, 0.7]
+    for p, q in [(p, q) for p in shares for q in shares if p + q < 1]:
+        chances = np.array([stats.multinomial.pmf([i, j, n - i - j], n, [p, q, 1 - p - q]) for i, j in outcomes])
+        missed = np.array([(one.low > p - q + 1e-12, one.high < p - q - 1e-12) for one in bounds])
+        assert (chances @ missed).max() <= (1 - level) / 2
+
+
+def test_rare_pairs_show_what_the_sign_test_shows():
+    a, b = np.zeros((2, 60))
+    a[:8] = 1
+    assert paired_shares(a, b).low > 0
+    assert paired_shares(b, a).high < 0
+    a[5:8] = 0  # five of five: p = 0.06
+    assert paired_shares(a, b).low < 0
+    clusters = np.arange(60) // 2
+    assert paired_shares(np.repeat([1.0, 0.0], [8, 52]), b, clusters).low < 0  # four clusters
