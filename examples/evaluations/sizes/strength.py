@@ -43,20 +43,21 @@ from t2i_tools.workflows.progress import batch_progress
 SIZES = "64x64,96x96,112x112,128x64"
 STEPS, PART = 10, 40  # a part is a batch of each method and size
 FRESH = {"dev": 2**41, "test": 2**42}  # seeds that no earlier evaluation has used
+DRAW = 2**20  # seeds from one draw of the prompts to the next
 PROTOCOL = Path(__file__).with_name("strength_protocol.json")
 ONE_MORE = "one more"
 LAYERS = {"": None, "-first": r"^(down_blocks\.0|up_blocks\.2)", "-deep": r"^(down_blocks\.[12]|mid|up_blocks\.[01])"}
 SCALE = {"exact": 100, "recognized": 100, "found": 1, "MAE": 1}
 
 
-def asked_rows(split: str, number: int | None) -> tuple[list[dict], list[dict]]:
-    """The prompts of a split with fresh seeds, and the same that ask for one object more."""
+def asked_rows(split: str, number: int | None, draw: int = 0) -> tuple[list[dict], list[dict]]:
+    """The prompts of a split with the seeds of a draw, and the same that ask for one object more."""
     bench = benchmark(split)
     every = counts_rows(bench, split, COUNTS)
     chosen = counts_rows(bench, split, COUNTS, number)
     first, drawing = every[0]["seed"], {"steps": STEPS, "guidance": BUNDLED_GUIDANCE}
-    rows = [{**row, **drawing, "seed": FRESH[split] + row["seed"] - first} for row in chosen]
-    scenes = [bench.scenes[(row["seed"] - FRESH[split]) % len(bench.scenes)] for row in rows]
+    rows = [{**row, **drawing, "seed": FRESH[split] + DRAW * draw + row["seed"] - first} for row in chosen]
+    scenes = [bench.scenes[(row["seed"] - first) % len(bench.scenes)] for row in chosen]
     more = [
         {**row, "prompt": prompt(bench, row["label"], row["count"] + 1, scene)}
         for row, scene in zip(rows, scenes, strict=True)
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument("--methods", default="plain,entropy_auto", help=f"of {', '.join(GENERATORS)}, held")
     parser.add_argument("--number", type=int, help="so many prompts, not all")
     parser.add_argument("--parts", type=int, help="so many parts of 40 prompts, not all")
+    parser.add_argument("--draw", type=int, default=0, help="draw the same prompts anew, with seeds of their own")
     parser.add_argument("--without-control", action="store_true")
     parser.add_argument("--protocol", type=Path, default=PROTOCOL, help="what was claimed of the test split")
     parser.add_argument("--rows", type=Path, help="where to write what was found in each image, as CSV")
@@ -189,7 +191,7 @@ def main() -> None:
         GENERATORS[f"strength {name}"] = partial(scaled, **options)
         tried.append(f"strength {name}")
     sizes = [parse_size(size) for size in args.sizes.split(",")]
-    rows, more = asked_rows(args.split, args.number)
+    rows, more = asked_rows(args.split, args.number, args.draw)
     order, done = np.random.default_rng(0).permutation(len(rows)), []
     parts = [sorted(order[start : start + PART].tolist()) for start in range(0, len(order), PART)][: args.parts]
     for number, part in enumerate(parts):
