@@ -13,9 +13,9 @@ from t2i_tools.counting.moves.bisection import Bisection, Bracket
 class WholeNumbers(Bracket):
     """Bisection over whole numbers: the words themselves, each at most once."""
 
-    def tell(self, surplus: float) -> None:
+    def learn(self, surplus: float) -> None:
         before = self.place
-        super().tell(surplus)
+        super().learn(surplus)
         if self.done:
             return
         if self.low < self.high:
