@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from ablations import PREPARE
+from PIL import Image
 
 import t2i_tools as t2i
 from t2i_tools.bundled import BUNDLED_GUIDANCE, BUNDLED_STEPS
@@ -98,9 +99,12 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=16, help="plain images' worth of compute per search")
     parser.add_argument("--until", help="begin no pair after this time of day, HH:MM")
     parser.add_argument("--looks", type=Path, default=LOOKS, help="what looks were worth; dev also learns from its own")
+    parser.add_argument("--images", type=Path, help="where to keep the image that each search ends with, for eye.py")
     options = parser.parse_args()
     if options.split == "test":
         log_test_run(PROTOCOL, options.folder, f"{options.methods} {options.counts}, {options.budget}")
+    if options.images:
+        options.images.mkdir(parents=True, exist_ok=True)
     pipe, counter, judge = t2i.load_bundled(), t2i.load_bundled_counter(), t2i.load_bundled_judge()
     pipe.set_progress_bar_config(disable=True)
     clip, log = t2i.load_bundled_clip(), options.folder / "rows.jsonl"
@@ -123,7 +127,12 @@ def main() -> None:
                 sharing_plain_images(search, drawn)
                 PREPARE.get(name, lambda _: None)(search)
 
-            row = run_cell(pipe, counter, {"judge": judge}, lambda *_: {}, cell, name, method, clip, prepare)
+            def keep(image: Image.Image, cell: Cell, name: str = name) -> dict[str, float]:
+                if options.images:
+                    image.save(options.images / f"{cell.key} {name}.png")
+                return {}
+
+            row = run_cell(pipe, counter, {"judge": judge}, keep, cell, name, method, clip, prepare)
             if options.split == "dev" and looks.records:
                 records = looks
                 records.save(learned)
