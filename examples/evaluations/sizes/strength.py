@@ -6,6 +6,9 @@
     python examples/evaluations/sizes/strength.py outputs/above --split test --sizes 192x192,256x128,192x320,256x256
         --methods plain,entropy_auto,deep_shrink,two_pass --without-control
         --protocol examples/evaluations/sizes/above_protocol.json
+    python examples/evaluations/sizes/strength.py outputs/combined --split test --sizes 192x192,256x128,192x320,256x256
+        --methods "plain,deep_shrink + scaling,two_pass + scaling" --without-control --parts 2
+        --protocol examples/evaluations/sizes/above_protocol.json --beside examples/evaluations/sizes/above_rows.csv
 
 Stopped at any moment, it goes on where it was. The prompts are drawn in parts of 40; `--parts 3` ends after three of
 them, and the tables are of the parts that are done. "one more" is a control: below the native size plain draws too few,
@@ -16,11 +19,14 @@ claimed stands in strength_protocol.json, written before the test split was run,
 
 import argparse
 import csv
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from diffusers import DiffusionPipeline
 from held_entropy import held
+from PIL import Image
 from size_scenes import COUNTS, OBJECTS, benchmark, calibrated, draft_judge
 
 import t2i_tools as t2i
@@ -30,7 +36,8 @@ from t2i_tools.evaluation.count_benchmark import prompt
 from t2i_tools.evaluation.reports.protocol import log_test_run
 from t2i_tools.evaluation.rows_io import write_text
 from t2i_tools.evaluation.runs.fingerprint import detector_fingerprint, pipeline_fingerprint
-from t2i_tools.evaluation.runs.generators import scaled
+from t2i_tools.evaluation.runs.generators import Method, scaled
+from t2i_tools.evaluation.runs.items import Item
 from t2i_tools.evaluation.runs.runner import run_shard
 from t2i_tools.evaluation.studies.size_study import columns_of, fitting, to_markdown
 from t2i_tools.images.sizes import format_size, parse_size
@@ -48,6 +55,15 @@ PROTOCOL = Path(__file__).with_name("strength_protocol.json")
 ONE_MORE = "one more"
 LAYERS = {"": None, "-first": r"^(down_blocks\.0|up_blocks\.2)", "-deep": r"^(down_blocks\.[12]|mid|up_blocks\.[01])"}
 SCALE = {"exact": 100, "recognized": 100, "found": 1, "MAE": 1}
+
+
+def scaled_as_well(method: Method, pipe: DiffusionPipeline, items: Sequence[Item]) -> list[Image.Image]:
+    """A method with entropy scaling on top."""
+    with t2i.entropy_scaling(pipe, strength="auto"):
+        return method(pipe, items)
+
+
+WITH_SCALING = {f"{name} + scaling": partial(scaled_as_well, GENERATORS[name]) for name in ("deep_shrink", "two_pass")}
 
 
 def asked_rows(split: str, number: int | None, draw: int = 0) -> tuple[list[dict], list[dict]]:
@@ -80,6 +96,19 @@ def table_of(rows: list[dict], split: str, sizes: list) -> list[dict]:
             one |= {name: int(seen[name]) for name in ("asked", "found", "recognized", "objects", "cut")}
             found.append(one | {"area": round(seen["area"])})
     return found
+
+
+def beside(table: list[dict], path: Path) -> list[dict]:
+    """The rows of an earlier run on the same prompts and sizes, then those of the table that it lacks."""
+    with path.open(encoding="utf-8") as file:
+        rows = [
+            {k: v if k in ("size", "method", "label") else int(v) for k, v in row.items()}
+            for row in csv.DictReader(file)
+        ]
+    here = {(row["size"], row["unit"]) for row in table}
+    rows = [row for row in rows if (row["size"], row["unit"]) in here]
+    known = {row["method"] for row in rows}
+    return rows + [row for row in table if row["method"] not in known]
 
 
 def as_columns(table: list[dict]) -> dict[tuple[str, int], np.ndarray]:
@@ -182,8 +211,11 @@ def main() -> None:
     parser.add_argument("--protocol", type=Path, default=PROTOCOL, help="what was claimed of the test split")
     parser.add_argument("--rows", type=Path, help="where to write what was found in each image, as CSV")
     parser.add_argument("--results", type=Path, help="where to write the tables")
+    parser.add_argument(
+        "--beside", type=Path, help="CSV of an earlier run, whose rows of the same prompts stand beside"
+    )
     args = parser.parse_args()
-    GENERATORS["held"] = held
+    GENERATORS.update({"held": held, **WITH_SCALING})
     tried = []
     for name in filter(None, args.strengths.split(",")):
         strength, _, part = name.partition("-") if not name.startswith("-") else (name, "", "")
@@ -207,6 +239,8 @@ def main() -> None:
             writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(table)
+    if args.beside:
+        table = beside(table, args.beside)
     told = to_markdown(summarized(table))
     if {"entropy_auto", ONE_MORE} <= {row["method"] for row in table}:
         told = "\n".join(claims(table)) + "\n\n" + told
