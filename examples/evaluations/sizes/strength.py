@@ -85,7 +85,7 @@ def table_of(rows: list[dict], split: str, sizes: list) -> list[dict]:
     """One dict per image: size, method, unit (the prompt's place), what was asked for and what the judge found."""
     judge, found = draft_judge(), []
     for size in sizes:
-        here = [row for row in rows if tuple(row["size"]) == size and row["status"] == "ok"]
+        here = [row for row in rows if tuple(row["size"]) == size]
         judges = [calibrated(judge, size, split, kind) for kind in OBJECTS]
         plain = [row for row in here if row["method"] == "plain" and not row["more"]]
         threshold = fitting(judges, plain).threshold
@@ -233,6 +233,12 @@ def main() -> None:
         asking = {(row["prompt"], row["seed"]) for row in asked}
         found = drawn(args.folder / f"part-{number + 1}", items, args.split, args.protocol)
         done += [{**row, "more": (row["prompt"], row["seed"]) not in asking} for row in found]
+    failed = [row for row in done if row["status"] != "ok"]
+    if failed:
+        raise SystemExit(
+            f"{len(failed)} of {len(done)} images could not be drawn, the first by {failed[0]['method']}: "
+            f"{failed[0]['error']}. Mend that, delete their batches in the folder, and run the same command again"
+        )
     table = table_of(done, args.split, sizes)
     if args.rows:
         with args.rows.open("w", newline="", encoding="utf-8") as file:
