@@ -203,6 +203,14 @@ def test_methods_start_from_the_same_noise_and_differ(start, tiny_models, rows_o
     assert not tiny_models.pipeline(None).unet._forward_pre_hooks  # nothing stays behind
 
 
+def test_a_method_of_another_version_is_refused_in_one_line(start, tiny_models, rows_of, monkeypatch):
+    folder = start(rows_of(1), methods=["plain", "two_pass"])
+    monkeypatch.delitem(GENERATORS, "two_pass")
+    with pytest.raises(InputError, match="begun with a method that this version does not have: two_pass"):
+        run_shard(folder, tiny_models)
+    assert not list((folder / "generate").glob("*.jsonl"))
+
+
 def test_a_batch_without_memory_is_a_batch_of_errors(start, tiny_pipeline, tiny_models, rows_of):
     tries = []
 

@@ -94,6 +94,12 @@ def _generate(store: Store, openers: Openers, device: str | None) -> Stage:
         return lambda batch: [_image_row(*one) for one in zip(store.keys(batch), store.items(batch), strict=True)]
     if openers.pipeline is None:
         raise InputError(f"{store.folder} needs a model to go on: pass one to make the images")
+    methods = {item.method for item in store.manifest.items if not (item.image or item.is_search)}
+    if unknown := sorted(methods - GENERATORS.keys()):
+        raise InputError(
+            f"{store.folder} was begun with a method that this version does not have: {', '.join(unknown)}. "
+            "Go on with the version that began it, or choose another folder"
+        )
     pipe = openers.pipeline(device)
     check_pipeline(pipe, store, openers.offload)
     search = _open_search(pipe, store, openers, device)
