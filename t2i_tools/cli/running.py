@@ -1,5 +1,6 @@
 """The work of `t2i evaluate` under a progress bar, and the summary at its end."""
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ def check_engine(engine: str, workers: int, shard: tuple[int, int]) -> None:
     """Raise InputError for an engine that does not go with the other options."""
     if engine == "accelerate" and (workers, shard) != (1, (0, 1)):
         raise InputError("--engine accelerate shares the work by itself: leave --workers and --shard out")
+    ranks = os.environ.get("WORLD_SIZE", "1") if "LOCAL_RANK" in os.environ else "1"
+    if engine != "accelerate" and ranks != "1" and shard == (0, 1):
+        raise InputError(f"a launcher started this command {ranks} times: add --engine accelerate to share the work")
 
 
 @dataclass(frozen=True)

@@ -211,6 +211,14 @@ def test_bad_input_is_one_line(t2i, small, tmp_path, arguments, says):
     assert not (tmp_path / "out").exists()
 
 
+def test_processes_of_a_launcher_that_would_each_do_all_the_work_are_refused(t2i, small, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    complains(t2i("counts", *small), "started this command 4 times: add --engine accelerate")
+    assert not (tmp_path / "out").exists()
+    assert t2i("counts", *small, "--shard", "1/2", "--limit", 1)[0] == 0
+
+
 def test_a_class_that_the_judge_does_not_know(t2i, small, tmp_path):
     (tmp_path / "p.csv").write_text("prompt,class,count\ntwo spoons,spoon,2\n")
     complains(t2i("counts", *small), "apple, cat")
