@@ -34,8 +34,8 @@ class CountOptions:
         method: One of `METHODS`; "bisection+best_of" by default.
         budget: Compute per image, in plain images' worth of denoiser passes; 30 by default.
         patience: So many trials without a better one end the search, or the round; 15 by default.
-        explore: Trials per round: other seeds before a token or noise is learned on the best of them, or random steps
-            around the end of a bisection before it begins again with another seed; 4 by default.
+        explore: Trials per round of token or noise "+best_of": other seeds, before it is learned on the best of them; 4
+            by default.
         size: (height, width) in pixels; the pipeline's own when None.
         steps: Denoising steps; the pipeline's own when None.
         guidance: The guidance scale; the pipeline's own when None.

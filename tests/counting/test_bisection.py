@@ -108,9 +108,13 @@ def test_once_the_line_is_at_its_end_it_looks_around(pipe, brightness):
 
 
 def test_with_best_of_other_seeds_begin_at_the_word_again(pipe, brightness):
-    optimiser = search(pipe, brightness, 9, method="bisection+best_of", explore=2, budget=30)
+    """Every trial is the plain image of its seed or on the line; where the line ends, the next seed begins."""
+    optimiser = search(pipe, brightness, 9, method="bisection+best_of", budget=30)
     seen, begun = [], []
-    for step in optimiser:
+    while optimiser.stopped is None:
+        token = optimiser.tokens[0]
+        assert on_the_line(pipe, token, token.vectors["text_encoder"]) is not None
+        step = next(optimiser)
         if step.seeds not in seen:
             seen.append(step.seeds)
             begun.append(step.image.tobytes())
@@ -201,7 +205,7 @@ def test_words_of_unlike_length_are_laid_evenly_over_the_rows():
 
 
 def test_keep_image_stays_on_the_seed_and_says_what_it_kept(pipe, brightness):
-    result = search(pipe, brightness, 9, method="bisection+best_of", keep="image", explore=2, budget=12).run()
+    result = search(pipe, brightness, 9, method="bisection+best_of", keep="image", budget=12).run()
     assert {tuple(row["seeds"]) for row in result.history} == {(0,)}
     with pytest.raises(InputError, match="takes other seeds, which keep='image' rules out"):
         search(pipe, brightness, 9, method="best_of", keep="image")

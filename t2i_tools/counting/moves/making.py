@@ -37,7 +37,7 @@ def make_move(
     if options.method.startswith("bisection"):
         lines = [_line(pipe, token, vectors) for token, vectors in zip(tokens, by_token, strict=True)]
         stays = options.method == "bisection" or options.keep == "image"
-        return Bisection(lines, seeds, options.lr, None if stays else options.explore)
+        return Bisection(lines, seeds, options.lr, other_seeds=not stays)
     vectors = list(chain.from_iterable(by_token))
     if options.method == "random_walk":
         return RandomWalk(vectors, seeds, options)
