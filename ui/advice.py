@@ -18,6 +18,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "entropy_scaling": {"entropy_scaling": "on", "entropy_rule": "sqrt_log", "entropy_strength": 1},
     "entropy_log": {"entropy_scaling": "on", "entropy_rule": "log", "entropy_strength": 1},
     "entropy_half": {"entropy_scaling": "on", "entropy_rule": "sqrt_log", "entropy_strength": 0.5},
+    "entropy_auto": {"entropy_scaling": "on", "entropy_rule": "sqrt_log", "entropy_strength": "auto"},
     "chunk": {"long_prompts": "chunk"},
 }
 WORDS = {
@@ -26,6 +27,7 @@ WORDS = {
     "entropy_scaling": "entropy scaling",
     "entropy_log": "logarithmic entropy scaling",
     "entropy_half": "entropy scaling of half the strength",
+    "entropy_auto": "entropy scaling of strength auto",
 }
 FEWEST, MOST = 2, 12  # objects of which the search for an exact count is offered
 
@@ -57,12 +59,12 @@ def cut_advice() -> str:
 
 
 def _figures(advice: Advice) -> str:
-    """ "At 256x128, two passes drew the exact count for 33% of 96 prompts, plain for 2%"."""
+    """ "At 256x128, two passes drew the exact count in 33% of 96 images, plain in 2%"."""
     points = {point.method: point for point in advice.points}
-    best, evidence = points[str(advice.method)], _evidence()
-    of = f" of {evidence.prompts} prompts" if evidence else ""
-    plain = f", plain for {_share(points[OFF])}" if OFF in points else ""
-    return f"At {format_size(best.size)} {WORDS[best.method]} drew the exact count for {_share(best)}{of}{plain}"
+    best = points[str(advice.method)]
+    of = f" of {best.exact.n} images"
+    plain = f", plain in {_share(points[OFF])}" if OFF in points else ""
+    return f"At {format_size(best.size)} {WORDS[best.method]} drew the exact count in {_share(best)}{of}{plain}"
 
 
 def _share(point: Point) -> str:

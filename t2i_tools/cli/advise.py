@@ -67,8 +67,8 @@ def lines(size: str, advice: "Advice", evidence: "Evidence | None") -> list[str]
         return [f"{size}: not measured ({advice.why})", "examples/evaluations/sizes/run.py measures, t2i sizes shows"]
     found = [f"{size}: {advice.options or 'off'} ({advice.why})"]
     if advice.points and evidence:
-        found.append(f"exact counts at {format_size(advice.points[0].size)}, {evidence.prompts} prompts:")
+        found.append(f"exact counts at {format_size(advice.points[0].size)}:")
     for point in advice.points:
         against = f", {point.difference} against off" if point.difference else ""
-        found.append(f"  {OPTIONS[point.method] or 'off'}: {point.exact}{against}")
+        found.append(f"  {OPTIONS[point.method] or 'off'}: {point.exact}, {point.exact.n} images{against}")
     return found

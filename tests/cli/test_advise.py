@@ -36,9 +36,9 @@ def test_with_evidence(advise, evidence):
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         "120x136: --two-pass (it was better than off at 128x128)",
-        "exact counts at 128x128, 200 prompts:",
-        "  off: 0.200 [0.150, 0.250]",
-        "  --two-pass: 0.400 [0.350, 0.450], 0.200 [0.150, 0.250] against off",
+        "exact counts at 128x128:",
+        "  off: 0.200 [0.150, 0.250], 200 images",
+        "  --two-pass: 0.400 [0.350, 0.450], 200 images, 0.200 [0.150, 0.250] against off",
     ]
     told = json.loads(advise("120x136", "--evidence", evidence, "--json")[1])
     assert (told["advice"], told["native"], len(told["points"])) == ("--two-pass", "64x64", 2)

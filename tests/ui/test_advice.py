@@ -4,8 +4,9 @@ import pytest
 
 pytest.importorskip("gradio")
 
+from t2i_tools.evaluation.studies.advice import CONTROLS, OFF, OPTIONS
 from t2i_tools.images.generate import Request
-from t2i_tools.ui.advice import SETTINGS, exact_advice, size_advice
+from t2i_tools.ui.advice import SETTINGS, WORDS, exact_advice, size_advice
 from t2i_tools.ui.bars import bars_svg
 from t2i_tools.ui.jobs.detect import records
 from t2i_tools.ui.jobs.generate import GenerateValues
@@ -19,6 +20,12 @@ def test_what_was_measured_at_a_size():
     assert "data-act='advised' data-to='two_pass'" in html
     assert size_advice((128, 128), True) == size_advice((128, 256), False) == size_advice(None, True) == ""
     assert "Nobody has measured" in size_advice((1024, 1024), True)
+
+
+def test_all_that_may_be_advised_has_words_and_settings():
+    known = {name for name in OPTIONS if name != OFF} - set(CONTROLS)
+    assert known <= SETTINGS.keys() & WORDS.keys()
+    assert "data-to='entropy_auto'" in size_advice((96, 96), True)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
