@@ -1,4 +1,4 @@
-"""A look at an image while it is made, whoever makes it: what the denoiser believes at this step, decoded."""
+"""A look at an image while it is made, whoever makes it: what it will become, as its scheduler has it at this step."""
 
 import base64
 import io
@@ -6,12 +6,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
 
-from t2i_tools.models.anatomy import denoiser
+from t2i_tools.counting.sampler import flagged
+from t2i_tools.errors import UnsupportedModelError
+from t2i_tools.models.running_image import RunningImage, check_readable, watched
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -24,65 +25,35 @@ SIDE = 384
 
 @contextmanager
 def previewed(pipe: "DiffusionPipeline", show: Callable[[Image.Image], None]) -> Iterator[None]:
-    """While it lasts, `show` gets an image after as many denoising steps as a fixed share of the time allows."""
-    start, spent, latest = time.perf_counter(), 0.0, float("-inf")
+    """While it lasts, `show` gets an image after as many denoising steps as a fixed share of the time allows.
 
-    def look(model: torch.nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-        nonlocal spent, latest
+    None of a model of which that cannot be read, and none that the pipeline's safety checker flags.
+    """
+    start, spent, latest, failed = time.perf_counter(), 0.0, float("-inf"), False
+
+    def look(running: RunningImage) -> None:
+        nonlocal spent, latest, failed
         now = time.perf_counter()
-        if spent > SHARE * (now - start) or now - latest < PAUSE:
+        if failed or not running.is_first_stage or spent > SHARE * (now - start) or now - latest < PAUSE:
             return
         latest = now
         try:
-            if (clean := estimate(pipe, args, kwargs, output)) is not None:
-                show(decode(pipe, clean))
+            images = running.images(1)
+            if not any(flagged(pipe, images)):
+                show(pipe.image_processor.numpy_to_pil(images.permute(0, 2, 3, 1).cpu().numpy())[0])
         except Exception:  # of a model whose like was not tried: its images must not fail for want of a preview
             log.exception("no preview of %s", type(pipe).__name__)
-            hook.remove()
+            failed = True
         spent += time.perf_counter() - now
 
-    hook = denoiser(pipe).register_forward_hook(look, with_kwargs=True)
     try:
+        check_readable(pipe)
+    except UnsupportedModelError as reason:
+        log.debug("no preview: %s", reason)
         yield
-    finally:
-        hook.remove()
-
-
-@torch.no_grad()
-def estimate(pipe: "DiffusionPipeline", args: tuple, kwargs: dict, output: Any) -> torch.Tensor | None:
-    """x0 as the denoiser predicts it, (1, C, h, w), from its call; None where latents are packed or learned variance.
-
-    Whatever the sampler, a denoiser sees x_t = a x0 + s e with the a and s of its training at time t; flow matching
-    has a = 1 - s.
-    """
-    named = dict(zip(("sample", "timestep"), args, strict=False)) | kwargs
-    x, t = named.get("sample", named.get("hidden_states")), named.get("timestep")
-    y = output[0] if isinstance(output, tuple) else output.sample
-    if not torch.is_tensor(x) or x.ndim != 4 or y.shape != x.shape or t is None:
-        return None
-    x, y = x[-1:].float(), y[-1:].float()  # the one with the prompt, where there are two
-    config = pipe.scheduler.config
-    t = float(torch.as_tensor(t).flatten()[-1])
-    if (alphas := getattr(pipe.scheduler, "alphas_cumprod", None)) is None:
-        return x - t / config.num_train_timesteps * y
-    a = float(alphas[min(round(t), len(alphas) - 1)]) ** 0.5
-    s = (1 - a * a) ** 0.5
-    match config.get("prediction_type", "epsilon"):
-        case "v_prediction":
-            return a * x - s * y
-        case "sample":
-            return y
-        case _:
-            return (x - s * y) / a
-
-
-@torch.no_grad()
-def decode(pipe: "DiffusionPipeline", latents: torch.Tensor) -> Image.Image:
-    """The image that the VAE sees in latents (1, C, h, w)."""
-    config = pipe.vae.config
-    latents = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0)
-    decoded = pipe.vae.decode(latents.to(pipe.vae.dtype), return_dict=False)[0]
-    return pipe.image_processor.postprocess(decoded.detach())[0]
+        return
+    with watched(pipe, look):
+        yield
 
 
 def data_url(image: Image.Image, side: int = SIDE) -> str:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from t2i_tools.counting.compute import Compute
-from t2i_tools.counting.early_look import CallEnded, Look, TrialEnded, looking, replaced_step
+from t2i_tools.counting.early_look import Look, TrialEnded, looking
 from t2i_tools.errors import UnsupportedModelError
 from t2i_tools.images.generate import Request, call_arguments, call_errors
 from t2i_tools.images.signature import takes
@@ -29,6 +29,7 @@ from t2i_tools.images.sizes import centre_box
 from t2i_tools.models.anatomy import denoiser, execution_device, text_encoders
 from t2i_tools.models.calls import batch_rows, timestep
 from t2i_tools.models.compiled import around_calls
+from t2i_tools.models.running_image import CallEnded, replaced_step
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from t2i_tools.errors import UnsupportedModelError
+from t2i_tools.models.latents import unpacked, unpatchified
 from t2i_tools.models.readings import (
     PromptRule,
     after_instruction,
@@ -152,6 +153,8 @@ class Family:
         controlnets: class of a ControlNet -> its layout.
         image, text, time: arguments of the denoiser's forward.
         packed: whether the pipeline packs the latents to tokens, (B, N, C).
+        vae_latents: (pipeline, latents of its loop, size of its call) -> what its VAE decodes; None where they differ
+            by the VAE's scaling alone.
         grid: (denoiser, arguments) -> image tokens in rows and columns, where they do not follow from the latents.
         text_tokens: (denoiser, arguments) -> text tokens among the keys, where they are not the rows of the text.
         references: (denoiser, arguments) -> tokens of reference images beside the generated one.
@@ -202,6 +205,7 @@ class Family:
     text: str = "encoder_hidden_states"
     time: str = "timestep"
     packed: bool = False
+    vae_latents: Callable[[Any, Any, Any], Any] | None = None
     grid: Callable[[Any, Arguments], tuple[int, int]] | None = None
     text_tokens: Callable[[Any, Arguments], int] | None = None
     references: Callable[[Any, Arguments], int] | None = None
@@ -459,6 +463,7 @@ FAMILIES = (
         "BriaTransformer2DModel",
         FLUX,
         packed=True,
+        vae_latents=unpacked,
         sites=FLUX_SITES,
         masking=TextMasking(),
         returns=GUIDED,
@@ -491,6 +496,7 @@ FAMILIES = (
         "ChromaTransformer2DModel",
         AttentionLayout(joint=r"\.attn$", mask="attention_mask"),
         packed=True,
+        vae_latents=unpacked,
         sites=(BESIDE, TextSite(r"^single_transformer_blocks\.\d+$", "hidden_states", joint=True)),
         masking=TextMasking("attention_mask", over_image=True, trained="keep-one"),
         returns=("prompt_embeds", "text_ids", "prompt_attention_mask"),
@@ -554,6 +560,7 @@ FAMILIES = (
         "FluxTransformer2DModel",
         FLUX,
         packed=True,
+        vae_latents=unpacked,
         references=_other_frames,
         controlnets={"FluxControlNetModel": FLUX},
         sites=(BESIDE, TextSite(r"^single_transformer_blocks\.\d+$")),
@@ -568,6 +575,7 @@ FAMILIES = (
         "Flux2Transformer2DModel",
         FLUX,
         packed=True,
+        vae_latents=unpatchified,
         references=_other_frames,
         cached_keys="kv_cache",
         sites=(BESIDE, ONE_STREAM),
@@ -702,6 +710,7 @@ FAMILIES = (
         "Krea2Transformer2DModel",
         AttentionLayout(joint=r"^transformer_blocks\.\d+\.attn$", mask="encoder_attention_mask"),
         packed=True,
+        vae_latents=unpacked,
         sites=(
             TextSite(r"^text_fusion\.refiner_blocks\.\d+$", "hidden_states"),
             TextSite(r"^transformer_blocks\.\d+$", "hidden_states", joint=True),
@@ -716,6 +725,7 @@ FAMILIES = (
         "LongCatImageTransformer2DModel",
         FLUX,
         packed=True,
+        vae_latents=unpacked,
         references=_other_frames,
         sites=FLUX_SITES,
         masking=TextMasking(refused={"trim": "its pipeline pads up to a length of its own, whatever its call says"}),
@@ -773,6 +783,7 @@ FAMILIES = (
             on_queries=True,
         ),
         packed=True,
+        vae_latents=unpacked,
         sites=(TextSite(r"^transformer_blocks\.\d+$"),),
         cross_attention=True,
         masking=TextMasking("encoder_hidden_states_mask", trained="mask"),
@@ -786,6 +797,7 @@ FAMILIES = (
         "OvisImageTransformer2DModel",
         FLUX,
         packed=True,
+        vae_latents=unpacked,
         sites=FLUX_SITES,
         masking=TextMasking(),
         returns=GUIDED,
@@ -823,6 +835,7 @@ FAMILIES = (
         "QwenImageTransformer2DModel",
         QWEN,
         packed=True,
+        vae_latents=unpacked,
         references=_other_shapes,
         layers=_layers,
         controlnets={"QwenImageControlNetModel": QWEN},
@@ -842,6 +855,7 @@ FAMILIES = (
         "QwenImage21Transformer2DModel",
         AttentionLayout(joint=r"^transformer_blocks\.\d+\.attn$", on_queries=True),
         packed=True,
+        vae_latents=unpacked,
         references=_earlier_shapes,
         text_tokens=_text_between_images,
         text_cached=("kv_cache_mode", "cached"),

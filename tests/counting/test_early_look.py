@@ -11,11 +11,12 @@ from support.sampling import sample
 from support.shared import copied
 
 import t2i_tools as t2i
-from t2i_tools.counting.early_look import SCHEDULERS, Look, TrialEnded, check_look, decoded, looking, predicted_x0
+from t2i_tools.counting.early_look import Look, TrialEnded, check_look, looking
 from t2i_tools.counting.look_record import COST_BEFORE, ENOUGH, LookRecord, Looks
 from t2i_tools.errors import InputError, UnsupportedModelError
 from t2i_tools.images.generate import Request, call_arguments, generate_image
 from t2i_tools.models.anatomy import denoiser
+from t2i_tools.models.running_image import SCHEDULERS, decoded, predicted_x0
 
 STEPS = 12
 SETTINGS = {"steps": 10, "guidance": 1.0, "size": (64, 64)}
@@ -189,11 +190,24 @@ def test_second_order_samplers_are_looked_at_in_their_first_stage(pipe):
     assert seen == [True]
 
 
-@pytest.mark.parametrize(("name", "why"), [("flux", "packs its latents"), ("qwen_image", "not decode")])
-def test_packed_latents_are_refused(brightness, name, why):
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("bria_fibo", "cannot decode"), ("kandinsky5", "packs its latents"), ("cogview3", "CogVideoXDDIM")],
+)
+def test_what_cannot_be_read_is_refused(brightness, name, why):
+    pipe = copied(name)
     with pytest.raises(UnsupportedModelError, match=why):
-        search(copied(name), brightness)
-    assert search(copied(name), brightness, early_look=False).looks is None
+        search(pipe, brightness)
+    assert search(pipe, brightness, early_look=False).looks is None
+
+
+@pytest.mark.parametrize("name", ["flux", "qwen_image"])
+def test_a_search_looks_at_packed_latents(brightness, name):
+    pipe = copied(name)
+    steps = list(search(pipe, brightness, size=(64, 96)))
+    assert any(step.ended for step in steps)
+    assert {step.image.size for step in steps} == {(96, 64)}
+    assert "step" not in vars(pipe.scheduler) and "prepare_latents" not in vars(pipe)
 
 
 def search(pipe, counter, n=200, **options):
