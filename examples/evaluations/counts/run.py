@@ -109,6 +109,8 @@ def main() -> None:
     usual_methods = (name for name in METHODS if " " not in name and (options.few_steps or name not in PAPER))
     options.methods = options.methods or ",".join(usual_methods)
     protocol_file = FEW_STEPS_PROTOCOL if options.few_steps else PROTOCOL
+    if read_protocol(protocol_file).baseline not in options.methods.split(","):
+        parser.error(f"the tables compare with {read_protocol(protocol_file).baseline}: add it to --methods")
     if options.split == "test":
         log_test_run(protocol_file, options.folder, described(options))
 
